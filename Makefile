@@ -1,0 +1,33 @@
+# make demo   set up, train the default noisy-recall run, end with figures
+# make test   set up, run the tests (under ten minutes on two cores)
+# make lint   ruff and mypy
+# make slow   reproductions that take minutes each
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint slow clean
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[pythia,dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python -m experiments.noisy_recall --flagfile=experiments/presets/small.flags --out=runs/demo --overwrite
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist=loadgroup
+
+slow: $(READY)
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache
