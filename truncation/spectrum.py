@@ -1,0 +1,123 @@
+"""Singular values: decompositions, ranks and random-matrix edges of one matrix.
+
+Convention, everywhere in the project: a weight matrix W is [d_in, d_out] and acts
+as x @ W, so W = sum_i sigma_i u_i v_i^T where u_i reads the input and v_i writes
+the output.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from scipy import integrate, optimize
+
+
+class Decomposition(NamedTuple):
+    """W = u diag(s) vt with s in falling order; r = min(d_in, d_out)."""
+
+    u: Float[Array, "*batch d_in r"]
+    s: Float[Array, "*batch r"]
+    vt: Float[Array, "*batch r d_out"]
+
+
+def decompose(matrix: Float[Array, "*batch d_in d_out"]) -> Decomposition:
+    """Exact thin SVD, in float32 at least."""
+    matrix = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
+    return Decomposition(*jnp.linalg.svd(matrix, full_matrices=False))
+
+
+def singular_values(matrix: Float[Array, "*batch d_in d_out"]) -> Float[Array, "*batch r"]:
+    """Singular values alone, in falling order: several times cheaper than decompose."""
+    matrix = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
+    return jnp.linalg.svd(matrix, compute_uv=False)
+
+
+def reconstruct(
+    matrix: Float[Array, "*batch d_in d_out"],
+    decomposition: Decomposition,
+    keep: Float[Array, "*batch r"],
+) -> Float[Array, "*batch d_in d_out"]:
+    """Sum of keep_i sigma_i u_i v_i^T; all ones returns `matrix` to the bit, all zeros 0.
+
+    The exact ends let one vectorised call hold edited and untouched matrices.
+    """
+    u, s, vt = decomposition
+    partial = jnp.matmul(
+        u * (s * keep)[..., None, :], vt, precision=jax.lax.Precision.HIGHEST
+    ).astype(matrix.dtype)
+    untouched = jnp.all(keep == 1, axis=-1)[..., None, None]
+    return jnp.where(untouched, matrix, partial)
+
+
+def soft_rank(singular_values: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
+    """Frobenius over spectral norm, between 1 (rank one) and sqrt(r) (orthogonal); 0 for W = 0."""
+    top = singular_values[..., 0]
+    frobenius = jnp.sqrt(jnp.sum(singular_values**2, axis=-1))
+    return jnp.where(top > 0, frobenius / jnp.where(top > 0, top, 1), 0)
+
+
+def effective_rank(singular_values: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
+    """exp(entropy of s / sum s), Roy and Vetterli (2007): between 1 and r; 0 for W = 0."""
+    total = jnp.sum(singular_values, axis=-1, keepdims=True)
+    share = singular_values / jnp.where(total > 0, total, 1)
+    entropy = -jnp.sum(jax.scipy.special.xlogy(share, share), axis=-1)
+    return jnp.where(total[..., 0] > 0, jnp.exp(entropy), 0)
+
+
+def marchenko_pastur_edge(shape: tuple[int, int], sigma: float) -> float:
+    """Largest singular value of an m x n matrix of iid noise: sigma (sqrt m + sqrt n).
+
+    sigma is the standard deviation of one entry. Exact as m, n grow with m/n fixed;
+    fluctuations are of order n^(-1/6) sigma (Tracy and Widom).
+    """
+    rows, columns = shape
+    return sigma * (math.sqrt(rows) + math.sqrt(columns))
+
+
+@functools.lru_cache(maxsize=256)
+def gavish_donoho_coefficient(shape: tuple[int, int]) -> float:
+    """omega(beta): the best hard threshold is omega times the median singular value.
+
+    Gavish and Donoho, "The optimal hard threshold for singular values is 4/sqrt(3)"
+    (2014), for noise of unknown level: omega(beta) = lambda*(beta) / sqrt(mu(beta)),
+    beta = min/max of the shape, lambda*(beta) the optimal coefficient at known noise,
+    mu(beta) the median of the Marchenko-Pastur law. About 2.858 for a square matrix.
+    """
+    beta = min(shape) / max(shape)
+    known = math.sqrt(2 * (beta + 1) + 8 * beta / ((beta + 1) + math.sqrt(beta**2 + 14 * beta + 1)))
+    lower, upper = (1 - math.sqrt(beta)) ** 2, (1 + math.sqrt(beta)) ** 2
+
+    # Substituting x = centre + half * sin(angle) removes both square-root endpoints.
+    centre, half = (upper + lower) / 2, (upper - lower) / 2
+
+    def density(angle: float) -> float:
+        x = centre + half * math.sin(angle)
+        return (half * math.cos(angle)) ** 2 / (2 * math.pi * beta * x) if x > 0 else 0.0
+
+    def mass_below(angle: float) -> float:
+        return integrate.quad(density, -math.pi / 2, angle, epsabs=1e-12)[0] - 0.5
+
+    angle = optimize.brentq(mass_below, -math.pi / 2, math.pi / 2, xtol=1e-13)
+    median = centre + half * math.sin(angle)
+    return known / math.sqrt(median)
+
+
+def gavish_donoho_threshold(
+    singular_values: Float[Array, "*batch r"], shape: tuple[int, int]
+) -> Float[Array, "*batch"]:
+    """Values above this are signal, for a low-rank signal in white noise of unknown level."""
+    return gavish_donoho_coefficient(shape) * jnp.median(singular_values, axis=-1)
+
+
+def direction_share(
+    decomposition: Decomposition, direction: Float[Array, "*batch d_out"]
+) -> Float[Array, "*batch r"]:
+    """Where an output direction sits in the spectrum: (v_i . direction)^2 / |direction|^2.
+
+    Sums to at most one over i; to one exactly when the matrix writes into all of R^d_out.
+    """
+    overlap = jnp.einsum("...ro,...o->...r", decomposition.vt, direction)
+    return overlap**2 / jnp.sum(direction**2, axis=-1)[..., None]
