@@ -1,0 +1,1 @@
+"""One absl program per question; each module's docstring opens with its exact command."""
