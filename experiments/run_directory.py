@@ -55,7 +55,7 @@ class RunDirectory:
     def write_arrays(self, arrays: Mapping[str, Any], name: str = "trajectory.npz") -> None:
         """Write named arrays as one .npz."""
         buffer = io.BytesIO()
-        np.savez(buffer, **{key: np.asarray(value) for key, value in arrays.items()})
+        np.savez(buffer, **{key: np.asarray(value) for key, value in arrays.items()})  # type: ignore[arg-type]
         with _replacing(self.path / name) as temporary:
             temporary.write_bytes(buffer.getvalue())
 

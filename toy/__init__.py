@@ -1,0 +1,1 @@
+"""The small world, where the truth is known: languages, recall task, models, training, probes."""
