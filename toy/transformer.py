@@ -269,8 +269,8 @@ class Transformer(nnx.Module):
 
 def init(config: TransformerConfig, key: PRNGKeyArray) -> tuple[Weights, Weights]:
     """Draw the weights: (trained, frozen), two pure dicts of arrays."""
-    _, params, frozen = nnx.split(Transformer(config, nnx.Rngs(key)), nnx.Param, ...)
-    return nnx.to_pure_dict(params), nnx.to_pure_dict(frozen)
+    states: Any = nnx.split(Transformer(config, nnx.Rngs(key)), nnx.Param, ...)
+    return nnx.to_pure_dict(states[1]), nnx.to_pure_dict(states[2])
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,0 +1,45 @@
+"""Checkpoints of a training state, through orbax: written beside their place, then moved."""
+
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+
+class Store:
+    """The checkpoints of one run, one per step, all kept."""
+
+    def __init__(self, path: str | Path):
+        options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True)
+        self._manager = ocp.CheckpointManager(Path(path).absolute(), options=options)
+
+    def steps(self) -> tuple[int, ...]:
+        """Steps with a complete checkpoint, ascending."""
+        return tuple(sorted(self._manager.all_steps()))
+
+    def save(self, step: int, state: Any) -> None:
+        """Copy the state to the host and write it in the background."""
+        self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def restore(self, abstract: Any, step: int | None = None) -> Any | None:
+        """The state of a step (the last one by default) in the form of `abstract`.
+
+        None where there is no checkpoint at all. Raises ValueError where this step has none,
+        or where the checkpoint cannot be read.
+        """
+        steps = self.steps()
+        if not steps:
+            return None
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            raise ValueError(f"no checkpoint of step {step}; there are {steps}")
+        try:
+            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(
+                f"checkpoint {step} cannot be read: {' '.join(str(error).split())[:200]}"
+            ) from error
+
+    def wait(self) -> None:
+        """Return when everything is on disk."""
+        self._manager.wait_until_finished()
