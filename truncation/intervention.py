@@ -26,9 +26,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from truncation import spectrum
-
-Params = Any
-Key = tuple[int, str]
+from truncation.address import Address as Address
+from truncation.address import Key, Matrices, Params
+from truncation.address import ProductAddress as ProductAddress
+from truncation.address import at_path as at_path
+from truncation.address import product as product
 
 GROUPS = {
     "attn": ("q_proj", "k_proj", "v_proj", "out_proj"),
@@ -76,54 +78,6 @@ class Intervention:
         return "+".join(map(str, self.cuts))
 
 
-@dataclasses.dataclass(frozen=True)
-class Address:
-    """Where a named matrix lives in a model's parameters.
-
-    read(params) -> [d_in, d_out]; write(params, matrix) -> new params, the old untouched.
-    """
-
-    read: Callable[[Params], Array]
-    write: Callable[[Params, Array], Params]
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The names of the matrices this one is a product of; none for a stored matrix."""
-        return ()
-
-    def keep(self, params: Params, components: spectrum.Decomposition, mask: Array) -> Params:
-        """New params whose matrix is sum_i mask_i sigma_i u_i v_i^T; mask is [r]."""
-        return self.write(params, spectrum.reconstruct(self.read(params), components, mask))
-
-
-@dataclasses.dataclass(frozen=True)
-class ProductAddress(Address):
-    """Two matrices applied one after the other, A B, cut as one.
-
-    With A B = U S V^T the components K are kept by B <- B V K V^T, because
-    A B V K V^T = U S K V^T: exact, shapes unchanged, A left alone.
-    """
-
-    second: Address
-    names: tuple[str, str]
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The names of the two factors."""
-        return self.names
-
-    def keep(self, params: Params, components: spectrum.Decomposition, mask: Array) -> Params:
-        """New params whose product is sum_i mask_i sigma_i u_i v_i^T; mask is [r]."""
-        factor = self.second.read(params)
-        exact = jax.lax.Precision.HIGHEST
-        coordinates = jnp.matmul(factor, components.vt.T, precision=exact) * mask[None]
-        projected = jnp.matmul(coordinates, components.vt, precision=exact).astype(factor.dtype)
-        return self.second.write(params, jnp.where(jnp.all(mask == 1), factor, projected))
-
-
-Matrices = Mapping[Key, Address]
-
-
 def _decimal(value: Fraction) -> str:
     return f"{float(value):g}"
 
@@ -164,42 +118,6 @@ def parse(text: str) -> Intervention:
     return Intervention(tuple(_parse_cut(part) for part in text.split("+")))
 
 
-def at_path(*path: str | int) -> Address:
-    """The matrix stored at a path of nested dicts and lists, e.g. ("layers", 1, "fc_in")."""
-
-    def read(params: Params) -> Array:
-        for step in path:
-            params = params[step]
-        return params
-
-    def write(params: Params, matrix: Array) -> Params:
-        def replace(node: Any, remaining: tuple[str | int, ...]) -> Any:
-            if not remaining:
-                return matrix
-            step, rest = remaining[0], remaining[1:]
-            if isinstance(node, Mapping):
-                return {**node, step: replace(node[step], rest)}
-            return [replace(n, rest) if i == step else n for i, n in enumerate(node)]
-
-        return replace(params, path)
-
-    return Address(read, write)
-
-
-def product(first: Address, second: Address, names: tuple[str, str]) -> ProductAddress:
-    """The matrix first @ second of [a, b] and [b, c], cut as one; names are the factors' own."""
-
-    def read(params: Params) -> Array:
-        return jnp.matmul(
-            first.read(params), second.read(params), precision=jax.lax.Precision.HIGHEST
-        )
-
-    def refuse(params: Params, matrix: Array) -> Params:
-        raise ValueError(f"the product of {names[0]} and {names[1]} can be cut but not overwritten")
-
-    return ProductAddress(read, refuse, second, names)
-
-
 def resolve(intervention: Intervention, matrices: Matrices) -> dict[Key, Cut]:
     """The matrices an intervention touches, groups expanded.
 
@@ -228,6 +146,17 @@ def resolve(intervention: Intervention, matrices: Matrices) -> dict[Key, Cut]:
                     "which is cut too"
                 )
     return cuts
+
+
+def keep_top(layer: int, matrix: str, kept: int, rank: int) -> Cut:
+    """The cut that keeps the largest `kept` of `rank` components, with the shortest RHO."""
+    if not 0 <= kept <= rank:
+        raise ValueError(f"kept {kept}: expected 0 to {rank}")
+    for digits in range(10):
+        stop = Fraction(-(-kept * 10**digits // rank), 10**digits)
+        if int(stop * rank) == kept:
+            return Cut(layer, matrix, Fraction(0), min(stop, Fraction(1)))
+    raise ValueError(f"rank {rank}: too large for a decimal RHO")
 
 
 def kept_ranks(cut: Cut, rank: int) -> tuple[int, int]:
@@ -292,12 +221,15 @@ def evaluate_all(
     params: Params,
     interventions: Sequence[Intervention],
     matrices: Matrices,
+    *,
+    at_once: int = 64,
 ) -> Any:
     """evaluate(params') for every intervention, stacked on a new leading axis; jit-able.
 
     Interventions on the same set of matrices are one vectorised call, so a whole curve
     over rho costs one SVD per matrix, and whatever of `evaluate` does not depend on the
-    edited matrices (the layers below) is computed once. Results in the order given.
+    edited matrices (the layers below) is computed once per call. at_once bounds how many
+    edited models are evaluated side by side, and so the memory. Results in the order given.
     """
     resolved = [resolve(intervention, matrices) for intervention in interventions]
     families: dict[tuple[Key, ...], list[int]] = {}
@@ -322,9 +254,14 @@ def evaluate_all(
             )
             for key in keys
         }
-        results.append(
-            jax.vmap(lambda masks: evaluate(edit(params, matrices, decompositions, masks)))(masks)
-        )
+
+        def one(masks: dict[Key, Array]) -> Any:
+            return evaluate(edit(params, matrices, decompositions, masks))
+
+        if len(members) <= at_once:
+            results.append(jax.vmap(one)(masks))
+        else:
+            results.append(jax.lax.map(one, masks, batch_size=at_once))
         order.extend(members)
     restore = np.argsort(np.asarray(order))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts)[restore], *results)
