@@ -41,6 +41,14 @@ class Entry(NamedTuple):
     rest: Any
 
 
+class Batch(NamedTuple):
+    """Some examples at once; the rows from `size` on are padding, with weight 0."""
+
+    examples: Examples
+    weights: Float[np.ndarray, "examples answers"]
+    size: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
     """One network on one set of examples.
@@ -50,15 +58,16 @@ class Model:
         examples: a pytree of arrays with a leading axis of examples; the functions below
             receive any selection of them as `batch`.
         weights: [examples, answers], the weight of every answer in a mean, 0 for padding.
-        scores: (params, batch) -> {"loss": ..., "correct": ..., any other name: ...}, each
+        scores: (params, batch) -> {"loss": ..., "accuracy": ..., any other name: ...}, each
             [examples, answers] and finite at padding too. loss is in nats and differentiable
-            with respect to params; correct is 0 or 1.
+            with respect to params; accuracy is 0 or 1 for one answer.
         enter: (params, key, batch) -> Entry.
         leave: (params, key, outputs, rest, batch) -> scores, as if matrix `key` had returned
             `outputs` [examples, positions, d_out] (before any bias of its own);
             differentiable with respect to outputs.
         probabilities: (params, batch) -> [examples, answers, classes].
         batch_size: how many examples fit at once; None for all.
+
     """
 
     matrices: Matrices
@@ -88,18 +97,24 @@ class Model:
         """The examples at these indices, in this order."""
         return jax.tree.map(lambda leaf: leaf[indices], self.examples)
 
-    def batches(self, indices: np.ndarray) -> list[tuple[Examples, int]]:
-        """These examples in batches of one shape, each with the number that is not padding.
+    def index_batches(self, count: int) -> list[tuple[np.ndarray, int]]:
+        """Positions 0..count-1 in batches of one shape, each with the number not padding.
 
-        The last batch is filled up by repeating its first example, so that one compiled
-        function serves all of them.
+        The last batch is filled up from the beginning, so that one compiled function
+        serves all of them.
         """
-        if len(indices) == 0:
+        if count == 0:
             raise ValueError("indices: no example selected")
-        size = min(self.batch_size or len(indices), len(indices))
+        size = min(self.batch_size or count, count)
+        starts = range(0, count, size)
+        return [(np.arange(s, s + size) % count, min(size, count - s)) for s in starts]
+
+    def batches(self, indices: np.ndarray) -> list[Batch]:
+        """These examples in batches of one shape."""
+        weights = np.asarray(self.weights, np.float32)
         batches = []
-        for start in range(0, len(indices), size):
-            chosen = indices[start : start + size]
-            filled = np.concatenate([chosen, np.repeat(chosen[:1], size - len(chosen))])
-            batches.append((self.select(filled), len(chosen)))
+        for rows, size in self.index_batches(len(indices)):
+            chosen = np.asarray(indices)[rows]
+            real = np.arange(len(rows)) < size
+            batches.append(Batch(self.select(chosen), weights[chosen] * real[:, None], size))
         return batches

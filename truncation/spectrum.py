@@ -78,16 +78,14 @@ def marchenko_pastur_edge(shape: tuple[int, int], sigma: float) -> float:
 
 
 @functools.lru_cache(maxsize=256)
-def gavish_donoho_coefficient(shape: tuple[int, int]) -> float:
-    """omega(beta): the best hard threshold is omega times the median singular value.
+def marchenko_pastur_median(beta: float) -> float:
+    """Median of the Marchenko-Pastur law of squared singular values, 0 < beta <= 1.
 
-    Gavish and Donoho, "The optimal hard threshold for singular values is 4/sqrt(3)"
-    (2014), for noise of unknown level: omega(beta) = lambda*(beta) / sqrt(mu(beta)),
-    beta = min/max of the shape, lambda*(beta) the optimal coefficient at known noise,
-    mu(beta) the median of the Marchenko-Pastur law. About 2.858 for a square matrix.
+    The law of s^2 / (n sigma^2) for an m x n matrix of iid noise, m <= n, beta = m/n: density
+    sqrt((b - x)(x - a)) / (2 pi beta x) on [a, b], a and b = (1 -+ sqrt beta)^2.
     """
-    beta = min(shape) / max(shape)
-    known = math.sqrt(2 * (beta + 1) + 8 * beta / ((beta + 1) + math.sqrt(beta**2 + 14 * beta + 1)))
+    if not 0 < beta <= 1:
+        raise ValueError(f"beta {beta}: expected a number in (0, 1]")
     lower, upper = (1 - math.sqrt(beta)) ** 2, (1 + math.sqrt(beta)) ** 2
 
     # Substituting x = centre + half * sin(angle) removes both square-root endpoints.
@@ -101,8 +99,32 @@ def gavish_donoho_coefficient(shape: tuple[int, int]) -> float:
         return integrate.quad(density, -math.pi / 2, angle, epsabs=1e-12)[0] - 0.5
 
     angle = optimize.brentq(mass_below, -math.pi / 2, math.pi / 2, xtol=1e-13)
-    median = centre + half * math.sin(angle)
-    return known / math.sqrt(median)
+    return centre + half * math.sin(angle)
+
+
+def noise_level(
+    singular_values: Float[Array, "*batch r"], shape: tuple[int, int]
+) -> Float[Array, "*batch"]:
+    """Standard deviation of the noise in one entry, from the median singular value.
+
+    median(s) / sqrt(max(shape) mu(beta)); for a low-rank signal in iid noise, consistent as
+    the shape grows while the rank does not. marchenko_pastur_edge(shape, this) is the edge.
+    """
+    scale = math.sqrt(max(shape) * marchenko_pastur_median(min(shape) / max(shape)))
+    return jnp.median(singular_values, axis=-1) / scale
+
+
+def gavish_donoho_coefficient(shape: tuple[int, int]) -> float:
+    """omega(beta): the best hard threshold is omega times the median singular value.
+
+    Gavish and Donoho, "The optimal hard threshold for singular values is 4/sqrt(3)"
+    (2014), for noise of unknown level: omega(beta) = lambda*(beta) / sqrt(mu(beta)),
+    beta = min/max of the shape, lambda*(beta) the optimal coefficient at known noise,
+    mu(beta) the median of the Marchenko-Pastur law. About 2.858 for a square matrix.
+    """
+    beta = min(shape) / max(shape)
+    known = math.sqrt(2 * (beta + 1) + 8 * beta / ((beta + 1) + math.sqrt(beta**2 + 14 * beta + 1)))
+    return known / math.sqrt(marchenko_pastur_median(beta))
 
 
 def gavish_donoho_threshold(

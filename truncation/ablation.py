@@ -1,0 +1,105 @@
+"""What was cut says: predictions from the kept part alone and from the removed part alone.
+
+And which answers flip each way when a cut is made, by any property of the answer (how many
+noise tokens its context holds, how frequent its fact is). The analyses of LASER, section 5
+of arXiv 2312.13558, for any intervention of any model.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from truncation import statistics
+from truncation.intervention import Intervention, Params, edit, resolve
+from truncation.search import Evaluator
+
+PARTS = ("full", "kept", "removed")
+
+
+def part(evaluator: Evaluator, intervention: Intervention, which: str) -> Params:
+    """Parameters with everything, only what the intervention keeps, or only what it removes."""
+    if which not in PARTS:
+        raise ValueError(f"which {which!r}: expected {' '.join(PARTS)}")
+    if which == "full":
+        return evaluator.params
+    cuts = resolve(intervention, evaluator.model.matrices)
+    masks = {key: evaluator.mask(cut) for key, cut in cuts.items()}
+    chosen = {key: jnp.asarray(m if which == "kept" else 1 - m) for key, m in masks.items()}
+    components = evaluator.decompositions(list(cuts))
+    return edit(evaluator.params, evaluator.model.matrices, components, chosen)
+
+
+def mean_probabilities(evaluator: Evaluator, params: Params, examples: np.ndarray) -> np.ndarray:
+    """Predicted probabilities [classes], averaged over the answers of these examples."""
+    model = evaluator.model
+    if model.probabilities is None:
+        raise ValueError("probabilities: this model does not offer them")
+    predict = model.probabilities
+    mean = jax.jit(lambda p, batch, w: jnp.einsum("eac,ea->c", predict(p, batch), w))
+    sums = [
+        np.asarray(mean(params, batch.examples, batch.weights), np.float64)
+        for batch in model.batches(examples)
+    ]
+    return np.asarray(sum(sums) / evaluator.weights(examples).sum(dtype=np.float64))
+
+
+def report(
+    evaluator: Evaluator, intervention: Intervention, examples: np.ndarray, *, top: int = 5
+) -> list[dict[str, Any]]:
+    """One row per part (full, kept, removed): mean scores and, if offered, the top classes.
+
+    top_classes and top_probabilities list the classes of highest mean probability.
+    """
+    rows = []
+    for which in PARTS:
+        params = part(evaluator, intervention, which)
+        scores = evaluator.model_scores(params, examples)
+        row: dict[str, Any] = {"intervention": str(intervention), "part": which}
+        row |= {name: float(v[0]) for name, v in evaluator.mean(scores, examples).items()}
+        if evaluator.model.probabilities is not None:
+            probabilities = mean_probabilities(evaluator, params, examples)
+            classes = np.argsort(-probabilities, kind="stable")[:top]
+            row["top_classes"] = classes.tolist()
+            row["top_probabilities"] = probabilities[classes].tolist()
+        rows.append(row)
+    return rows
+
+
+def flips(
+    before: np.ndarray,
+    after: np.ndarray,
+    weights: np.ndarray,
+    covariates: Mapping[str, np.ndarray],
+    *,
+    seed: int = 0,
+    samples: int = 2000,
+) -> list[dict[str, Any]]:
+    """How often answers flip wrong -> right and right -> wrong, by level of each covariate.
+
+    before, after: accuracy (0 or 1) [examples, answers] without and with the cut;
+    covariates: integers [examples, answers]. One row over all answers (covariate "all")
+    and one per covariate and level that occurs, with 95 % intervals that resample examples.
+    """
+    directions = {
+        "wrong_to_right": ((before < 0.5) & (after > 0.5)).astype(np.float64),
+        "right_to_wrong": ((before > 0.5) & (after < 0.5)).astype(np.float64),
+    }
+    groups = [("all", 0, weights > 0)]
+    for name, levels in covariates.items():
+        for level in np.unique(levels[weights > 0]):
+            groups.append((name, int(level), (levels == level) & (weights > 0)))
+    rows = []
+    for name, level, members in groups:
+        row: dict[str, Any] = {"covariate": name, "level": level, "answers": int(members.sum())}
+        for direction, flipped in directions.items():
+            interval = statistics.paired_bootstrap(
+                flipped[None], weights * members, seed=seed, samples=samples
+            )
+            row[direction] = float(interval.mean[0])
+            row[direction + "_low"] = float(interval.low[0])
+            row[direction + "_high"] = float(interval.high[0])
+        rows.append(row)
+    return rows

@@ -1,0 +1,155 @@
+"""Where a model keeps a matrix: reading it, and writing a cut one into new parameters."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from truncation import linear, spectrum
+
+Params = Any
+Key = tuple[int, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """Where a named matrix lives in a model's parameters.
+
+    read(params) -> [d_in, d_out]; write(params, matrix) -> new params, the old untouched.
+    Optional: write_factors(params, kernel_in, kernel_out) stores the matrix as two thin
+    factors, add_bias(params, bias) adds to its output; None where the model cannot.
+    """
+
+    read: Callable[[Params], Array]
+    write: Callable[[Params, Array], Params]
+    write_factors: Callable[[Params, Array, Array], Params] | None = None
+    add_bias: Callable[[Params, Array], Params] | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the matrices this one is a product of; none for a stored matrix."""
+        return ()
+
+    def keep(self, params: Params, components: spectrum.Decomposition, mask: Array) -> Params:
+        """New params whose matrix is sum_i mask_i sigma_i u_i v_i^T; mask is [r]."""
+        return self.write(params, spectrum.reconstruct(self.read(params), components, mask))
+
+    def perturb(self, params: Params, components: spectrum.Decomposition, delta: Array) -> Params:
+        """New params with W + sum_i delta_i sigma_i u_i v_i^T; differentiable in delta [r]."""
+        u, s, vt = components
+        change = jnp.matmul(u * (s * delta)[None], vt, precision=jax.lax.Precision.HIGHEST)
+        matrix = self.read(params)
+        return self.write(params, matrix + change.astype(matrix.dtype))
+
+    def keep_factored(
+        self, params: Params, components: spectrum.Decomposition, kept: np.ndarray
+    ) -> Params:
+        """New params whose matrix is stored as the factors of the components with index `kept`."""
+        if self.write_factors is None:
+            raise ValueError("write_factors: this model stores the matrix whole, never as factors")
+        u, s, vt = components
+        dtype = self.read(params).dtype
+        root = jnp.sqrt(s[kept])
+        return self.write_factors(
+            params,
+            (u[:, kept] * root[None]).astype(dtype),
+            (root[:, None] * vt[kept]).astype(dtype),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ProductAddress(Address):
+    """Two matrices applied one after the other, A B, cut as one.
+
+    With A B = U S V^T the components K are kept by B <- B V K V^T, because
+    A B V K V^T = U S K V^T: exact, shapes unchanged, A left alone.
+    """
+
+    second: Address = dataclasses.field(kw_only=True)
+    names: tuple[str, str] = dataclasses.field(kw_only=True)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the two factors."""
+        return self.names
+
+    def keep(self, params: Params, components: spectrum.Decomposition, mask: Array) -> Params:
+        """New params whose product is sum_i mask_i sigma_i u_i v_i^T; mask is [r]."""
+        factor = self.second.read(params)
+        exact = jax.lax.Precision.HIGHEST
+        coordinates = jnp.matmul(factor, components.vt.T, precision=exact) * mask[None]
+        projected = jnp.matmul(coordinates, components.vt, precision=exact).astype(factor.dtype)
+        return self.second.write(params, jnp.where(jnp.all(mask == 1), factor, projected))
+
+    def perturb(self, params: Params, components: spectrum.Decomposition, delta: Array) -> Params:
+        """New params whose product is A B + sum_i delta_i sigma_i u_i v_i^T."""
+        factor = self.second.read(params)
+        exact = jax.lax.Precision.HIGHEST
+        coordinates = jnp.matmul(factor, components.vt.T, precision=exact) * delta[None]
+        change = jnp.matmul(coordinates, components.vt, precision=exact)
+        return self.second.write(params, factor + change.astype(factor.dtype))
+
+    def keep_factored(
+        self, params: Params, components: spectrum.Decomposition, kept: np.ndarray
+    ) -> Params:
+        """New params in which the second matrix is stored as the factors B V_K, V_K^T."""
+        if self.second.write_factors is None:
+            raise ValueError("write_factors: this model stores the matrix whole, never as factors")
+        factor, vt = self.second.read(params), components.vt[kept]
+        projected = jnp.matmul(factor, vt.T, precision=jax.lax.Precision.HIGHEST)
+        return self.second.write_factors(
+            params, projected.astype(factor.dtype), vt.astype(factor.dtype)
+        )
+
+
+Matrices = Mapping[Key, Address]
+
+
+def at_path(*path: str | int) -> Address:
+    """The matrix stored at a path of nested dicts and lists, e.g. ("layers", 1, "fc_in").
+
+    What lies there is a leaf of `linear`: an array, or a dict with "kernel", or factors. A
+    last step "kernel" may be given or left out.
+    """
+    place = path[:-1] if path[-1] == "kernel" else path
+
+    def leaf(params: Params) -> linear.Leaf:
+        for step in place:
+            params = params[step]
+        return params
+
+    def replace(node: Any, remaining: tuple[str | int, ...], new: linear.Leaf) -> Any:
+        if not remaining:
+            return new
+        step, rest = remaining[0], remaining[1:]
+        if isinstance(node, Mapping):
+            return {**node, step: replace(node[step], rest, new)}
+        return [replace(n, rest, new) if i == step else n for i, n in enumerate(node)]
+
+    def changing(change: Callable[..., linear.Leaf]) -> Callable[..., Params]:
+        return lambda params, *arrays: replace(params, place, change(leaf(params), *arrays))
+
+    return Address(
+        lambda params: linear.dense(leaf(params)),
+        changing(linear.with_matrix),
+        changing(linear.with_factors),
+        changing(linear.with_added_bias),
+    )
+
+
+def product(first: Address, second: Address, names: tuple[str, str]) -> ProductAddress:
+    """The matrix first @ second of [a, b] and [b, c], cut as one; names are the factors' own."""
+
+    def read(params: Params) -> Array:
+        return jnp.matmul(
+            first.read(params), second.read(params), precision=jax.lax.Precision.HIGHEST
+        )
+
+    def refuse(params: Params, matrix: Array) -> Params:
+        raise ValueError(f"the product of {names[0]} and {names[1]} can be cut but not overwritten")
+
+    return ProductAddress(read, refuse, add_bias=second.add_bias, second=second, names=names)

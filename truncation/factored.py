@@ -1,0 +1,60 @@
+"""Interventions stored as two thin factors where that is smaller.
+
+A matrix [d_in, d_out] with k components left takes k (d_in + d_out) numbers as factors, so
+they pay below k = d_in d_out / (d_in + d_out); at that size they also take less time, as
+k (d_in + d_out) multiplications replace d_in d_out per input.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from truncation.intervention import Intervention, Params, ProductAddress, edit, resolve
+from truncation.search import Evaluator
+
+
+def pays(kept: int, shape: tuple[int, int]) -> bool:
+    """Whether k (d_in + d_out) < d_in d_out."""
+    return kept * (shape[0] + shape[1]) < shape[0] * shape[1]
+
+
+def num_parameters(params: Params) -> int:
+    """How many numbers a tree of parameters holds."""
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def apply(evaluator: Evaluator, intervention: Intervention) -> tuple[Params, list[dict[str, Any]]]:
+    """New parameters after the intervention, in factors where they pay, dense elsewhere.
+
+    Also one row per matrix: kept components, whether it is factored, numbers stored before
+    and after. Same outputs as intervention.apply up to float rounding. A matrix whose
+    model stores it whole (no write_factors) stays dense. A cut that keeps everything
+    leaves its matrix untouched.
+    """
+    matrices, params = evaluator.model.matrices, evaluator.params
+    rows: list[dict[str, Any]] = []
+    for key, cut in resolve(intervention, matrices).items():
+        address, components = matrices[key], evaluator.decompositions([key])[key]
+        # What is stored for a product is its second matrix.
+        stored = address.second if isinstance(address, ProductAddress) else address
+        d_in, d_out = stored.read(params).shape
+        mask = evaluator.mask(cut)
+        kept = np.flatnonzero(mask)
+        factored = stored.write_factors is not None and pays(len(kept), (d_in, d_out))
+        if factored:
+            params = address.keep_factored(params, components, kept)
+        else:
+            params = edit(params, matrices, {key: components}, {key: jnp.asarray(mask)})
+        rows.append(
+            {
+                "intervention": str(cut),
+                "kept": len(kept),
+                "rank": len(mask),
+                "factored": factored,
+                "parameters_before": d_in * d_out,
+                "parameters_after": len(kept) * (d_in + d_out) if factored else d_in * d_out,
+            }
+        )
+    return params, rows
