@@ -5,6 +5,8 @@ and keeping k components keeps an arbitrary part of it. Either cut at the edge o
 subspace (snap), or average the measurement over the rotations (rotate).
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,9 +28,9 @@ def groups(
     in an SVD is of order 1e-7 in float32. Every rank is in exactly one run.
     """
     gaps = -np.diff(np.asarray(values, np.float64))
-    edges = np.flatnonzero(gaps > tolerance * max(float(values[0]), np.finfo(np.float32).tiny))
+    edges = np.flatnonzero(gaps > tolerance * float(values[0]))
     bounds = [0, *(edges + 1).tolist(), len(values)]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(itertools.pairwise(bounds))
 
 
 def snap(
