@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from absl import app, flags
+from absl import app, flags, logging
 
 Config = TypeVar("Config")
 
@@ -64,8 +64,10 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
-    # Deprecations inside libraries are not for a user at a terminal to act on.
+    # Neither deprecations inside libraries nor the checkpointer's diary are for a user at a
+    # terminal to act on.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    logging.set_verbosity(logging.WARNING)
     try:
         rest = flags.FLAGS(list(argv))
         if rest[1:]:

@@ -107,7 +107,7 @@ def measure_logits(weights: Weights) -> Mapping[str, Array]:
     """The three logits of the theory, averaged over inputs, and the spectrum of the logits.
 
     correct, other, noise: mean entries of each kind. singular_values [r], falling, of the
-    logit matrix, and noise_share [r] of the noise class in each left-over direction.
+    logit matrix, and noise_share [r] of the noise class in each component.
     """
     z = logits(weights)
     inputs = z.shape[0]

@@ -1,0 +1,68 @@
+"""One look for every figure: sizes for a paper column, colours safe for colour-blind readers."""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, by what is drawn, so that one colour means one thing throughout.
+COLOURS = {
+    "correct": "#0072B2",
+    "noise": "#D55E00",
+    "neutral": "#4D4D4D",
+    "previous": "#009E73",
+    "theory": "#000000",
+}
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
+
+SETTINGS: dict[str, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=CYCLE),
+    "lines.linewidth": 1.3,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+}
+
+
+def figure(
+    rows: int, columns: int, *, width: float = 7.0, height: float = 2.3
+) -> tuple[Figure, Any]:
+    """A figure of rows x columns panels, width inches wide and height inches per row.
+
+    Drawn without pyplot, so that no global state is touched and nothing has to be closed.
+    """
+    with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]
+        canvas = Figure(figsize=(width, height * rows), layout="constrained")
+        return canvas, canvas.subplots(rows, columns, squeeze=False)
+
+
+def band(
+    axes: Axes, x: np.ndarray, values: np.ndarray, *, label: str, color: str, **line: Any
+) -> None:
+    """Mean over seeds [n, seeds] as a line, one standard deviation as a band."""
+    centre = values.mean(axis=1)
+    axes.plot(x, centre, label=label, color=color, **line)
+    if values.shape[1] > 1:
+        spread = values.std(axis=1, ddof=1)
+        axes.fill_between(x, centre - spread, centre + spread, color=color, alpha=0.2, lw=0)
+
+
+def step_axis(axes: Axes) -> None:
+    """Training steps on a log scale."""
+    axes.set_xscale("log")
+    axes.set_xlabel("training step")
+
+
+def panel(axes: Axes, letter: str, title: str) -> None:
+    """Panel letter and title."""
+    axes.set_title(f"$\\bf{{{letter}}}$  {title}", loc="left")

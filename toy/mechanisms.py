@@ -1,0 +1,81 @@
+"""Which associations the matrices of a recall model hold, read from weights alone.
+
+Bietti et al., "Birth of a Transformer" (2023): a trained matrix is a sum of outer products
+of embeddings, and a recall accuracy asks how often the argmax it gives is the right one.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from toy import transformer
+from toy.recall import Task
+from toy.transformer import TransformerConfig, Weights
+
+
+def recalls(task: Task, config: TransformerConfig, weights: Weights) -> dict[str, Float[Array, ""]]:
+    """Argmax accuracies of the three memories of the two-layer circuit, each in [0, 1].
+
+    previous_token   first layer's W_K: of all positions s <= t, P_t matches P_{t-1} best
+    induction        last layer's W_K: E[q] matches, of all tokens k, the mark "after k" that
+                     the first layer's values leave best for k = q; mean over triggers
+    copy             last layer's W_V W_O maps E[k], of all tokens, to its own unembedding;
+                     mean over outputs
+    """
+    layers, embed = weights["layers"], weights["embed"]
+    first, last = layers[0], layers[config.num_layers - 1]
+    found = {"copy": _copy(task, embed, last, weights["unembed"])}
+    if config.num_layers > 1:
+        found["induction"] = _induction(task, embed, first, last)
+    if config.positions != "none":
+        found["previous_token"] = _previous_token(weights["position"], first)
+    return found
+
+
+def _query(x: Array, layer: Weights) -> Array:
+    return x @ layer["q_proj"] if "q_proj" in layer else x
+
+
+def _previous_token(position: Array, layer: Weights) -> Array:
+    scores = _query(position, layer) @ (position @ layer["k_proj"]).T
+    times = jnp.arange(len(position))
+    scores = jnp.where(times[None] <= times[:, None], scores, -jnp.inf)
+    return jnp.mean(jnp.argmax(scores[1:], axis=1) == times[:-1])
+
+
+def _induction(task: Task, embed: Array, first: Weights, last: Weights) -> Array:
+    marks = embed @ first["v_proj"] @ first["out_proj"]
+    triggers = jnp.asarray(task.triggers)
+    scores = _query(embed[triggers], last) @ (marks @ last["k_proj"]).T
+    return jnp.mean(jnp.argmax(scores, axis=1) == triggers)
+
+
+def _copy(task: Task, embed: Array, last: Weights, unembed: Array) -> Array:
+    tokens = jnp.asarray(task.outputs)
+    scores = embed[tokens] @ last["v_proj"] @ last["out_proj"] @ unembed
+    return jnp.mean(jnp.argmax(scores, axis=1) == tokens)
+
+
+def feed_forward_margins(
+    task: Task, config: TransformerConfig, weights: Weights
+) -> dict[str, Float[Array, ""]]:
+    """logit(noise) - max other logit that a feed-forward gives at the trigger, E[q] its input.
+
+    One entry per layer ("0", "1", ...), and "0+1" for the second one reading what the first
+    adds to E[q]; means over triggers. With several noise tokens, the largest of their logits.
+    """
+    model = transformer.bind(config, weights)
+    triggers = weights["embed"][jnp.asarray(task.triggers)]
+    found = {}
+    for layer, block in enumerate(model.layers):
+        found[str(layer)] = _margin(task, block.feed(triggers) @ weights["unembed"])
+    if config.num_layers == 2:
+        both = model.layers[1].feed(triggers + model.layers[0].feed(triggers))
+        found["0+1"] = _margin(task, both @ weights["unembed"])
+    return found
+
+
+def _margin(task: Task, logits: Float[Array, "triggers vocab"]) -> Array:
+    is_noise = jnp.isin(jnp.arange(logits.shape[1]), jnp.asarray(task.noise))[None]
+    noise = jnp.max(jnp.where(is_noise, logits, -jnp.inf), axis=1)
+    other = jnp.max(jnp.where(is_noise, -jnp.inf, logits), axis=1)
+    return jnp.mean(noise - other)
