@@ -36,13 +36,13 @@ from pythia.mini.stories import story
 Section = Literal["story", "place", "language", "occupation", "sum", "product", "filler"]
 
 SHARES: Mapping[Section, float] = {
-    "story": 0.46,
+    "story": 0.44,
     "place": 0.14,
     "language": 0.08,
     "occupation": 0.08,
-    "sum": 0.08,
+    "sum": 0.12,
     "product": 0.06,
-    "filler": 0.10,
+    "filler": 0.08,
 }
 """Share of the documents that belong to each section."""
 
