@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from experiments import program, run_directory, style
 from experiments.program import UserError
 from experiments.style import COLOURS, CYCLE
+from truncation.intervention import MATRICES
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -29,8 +30,7 @@ def draw(arrays: Arrays, alpha: float) -> Iterator[tuple[str, Figure]]:
 
 def overview(arrays: Arrays, alpha: float) -> Figure:
     """The central figure: noise first, then recall; and what truncation leaves of each."""
-    canvas, ((left, middle, right),) = style.figure(1, 3)
-    steps = _steps(arrays, "models")
+    canvas, ((left, middle, right),) = style.figure(1, 3, height=2.9)
     for metric, name in (("p_correct", "correct"), ("p_noise", "noise")):
         _band(left, arrays, f"models/clean/full/{metric}", f"p({name})", COLOURS[name])
     _band(
@@ -45,22 +45,22 @@ def overview(arrays: Arrays, alpha: float) -> Figure:
     left.annotate(r"$\alpha$", (1, alpha), xycoords=("axes fraction", "data"), fontsize=7)
     _probability(left)
     style.step_axis(left)
-    left.legend(loc="upper left")
-    style.panel(left, "a", "full model, while it learns")
+    style.legend_below(left, 1)
+    style.panel(left, "a", "full model, learning")
 
     for colour, name in zip(CYCLE, _followed(arrays), strict=False):
         _band(middle, arrays, f"models/clean/{name}/p_correct", name, colour)
     _band(middle, arrays, "models/clean/full/p_correct", "full", COLOURS["neutral"], ls="--")
     _probability(middle, "p(correct), clean")
     style.step_axis(middle)
-    middle.legend(loc="upper left")
-    style.panel(middle, "b", "truncated along training")
-    middle.set_xlim(max(1, steps[1] if len(steps) > 1 else 1), None)
+    style.legend_below(middle)
+    style.panel(middle, "b", "truncated, along training")
 
     shown = _curve_matrices(arrays)
     chosen = next((m for m in shown if m.endswith("fc_in") and not m.startswith("0.")), shown[-1])
-    _curve(right, arrays, chosen, alpha)
-    style.panel(right, "c", f"truncating {chosen}")
+    _curve(right, arrays, chosen, alpha, legend=False)
+    style.legend_below(right, 1)
+    style.panel(right, "c", f"truncating {chosen}, at the end")
     return canvas
 
 
@@ -81,7 +81,7 @@ def truncation_curves(arrays: Arrays, alpha: float) -> Figure:
 
 def mechanisms(arrays: Arrays) -> Figure:
     """Memory recalls, feed-forward margins, and who contributes to the noise margin."""
-    canvas, ((left, middle, right),) = style.figure(1, 3)
+    canvas, ((left, middle, right),) = style.figure(1, 3, height=2.9)
     labels = {
         "previous_token": "previous token (0.k_proj)",
         "induction": "induction (last k_proj)",
@@ -101,7 +101,7 @@ def mechanisms(arrays: Arrays) -> Figure:
     for colour, name in zip(CYCLE, [n for n in arrays if n.startswith(prefix)], strict=False):
         _band(middle, arrays, name, f"feed-forward {name.removeprefix(prefix)}", colour)
     middle.set_ylabel("logit(noise) - best other")
-    style.panel(middle, "b", "feed-forward margin at the trigger")
+    style.panel(middle, "b", "feed-forwards at the trigger")
     prefix = "models/clean/full/margin/"
     for colour, name in zip(CYCLE, [n for n in arrays if n.startswith(prefix)], strict=False):
         label = name.removeprefix(prefix).replace("feed_forward_", "feed-forward ")
@@ -110,47 +110,41 @@ def mechanisms(arrays: Arrays) -> Figure:
     style.panel(right, "c", "direct logit attribution")
     for axes in (left, middle, right):
         style.step_axis(axes)
-        axes.legend(loc="best")
+        style.legend_below(axes, 1 if axes is left else 2)
     for axes in (middle, right):
         axes.axhline(0, color="0.7", lw=0.8, zorder=0)
     return canvas
 
 
 def spectra(arrays: Arrays) -> Figure:
-    """Singular values along training, coloured by their share of the noise direction."""
-    names = [
-        n.removeprefix("spectra/spectrum/").removesuffix("/singular_values")
+    """Singular values along training; a disc's area is its share of the noise direction."""
+    prefix, suffix = "spectra/spectrum/", "/singular_values"
+    found = [
+        n.removeprefix(prefix).removesuffix(suffix)
         for n in arrays
-        if n.startswith("spectra/spectrum/") and n.endswith("/singular_values")
+        if n.startswith(prefix) and n.endswith(suffix)
     ]
-    columns = min(4, len(names))
-    rows = -(-len(names) // columns)
-    canvas, panels = style.figure(rows, columns, height=1.8)
+    layers = sorted({name.split(".")[0] for name in found})
+    order = [m for m in MATRICES if any(name.endswith(f".{m}") for name in found)]
+    canvas, panels = style.figure(len(layers), len(order), height=1.9)
     steps = np.maximum(arrays["spectra/steps"], 0.5)
-    points = None
-    for axes, name in zip(panels.flat, names, strict=False):
-        values = arrays[f"spectra/spectrum/{name}/singular_values"].mean(axis=1)
-        axes.plot(steps, values, color="0.8", lw=0.4, zorder=0)
-        share = arrays.get(f"spectra/spectrum/{name}/noise_share")
-        if share is not None:
-            share = share.mean(axis=1)
-            times = np.repeat(steps, values.shape[1])
-            order = np.argsort(share.ravel())
-            points = axes.scatter(
-                times[order], values.ravel()[order], c=share.ravel()[order], s=5,
-                cmap="inferno_r", vmin=0, vmax=1, lw=0,
-            )  # fmt: skip
-        axes.set_title(name, loc="left")
-        axes.set_yscale("log")
-        positive = values[values > 0]
-        axes.set_ylim(max(positive.min(), positive.max() * 1e-3), positive.max() * 1.5)
-        style.step_axis(axes)
-    for axes in panels.flat[len(names) :]:
-        axes.set_visible(False)
-    for axes in panels[:, 0]:
-        axes.set_ylabel("singular value")
-    if points is not None:
-        canvas.colorbar(points, ax=panels, label="share of the noise direction", aspect=40)
+    for row, layer in zip(panels, layers, strict=True):
+        for axes, matrix in zip(row, order, strict=True):
+            name = f"{layer}.{matrix}"
+            if name not in found:
+                axes.set_visible(False)
+                continue
+            values = arrays[f"{prefix}{name}{suffix}"].mean(axis=1)
+            axes.plot(steps, values, color="0.75", lw=0.5, zorder=0)
+            share = arrays.get(f"{prefix}{name}/noise_share")
+            if share is not None:
+                times = np.repeat(steps, values.shape[1])
+                area = 40 * share.mean(axis=1).ravel()
+                axes.scatter(times, values.ravel(), s=area, color=COLOURS["noise"], lw=0)
+            axes.set_title(name, loc="left")
+            axes.set_ylim(0, values.max() * 1.12)
+            style.step_axis(axes)
+        row[0].set_ylabel("singular value")
     return canvas
 
 

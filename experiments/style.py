@@ -39,11 +39,12 @@ def figure(
 ) -> tuple[Figure, Any]:
     """A figure of rows x columns panels, width inches wide and height inches per row.
 
-    Drawn without pyplot, so that no global state is touched and nothing has to be closed.
+    Drawn without pyplot, so that nothing has to be closed.
     """
-    with mpl.rc_context(SETTINGS):  # type: ignore[arg-type]
-        canvas = Figure(figsize=(width, height * rows), layout="constrained")
-        return canvas, canvas.subplots(rows, columns, squeeze=False)
+    # Settings act where text is made, which is after this returns: a program owns its process.
+    mpl.rcParams.update(SETTINGS)
+    canvas = Figure(figsize=(width, height * rows), layout="constrained")
+    return canvas, canvas.subplots(rows, columns, squeeze=False)
 
 
 def band(
@@ -66,3 +67,14 @@ def step_axis(axes: Axes) -> None:
 def panel(axes: Axes, letter: str, title: str) -> None:
     """Panel letter and title."""
     axes.set_title(f"$\\bf{{{letter}}}$  {title}", loc="left")
+
+
+def legend_below(axes: Axes, columns: int = 2) -> None:
+    """A legend under the panel, where it hides no data."""
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.22),
+        ncols=columns,
+        columnspacing=1.0,
+        handlelength=1.6,
+    )
