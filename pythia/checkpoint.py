@@ -88,7 +88,7 @@ def _fill(tensor: StoredTensor, rule: names.Rule, dtype: np.dtype) -> list[np.nd
     tensor.verify()
     parameters = [_allocate(rule.parameter_shape, dtype) for _ in rule.paths]
     row = 0
-    with np.errstate(over="raise"):
+    with np.errstate(over="raise", invalid="ignore"):
         for block in tensor.read(rule.rows):
             rule.place(parameters, row, block)
             row += len(block)
@@ -145,14 +145,19 @@ def load(
         raise CheckpointError(f"{directory}: not a directory")
     config = config or configs.read(directory / "config.json")
     chosen = weights or weight_sets.choose(directory)
-    rules = names.rules(config)
     try:
         tensors = _resolve_aliases(weight_sets.open_weights(directory / chosen))
+        ranks = {}
+        if chosen == names.FACTORED_FILE:
+            ranks = names.stored_ranks(config, {name: t.shape for name, t in tensors.items()})
+        rules = names.rules(config, ranks)
         tied = frozenset({"embed_out.weight"} if config.tied_embeddings else ())
         _check(tensors, rules, names.buffers(config) | tied)
         if config.tied_embeddings and "embed_out.weight" in tensors:
             _check_tied(tensors)
         params = module.shapes(config)
+        for layer, matrix in ranks:
+            del params["layers"][layer][matrix]["kernel"]
         for name, rule in rules.items():
             try:
                 filled = _fill(tensors[name], rule, DTYPES[dtype])

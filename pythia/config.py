@@ -171,6 +171,9 @@ def from_dict(raw: Mapping[str, Any]) -> Config:
     ]
     if unknown:
         raise CheckpointError(f"unknown keys: {', '.join(sorted(unknown))[:400]}")
+    for theirs in _NAMES.values():
+        if theirs in raw and type(raw[theirs]) is not int:
+            raise CheckpointError(f"{theirs} is {raw[theirs]!r}; expected an integer")
     required = [name for name in ("model_type", *_NAMES.values()) if name not in raw]
     if required:
         raise CheckpointError(f"missing keys: {', '.join(required)}")

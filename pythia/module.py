@@ -4,6 +4,7 @@ The module is split once; the mathematics is in pythia.model, as functions of th
 parameters, so that one layer, or half of one, can run alone.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -93,9 +94,14 @@ def split(module: GPTNeoX) -> dict[str, Any]:
     return params
 
 
+@functools.lru_cache(maxsize=16)
+def _shapes(config: Config) -> dict[str, Any]:
+    return split(nnx.eval_shape(lambda: GPTNeoX(config, rngs=nnx.Rngs(params=0))))
+
+
 def shapes(config: Config) -> dict[str, Any]:
     """The parameter tree with a jax.ShapeDtypeStruct in place of each array; no device used."""
-    return split(nnx.eval_shape(lambda: GPTNeoX(config, rngs=nnx.Rngs(params=0))))
+    return jax.tree.map(lambda shape: shape, _shapes(config))
 
 
 def init_params(config: Config, *, key: PRNGKeyArray) -> dict[str, Any]:

@@ -10,18 +10,30 @@
 
 Stored matrices are [d_out, d_in], parameters [d_in, d_out]. The rows of query_key_value
 are ordered [head, query key or value, head_dim].
+
+A matrix kept as two thin factors is stored, in this package's own factored.safetensors, as
+NAME.factor_in [rank, d_in] and NAME.factor_out [d_out, rank] in place of NAME.weight, its
+parameters kernel_in [d_in, rank] and kernel_out [rank, d_out] in place of kernel.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pythia.config import Config
+from pythia.errors import CheckpointError
 
 Path = tuple[str | int, ...]
+FACTORED_FILE = "factored.safetensors"
 ALIASES = {"lm_head.weight": "embed_out.weight"}
-_FUSED = ("q_proj", "k_proj", "v_proj")
+FUSED = ("q_proj", "k_proj", "v_proj")
+_MATRICES = {
+    **{part: f"attention.query_key_value.{part}" for part in FUSED},
+    "out_proj": "attention.dense",
+    "fc_in": "mlp.dense_h_to_4h",
+    "fc_out": "mlp.dense_4h_to_h",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,38 +77,89 @@ class Rule:
         return np.stack(heads, axis=1).reshape(self.shape)
 
 
-def rules(config: Config) -> dict[str, Rule]:
-    """A rule for every tensor a checkpoint of this architecture must hold, in file order."""
-    d, d_ff, vocab = config.d_model, config.d_ff, config.vocab_size
-    table: dict[str, Rule] = {
-        "gpt_neox.embed_in.weight": Rule((vocab, d), (("embed_in", "embedding"),))
+def matrix_name(layer: int, matrix: str) -> str:
+    """The stored name, without its .weight, of a matrix of a layer."""
+    return f"gpt_neox.layers.{layer}.{_MATRICES[matrix]}"
+
+
+def _norm(name: str, d: int, *path: str | int) -> dict[str, Rule]:
+    return {
+        f"{name}.weight": Rule((d,), ((*path, "scale"),)),
+        f"{name}.bias": Rule((d,), ((*path, "bias"),)),
     }
 
-    def norm(name: str, *path: str | int) -> None:
-        table[f"{name}.weight"] = Rule((d,), ((*path, "scale"),))
-        table[f"{name}.bias"] = Rule((d,), ((*path, "bias"),))
 
-    def linear(name: str, d_in: int, d_out: int, *path: str | int) -> None:
-        table[f"{name}.weight"] = Rule((d_out, d_in), ((*path, "kernel"),), transposed=True)
-        table[f"{name}.bias"] = Rule((d_out,), ((*path, "bias"),))
+def _weight(
+    config: Config, layer: int, matrix: str, ranks: Mapping[tuple[int, str], int]
+) -> dict[str, Rule]:
+    """The rule of one kernel, or the two of its factors."""
+    name, path = matrix_name(layer, matrix), ("layers", layer, matrix)
+    d_in = config.d_ff if matrix == "fc_out" else config.d_model
+    d_out = config.d_ff if matrix == "fc_in" else config.d_model
+    if (layer, matrix) not in ranks:
+        return {f"{name}.weight": Rule((d_out, d_in), ((*path, "kernel"),), transposed=True)}
+    rank = ranks[layer, matrix]
+    return {
+        f"{name}.factor_in": Rule((rank, d_in), ((*path, "kernel_in"),), transposed=True),
+        f"{name}.factor_out": Rule((d_out, rank), ((*path, "kernel_out"),), transposed=True),
+    }
 
-    for index in range(config.num_layers):
-        name = f"gpt_neox.layers.{index}"
-        norm(f"{name}.input_layernorm", "layers", index, "attn_norm")
-        norm(f"{name}.post_attention_layernorm", "layers", index, "mlp_norm")
-        for kind, shape in (("weight", (3 * d, d)), ("bias", (3 * d,))):
-            leaf = "kernel" if kind == "weight" else "bias"
-            paths: tuple[Path, ...] = tuple(("layers", index, part, leaf) for part in _FUSED)
-            rule = Rule(shape, paths, transposed=kind == "weight", head_dim=config.head_dim)
-            table[f"{name}.attention.query_key_value.{kind}"] = rule
-        linear(f"{name}.attention.dense", d, d, "layers", index, "out_proj")
-        linear(f"{name}.mlp.dense_h_to_4h", d, d_ff, "layers", index, "fc_in")
-        linear(f"{name}.mlp.dense_4h_to_h", d_ff, d, "layers", index, "fc_out")
-    norm("gpt_neox.final_layer_norm", "final_norm")
+
+def _layer(config: Config, layer: int, ranks: Mapping[tuple[int, str], int]) -> dict[str, Rule]:
+    d, name = config.d_model, f"gpt_neox.layers.{layer}"
+    table = _norm(f"{name}.input_layernorm", d, "layers", layer, "attn_norm")
+    table |= _norm(f"{name}.post_attention_layernorm", d, "layers", layer, "mlp_norm")
+    fused = f"{name}.attention.query_key_value"
+    for leaf, kind, shape in (("kernel", "weight", (3 * d, d)), ("bias", "bias", (3 * d,))):
+        paths: tuple[Path, ...] = tuple(("layers", layer, part, leaf) for part in FUSED)
+        rule = Rule(shape, paths, transposed=kind == "weight", head_dim=config.head_dim)
+        table[f"{fused}.{kind}"] = rule
+    if any((layer, part) in ranks for part in FUSED):
+        del table[f"{fused}.weight"]
+        for part in FUSED:
+            table |= _weight(config, layer, part, ranks)
+    for matrix in ("out_proj", "fc_in", "fc_out"):
+        table |= _weight(config, layer, matrix, ranks)
+        d_out = config.d_ff if matrix == "fc_in" else d
+        bias = Rule((d_out,), (("layers", layer, matrix, "bias"),))
+        table[f"{matrix_name(layer, matrix)}.bias"] = bias
+    return table
+
+
+def rules(config: Config, ranks: Mapping[tuple[int, str], int] | None = None) -> dict[str, Rule]:
+    """A rule for every tensor a checkpoint of this architecture must hold, in file order.
+
+    ranks[layer, matrix] is the rank of each matrix stored as two factors; where one of
+    q_proj, k_proj, v_proj is, the three kernels are stored apart instead of fused.
+    """
+    d, vocab = config.d_model, config.vocab_size
+    table = {"gpt_neox.embed_in.weight": Rule((vocab, d), (("embed_in", "embedding"),))}
+    for layer in range(config.num_layers):
+        table |= _layer(config, layer, ranks or {})
+    table |= _norm("gpt_neox.final_layer_norm", d, "final_norm")
     if not config.tied_embeddings:
         out = Rule((vocab, d), (("embed_out", "kernel"),), transposed=True)
         table["embed_out.weight"] = out
     return table
+
+
+def stored_ranks(
+    config: Config, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[tuple[int, str], int]:
+    """The ranks that `rules` needs, from the names and shapes of stored tensors.
+
+    Raises CheckpointError for a rank beyond what the matrix can have.
+    """
+    ranks = {}
+    for layer in range(config.num_layers):
+        for matrix in _MATRICES:
+            name = matrix_name(layer, matrix)
+            shape = shapes.get(f"{name}.factor_in") or shapes.get(f"{name}.factor_out", ())[::-1]
+            if shape:
+                if shape[0] > config.d_model:
+                    raise CheckpointError(f"{name}: rank {shape[0]} exceeds {config.d_model}")
+                ranks[layer, matrix] = shape[0]
+    return ranks
 
 
 def buffers(config: Config) -> frozenset[str]:

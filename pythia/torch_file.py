@@ -15,9 +15,9 @@ import numpy as np
 
 from pythia import pickle_reader, zip_file
 from pythia.errors import CheckpointError
-from pythia.stored import MappedFile, StoredTensor, count, mapped_tensor
+from pythia.stored import MappedFile, StoredTensor, mapped_tensor
 
-LARGEST_PICKLE = 64 * 2**20
+LARGEST_PICKLE = 4 * 2**20  # that of the largest Pythia is a tenth of one MiB
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 _MAGIC_START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little")
@@ -48,20 +48,30 @@ class _Storages:
         return storage
 
 
-def _check_view(tensor: pickle_reader.Tensor) -> None:
-    """Inside its storage, and no two elements in one place."""
+def _strides(tensor: pickle_reader.Tensor) -> tuple[int, ...]:
+    """Strides of a view that lies inside its storage, no two elements in one place.
+
+    A dimension of size one may claim any stride; its stride here is zero.
+    """
+    if tensor.offset > tensor.storage.count:
+        raise CheckpointError(f"offset {tensor.offset} of a storage of {tensor.storage.count}")
+    if 0 in tensor.shape:
+        return (0,) * len(tensor.shape)
+    strides = tuple(
+        stride if size > 1 else 0 for stride, size in zip(tensor.strides, tensor.shape, strict=True)
+    )
     reach, filled = tensor.offset, 1
-    for stride, size in sorted(zip(tensor.strides, tensor.shape, strict=True)):
+    for stride, size in sorted(zip(strides, tensor.shape, strict=True)):
         if size > 1 and stride < filled:
             raise CheckpointError(f"strides {tensor.strides} of shape {tensor.shape} overlap")
-        if size > 1:
-            reach += stride * (size - 1)
-            filled = stride * size
-    if count(tensor.shape) and reach >= tensor.storage.count:
+        reach += stride * (size - 1)
+        filled = max(filled, stride * size)
+    if reach >= tensor.storage.count:
         raise CheckpointError(
             f"shape {tensor.shape}, strides {tensor.strides}, offset {tensor.offset} reach "
             f"beyond a storage of {tensor.storage.count}"
         )
+    return strides
 
 
 def _tensors(
@@ -79,7 +89,7 @@ def _tensors(
             kind = type(tensor).__name__
             raise CheckpointError(f"{str(name)[:200]!r} is a {kind}, expected a tensor")
         try:
-            _check_view(tensor)
+            strides = _strides(tensor)
         except CheckpointError as error:
             raise CheckpointError(f"tensor {name[:200]!r}: {error}") from None
         dtype = _DTYPES[tensor.storage.kind]
@@ -88,7 +98,7 @@ def _tensors(
             starts[tensor.storage.key] + tensor.offset * dtype.itemsize,
             tensor.shape,
             dtype,
-            tuple(stride * dtype.itemsize for stride in tensor.strides),
+            tuple(stride * dtype.itemsize for stride in strides),
             verifiers.get(tensor.storage.key, lambda: None),
         )
     return tensors
@@ -134,8 +144,8 @@ def _open_legacy(path: pathlib.Path) -> dict[str, StoredTensor]:
     magic, position = pickle_reader.read(head, 0)
     protocol, position = pickle_reader.read(head, position)
     system, position = pickle_reader.read(head, position)
-    if (magic, protocol) != (MAGIC, PROTOCOL):
-        raise CheckpointError(f"legacy protocol {protocol!r} is not supported")
+    if (type(magic), type(protocol)) != (int, int) or (magic, protocol) != (MAGIC, PROTOCOL):
+        raise CheckpointError("its legacy magic or protocol number is not the known one")
     if type(system) is not dict or system.get("little_endian") is not True:
         raise CheckpointError("not marked as little-endian")
     value, position = pickle_reader.read(head, position, storages.resolve)

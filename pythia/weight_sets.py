@@ -6,7 +6,9 @@ Order of preference, first found first taken:
     pytorch_model.bin.index.json      shards
     model.safetensors                 one file
     pytorch_model.bin                 one file
-    model.npz                         one file (or the directory's only .npz)
+    model.npz                         one file
+    factored.safetensors              one file, written by pythia.export
+    any other .npz                    if it is the only one
 
 Shards go first because published training steps exist whose single file is the final model
 while the shards are right (86 of the 154 steps of Pythia 2.8b); within each kind,
@@ -16,7 +18,7 @@ safetensors go before pickles. More than one set is worth a warning, always.
 import pathlib
 import warnings
 
-from pythia import npz_file, safetensors_file, strict_json, torch_file
+from pythia import names, npz_file, safetensors_file, strict_json, torch_file
 from pythia.errors import CheckpointError
 from pythia.stored import StoredTensor
 
@@ -26,6 +28,7 @@ PREFERENCE = (
     "model.safetensors",
     "pytorch_model.bin",
     "model.npz",
+    names.FACTORED_FILE,
 )
 _READERS = {
     ".safetensors": safetensors_file.open_file,
@@ -47,7 +50,7 @@ def choose(directory: pathlib.Path) -> str:
             return archives[0]
         if len(archives) > 1:
             raise CheckpointError(
-                f"{directory}: several .npz files and no {PREFERENCE[-1]}; "
+                f"{directory}: several .npz files and no model.npz; "
                 f"say which is meant: weights={archives[0]!r}"
             )
         shards = sorted(path.name for path in directory.glob("*-of-*"))
