@@ -56,7 +56,7 @@ def probabilities(name: str, law: Num[np.ndarray, "..."]) -> Float[np.ndarray, "
 
 
 def language(
-    unigram: Num[np.ndarray, " n"], bigram: Num[np.ndarray, "n n"], trigger: int
+    unigram: Num[np.ndarray, "..."], bigram: Num[np.ndarray, "..."], trigger: int
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"], int]:
     """Return the validated unigram law, bigram law and trigger.
 
