@@ -147,7 +147,7 @@ def against_grid(
     ).statistic
     return {
         "evaluations_saved": 1 - guided.evaluations / full_grid.evaluations,
-        "missed": float(search.gain(objective, np.asarray(best[1]), np.asarray(best[0]))),
+        "missed": float(search.gain(objective, best[1], best[0])),
         "rank_correlation": float(correlation),
         "best_of_grid": str(full_grid.best),
         "best_guided": str(guided.best),

@@ -9,7 +9,7 @@ and the rest of the network. Other candidates edit the parameters and run the wh
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -40,14 +40,14 @@ NOTHING = Intervention(())
 _EXACT = jax.lax.Precision.HIGHEST
 
 
-def candidates(keys: Sequence[Key | str], rhos: Sequence[str] = LASER_RHOS) -> list[Intervention]:
+def candidates(keys: Iterable[Key | str], rhos: Sequence[str] = LASER_RHOS) -> list[Intervention]:
     """One intervention per key and rho; a key is (layer, matrix) or text such as "1.mlp"."""
     names = [key if isinstance(key, str) else f"{key[0]}.{key[1]}" for key in keys]
     return [parse(f"{name}@{rho}") for name in names for rho in rhos]
 
 
-def gain(name: str, after: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """after - before, signed so that more is better for the metric of this name."""
+def gain(name: str, after: Any, before: Any) -> Any:
+    """after - before (numbers or arrays), signed so that more is better for this metric."""
     return before - after if name in LOWER_IS_BETTER else after - before
 
 

@@ -74,7 +74,7 @@ def resume(params, key, outputs, rest, batch):
     return score((h1 + outputs) @ params["unembed"], batch)
 
 
-def make_world(seed=0, *, noise=2.0, num_examples=60, positions=3):
+def make_world(seed=0, *, noise=3.0, num_examples=60, positions=3):
     """Labels are decided by the input; the top component of 1.fc_in writes the noise class."""
     keys = iter(jax.random.split(jax.random.key(seed), 20))
     unembed = jnp.linalg.qr(jax.random.normal(next(keys), (D, D)))[0][:, :CLASSES]
@@ -87,7 +87,8 @@ def make_world(seed=0, *, noise=2.0, num_examples=60, positions=3):
     params = {"layers": [{}, {}], "unembed": unembed}
     for (layer, name), shape in SHAPES.items():
         params["layers"][layer][name] = 0.06 * jax.random.normal(next(keys), shape)
-    params["layers"][1]["fc_in"] += noise * jnp.outer(constant, unembed[:, NOISE])
+    signal = unembed[:, :NOISE] @ unembed[:, :NOISE].T
+    params["layers"][1]["fc_in"] += signal + noise * jnp.outer(constant, unembed[:, NOISE])
     valid = np.ones((num_examples, positions), bool)
     valid[::4, -1] = False
 

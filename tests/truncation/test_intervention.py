@@ -144,7 +144,7 @@ def test_bad_interventions_say_what_is_wrong(world, text, words):
 def test_non_finite_matrices_are_named(world):
     params, matrices = world
     broken = matrices[1, "fc_in"].write(params, jnp.full((6, 20), jnp.nan))
-    with pytest.raises(ValueError, match="1.fc_in holds NaN"):
+    with pytest.raises(ValueError, match=r"1\.fc_in holds NaN"):
         iv.require_finite(broken, matrices, list(matrices))
 
 

@@ -29,9 +29,7 @@ def one_by_one(world, texts, indices, given=""):
     results = []
     for text in texts:
         params = iv.apply(world.params, given, world.model.matrices) if given else world.params
-        results.append(
-            world.model.scores(iv.apply(params, text, world.model.matrices), batch)
-        )
+        results.append(world.model.scores(iv.apply(params, text, world.model.matrices), batch))
     return {name: np.stack([r[name] for r in results]) for name in results[0]}
 
 
@@ -113,9 +111,7 @@ def test_a_killed_search_continues(planted, tmp_path):
 
 
 def test_refuses_by_name(planted):
-    broken = planted.model.matrices[0, "fc_out"].write(
-        planted.params, jnp.full((24, 16), jnp.inf)
-    )
+    broken = planted.model.matrices[0, "fc_out"].write(planted.params, jnp.full((24, 16), jnp.inf))
     with pytest.raises(ValueError, match=r"0\.fc_out holds NaN or infinity"):
         Evaluator(planted.model, broken).evaluate([iv.parse("0.fc_out@0.5")], HALF)
     evaluator = Evaluator(planted.model, planted.params)

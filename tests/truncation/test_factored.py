@@ -1,0 +1,65 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from truncation import factored, linear
+from truncation import intervention as iv
+from truncation.search import Evaluator
+
+EXAMPLES = np.arange(60)
+
+
+@pytest.mark.parametrize("text", ["0.fc_in@0.2", "1.fc_in@-0.7", "1.ov@0.2", "0.mlp@0.3:0.5"])
+def test_factors_give_the_same_outputs_in_fewer_numbers(planted, text):
+    evaluator = Evaluator(planted.model, planted.params)
+    params, rows = factored.apply(evaluator, iv.parse(text))
+    assert all(row["factored"] for row in rows)
+    dense = iv.apply(planted.params, text, planted.model.matrices)
+    np.testing.assert_allclose(
+        evaluator.model_scores(params, EXAMPLES)["loss"],
+        evaluator.model_scores(dense, EXAMPLES)["loss"],
+        atol=1e-5,
+    )
+    saved = sum(row["parameters_before"] - row["parameters_after"] for row in rows)
+    assert saved > 0
+    assert factored.num_parameters(dense) - factored.num_parameters(params) == saved
+    # A factored matrix reads, and can be cut again, like any other.
+    for key in planted.model.matrices:
+        address = planted.model.matrices[key]
+        np.testing.assert_allclose(address.read(params), address.read(dense), atol=1e-5)
+    again = iv.apply(params, "0.fc_in@0.06", planted.model.matrices)
+    twice = iv.apply(dense, "0.fc_in@0.06", planted.model.matrices)
+    read = planted.model.matrices[0, "fc_in"].read
+    np.testing.assert_allclose(read(again), read(twice), atol=1e-5)
+
+
+def test_factors_only_where_they_pay(planted):
+    assert factored.pays(63, (128, 128))
+    assert not factored.pays(64, (128, 128))
+    evaluator = Evaluator(planted.model, planted.params)
+    params, (row,) = factored.apply(evaluator, iv.parse("1.fc_in@0.5"))
+    assert not row["factored"]
+    dense = iv.apply(planted.params, "1.fc_in@0.5", planted.model.matrices)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, dense)
+    same, _ = factored.apply(evaluator, iv.parse("1.all@1"))
+    jax.tree.map(np.testing.assert_array_equal, same, planted.params)
+
+
+def test_a_linear_map_in_all_its_forms():
+    x = jax.random.normal(jax.random.key(0), (4, 3, 8))
+    a, b = (jax.random.normal(jax.random.key(i), s) for i, s in ((1, (8, 2)), (2, (2, 6))))
+    bias = jnp.arange(6.0)
+    expected = x @ a @ b
+    leaf = linear.with_factors(a @ b, a, b)
+    np.testing.assert_allclose(linear.apply(a @ b, x), expected, atol=1e-4)
+    np.testing.assert_allclose(linear.apply(leaf, x), expected, atol=1e-4)
+    np.testing.assert_allclose(linear.dense(leaf), a @ b, atol=1e-5)
+    biased = linear.with_added_bias(linear.with_added_bias(leaf, bias), bias)
+    np.testing.assert_allclose(linear.apply(biased, x), expected + 2 * bias[None, None], atol=1e-4)
+    dense = linear.with_matrix(biased, a @ b)
+    assert set(dense) == {"kernel", "bias"}
+    np.testing.assert_allclose(linear.apply(dense, x), linear.apply(biased, x), atol=1e-4)
+    np.testing.assert_allclose(
+        linear.apply(linear.with_added_bias(a @ b, bias), x), expected + bias[None, None], atol=1e-4
+    )

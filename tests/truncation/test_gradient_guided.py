@@ -1,0 +1,99 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from truncation import gradient_guided, grid, search, statistics
+from truncation import intervention as iv
+from truncation.intervention import edit
+from truncation.search import Evaluator
+
+RHOS = (*search.LASER_RHOS, "-0.07", "-0.2", "-0.5")
+EXAMPLES = np.arange(0, 40)
+
+
+def loss_with(world, key, mask):
+    """Mean loss over EXAMPLES, in the model's own weights."""
+    components = Evaluator(world.model, world.params).decompositions([key])
+    params = edit(world.params, world.model.matrices, components, {key: jnp.asarray(mask)})
+    scores = world.model.scores(params, world.model.select(EXAMPLES))["loss"]
+    return float(statistics.weighted_mean(np.asarray(scores), world.model.weights[EXAMPLES]))
+
+
+@pytest.fixture(scope="module")
+def gradients(planted):
+    evaluator = Evaluator(planted.model, planted.params)
+    keys = list(planted.model.matrices)
+    return gradient_guided.component_gradients(evaluator, keys, EXAMPLES)
+
+
+@pytest.mark.parametrize("key", [(0, "fc_in"), (0, "fc_out"), (1, "fc_in"), (1, "ov")])
+def test_gradients_agree_with_finite_differences(planted, gradients, key):
+    step = 0.05
+    for component in (0, 3, 10):
+        change = np.zeros(16, np.float32)
+        change[component] = step
+        difference = loss_with(planted, key, 1 + change) - loss_with(planted, key, 1 - change)
+        np.testing.assert_allclose(
+            gradients[key][component], difference / (2 * step), rtol=0.02, atol=2e-5
+        )
+
+
+def test_removal_of_small_components_is_predicted(planted, gradients):
+    """The error of first order falls like the square of what is removed."""
+    key, mask = (1, "fc_in"), np.ones(16, np.float32)
+    errors = []
+    for strength in (1.0, 0.5, 0.25):
+        mask[6:] = 1 - strength
+        predicted = -strength * gradients[key][6:].sum()
+        errors.append(
+            abs(loss_with(planted, key, mask) - loss_with(planted, key, 0 * mask + 1) - predicted)
+        )
+    assert errors[0] > 3 * errors[1] > 9 * errors[2]
+
+
+def test_batches_do_not_matter(planted, gradients):
+    evaluator = Evaluator(planted.in_batches(7), planted.params)
+    found = gradient_guided.component_gradients(evaluator, list(planted.model.matrices), EXAMPLES)
+    for key, expected in gradients.items():
+        np.testing.assert_allclose(found[key], expected, atol=1e-6)
+
+
+def test_finds_the_planted_noise_for_a_quarter_of_the_evaluations(planted):
+    evaluator = Evaluator(planted.model, planted.params)
+    halves = statistics.split(60, validation=0.5, seed=1)
+    candidates = search.candidates(planted.keys, RHOS)
+    options = {"objective": "loss"}
+    full = grid.run(evaluator, candidates, halves[0], **options)
+    guided = gradient_guided.run(
+        evaluator, candidates, halves[0], num_gradient_examples=20, **options
+    )
+    assert str(guided.best) == "1.fc_in@-0.07"
+    told = gradient_guided.against_grid(guided, full, **options)
+    assert guided.evaluations <= 0.25 * full.evaluations
+    np.testing.assert_allclose(told["evaluations_saved"], 1 - guided.evaluations / full.evaluations)
+    np.testing.assert_allclose(told["missed"], 0, atol=1e-7)
+    assert told["rank_correlation"] > 0.5
+    # Every candidate has its prediction, in rising order, evaluated or not.
+    predictions = [row["predicted_loss_change"] for row in guided.rows[1:]]
+    assert predictions == sorted(predictions)
+    assert len(guided.rows) == len(full.rows)
+    with pytest.raises(ValueError, match="fraction 0"):
+        gradient_guided.run(evaluator, candidates, halves[0], fraction=0.0)
+
+
+def test_says_what_was_missed():
+    rows = [
+        {"intervention": name, "validation/loss": loss, "validation/loss_change": loss - 1}
+        for name, loss in [("full", 1.0), ("a", 0.9), ("b", 0.3)]
+    ]
+    best = iv.parse("0.fc_in@0")
+    full = search.Outcome(best, [r | {"chosen": r["intervention"] == "b"} for r in rows], 30, 0.0)
+    guesses = [
+        rows[1] | {"chosen": True, "predicted_loss_change": -1.0},
+        {"intervention": "b", "predicted_loss_change": 2.0},
+    ]
+    guided = search.Outcome(best, guesses, 6, 0.0)
+    told = gradient_guided.against_grid(guided, full, objective="loss")
+    np.testing.assert_allclose(
+        [told["missed"], told["evaluations_saved"], told["rank_correlation"]], [0.6, 0.8, -1]
+    )
