@@ -143,7 +143,7 @@ def sample(task: Task, key: PRNGKeyArray, *, batch_size: int, alpha: float | Non
 
 def _sequences(
     task: Task, key: PRNGKeyArray, batch_size: int, alpha: float
-) -> tuple[Int[Array, "batch length+1"], Int[Array, "batch triggers"]]:
+) -> tuple[Int[Array, "batch _"], Int[Array, "batch triggers"]]:
     """length + 1 tokens, so that the last position has a label, and ybar per trigger."""
     output_key, first_key, walk_key, last_key = jax.random.split(key, 4)
     triggers, noise = jnp.asarray(task.triggers), jnp.asarray(task.noise)
