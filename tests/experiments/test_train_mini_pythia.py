@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -132,11 +133,19 @@ def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypa
         assert (tmp_path / file).read_bytes() == (path / file).read_bytes()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    config = dataclasses.replace(SMALL, learning_rate=1e30, steps=12)
-    with pytest.raises(RunFailedError, match=r"loss of step \d+ is not finite; .* none"):
-        run(build(config), open_run(tmp_path, config, overwrite=False))
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+    start = Setup.start
+    monkeypatch.setattr(
+        Setup, "start", lambda self: start(self)._replace(params=_broken(start(self).params))
+    )
+    with pytest.raises(RunFailedError, match=r"loss of step 1 is not finite; .* is none in"):
+        run(build(SMALL), open_run(tmp_path, SMALL, overwrite=False))
     assert not (tmp_path / "summary.json").exists()
+    assert not (tmp_path / "checkpoints" / "step1").exists()
+
+
+def _broken(params):
+    return jax.tree.map(lambda leaf: leaf * np.float32(np.nan), params)
 
 
 @pytest.mark.parametrize(
