@@ -20,9 +20,10 @@ def _header(entry: zip_file.Entry) -> tuple[tuple[int, ...], np.dtype, bool, int
     """(shape, dtype, fortran order, bytes of header) of the .npy in an entry."""
     start = b""
     for piece in entry.pieces():
-        start = piece[:_LARGEST_HEADER]
-        break
-    stream = io.BytesIO(start)
+        start += piece
+        if len(start) >= _LARGEST_HEADER:
+            break
+    stream = io.BytesIO(start[:_LARGEST_HEADER])
     try:
         version = np.lib.format.read_magic(stream)
         shape, fortran, dtype = _HEADERS[version](stream, max_header_size=_LARGEST_HEADER)
