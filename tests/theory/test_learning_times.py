@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from theory import attention_step, first_step, learning_times
+
+
+def uniform(n):
+    return np.full(n, 1 / n), np.full((n, n), 1 / n)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5])
+def test_first_velocity_approaches_the_exact_first_step(alpha):
+    errors = []
+    for n in (16, 64):
+        exact = first_step.population_gradients(*uniform(n), trigger=0, alpha=alpha, length=8 * n)
+        reduced = learning_times._velocity(n, alpha, np.zeros(9))
+        noise_over_other = exact.feed_forward[n, 0] - exact.feed_forward[1, 0]
+        # Copying: a token's own logit above that of another output, per attended token.
+        copying = exact.value[1, 1] - exact.value[2, 1]
+        errors.append(
+            [
+                (reduced[0] - reduced[1]) / noise_over_other - 1,
+                reduced[6] / copying - 1,
+                reduced[0] / exact.feed_forward[n, 0] - 1,
+            ]
+        )
+    errors = np.abs(errors)
+    assert np.all(errors[0] < 2.5 / 16)
+    assert np.all(errors[1] < 2.5 / 64)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5])
+def test_scores_start_as_the_exact_attention_step(alpha):
+    for n in (16, 64):
+        # The setting of that step: F has learned the noise, V copies with unit strength.
+        state = np.zeros(9)
+        logits = np.log([alpha, (1 - alpha) / (n - 1), 1e-12])
+        state[:3] = logits / (1 + 3 / n)
+        state[6] = 1e-6
+        exact = attention_step.population_gradient(
+            *uniform(n), trigger=0, alpha=alpha, length=8 * n
+        )
+        pull = learning_times._velocity(n, alpha, state)[7] / state[6]
+        assert pull == pytest.approx(exact[n + 1], rel=2.5 / n)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.6])
+def test_half_times_approach_their_scaling_laws(alpha):
+    gaps = []
+    for n in (64, 512, 4096):
+        found = learning_times.half_times(n, alpha)
+        law = learning_times.asymptotic_half_times(n, alpha)
+        assert found.ratio == pytest.approx(found.attention / found.noise)
+        gaps.append([found.noise / law.noise - 1, found.attention / law.attention - 1])
+    gaps = np.abs(gaps)
+    assert np.all(gaps[-1] < 3e-3)
+    np.testing.assert_allclose(gaps[:-1] / gaps[1:], 8, rtol=0.35)  # O(1/N), up to logarithms
+
+
+def test_noise_before_attention_and_more_so_for_more_tokens():
+    ratios = [learning_times.half_times(n, 0.3).ratio for n in (32, 64, 128, 256)]
+    assert ratios[0] > 50
+    # From one N to twice N, between N and N^(3/2).
+    assert np.all(np.diff(np.log2(ratios)) > 0.9)
+    assert np.all(np.diff(np.log2(ratios)) < 1.5)
+
+
+def test_curves_pass_through_the_half_times_and_stay_probabilities():
+    n, alpha = 32, 0.3
+    half = learning_times.half_times(n, alpha)
+    at = learning_times.curves(n, alpha, np.array([half.attention, half.noise, 0.0]))
+    assert at.p_noise[1] == pytest.approx(alpha / 2, abs=1e-5)
+    assert at.attention_correct[0] == pytest.approx(0.5, abs=1e-4)
+    assert at.p_noise[2] == pytest.approx(1 / (n + 1))
+    assert at.attention_correct[2] == pytest.approx((1 - alpha) / n)
+    assert at.feed_forward_margin[2] == at.attention_margin[2] == 0
+    path = learning_times.curves(n, alpha, np.linspace(0, 3 * half.attention, 200))
+    assert np.all(path.attention_correct + path.attention_noise < 1)
+    assert np.all(np.diff(path.attention_correct) > -1e-9)
+    assert path.p_noise[-1] == pytest.approx(alpha, rel=0.05)
+
+
+def test_attention_holds_its_small_share_of_the_margin_until_it_moves():
+    n = 64
+    half = learning_times.half_times(n, 0.3)
+    got = learning_times.curves(n, 0.3, np.array([half.noise, 0.2 * half.attention]))
+    share = got.attention_margin / (got.attention_margin + got.feed_forward_margin)
+    np.testing.assert_allclose(share, 2 / n, rtol=0.15)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="num_ordinary must be at least 4"):
+        learning_times.half_times(3, 0.3)
+    with pytest.raises(ValueError, match="alpha"):
+        learning_times.asymptotic_half_times(10, 0.0)
+    with pytest.raises(ValueError, match="times"):
+        learning_times.curves(10, 0.3, np.array([-1.0]))
