@@ -8,7 +8,6 @@ of arXiv 2312.13558, for any intervention of any model.
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,7 +37,9 @@ def mean_probabilities(evaluator: Evaluator, params: Params, examples: np.ndarra
     if model.probabilities is None:
         raise ValueError("probabilities: this model does not offer them")
     predict = model.probabilities
-    mean = jax.jit(lambda p, batch, w: jnp.einsum("eac,ea->c", predict(p, batch), w))
+    mean = evaluator.compiled(
+        "mean_probabilities", lambda p, batch, w: jnp.einsum("eac,ea->c", predict(p, batch), w)
+    )
     sums = [
         np.asarray(mean(params, batch.examples, batch.weights), np.float64)
         for batch in model.batches(examples)

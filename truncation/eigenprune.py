@@ -180,6 +180,7 @@ def mean_input(
         inputs, valid = run(params, batch.examples)
         total = total + np.asarray(inputs, np.float64)[: batch.size].sum(axis=0)
         count += int(np.asarray(valid)[: batch.size].sum())
+    evaluator.spent += len(examples)
     return total / max(count, 1)
 
 

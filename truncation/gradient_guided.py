@@ -12,6 +12,7 @@ evaluated. The estimate is local: exact as sigma_i -> 0, unreliable where a remo
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,12 +36,12 @@ def component_gradients(
     model, params = evaluator.model, evaluator.params
     components = evaluator.decompositions(list(keys))
 
-    def total_loss(change, params, components, batch, weights):  # type: ignore[no-untyped-def]
+    def total_loss(change: Any, params: Any, components: Any, batch: Any, weights: Any) -> Any:
         for key, delta in change.items():
             params = model.matrices[key].perturb(params, components[key], delta)
         return jnp.sum(model.scores(params, batch)["loss"] * weights)
 
-    gradient = jax.jit(jax.grad(total_loss))
+    gradient = evaluator.compiled(("gradient", *keys), jax.grad(total_loss))
     zero = {key: jnp.zeros_like(parts.s) for key, parts in components.items()}
     sums = {key: np.zeros(parts.s.shape, np.float64) for key, parts in components.items()}
     for batch in model.batches(examples):

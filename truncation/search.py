@@ -96,6 +96,30 @@ class Evaluator:
         self._decompositions: dict[Key, Decomposition] = {}
         self._compiled: dict[Any, Callable[..., Any]] = {}
 
+    def fork(
+        self,
+        *,
+        model: Model | None = None,
+        params: Params | None = None,
+        cache: Cache | None = None,
+    ) -> "Evaluator":
+        """Another evaluator with a count and a cache of its own that compiles nothing again.
+
+        model: the same network on other examples; params: other weights of the same
+        structure. Decompositions are kept where the params are.
+        """
+        other = Evaluator(
+            model or self.model,
+            self.params if params is None else params,
+            together=self.together,
+            cache=cache,
+            progress=self.progress,
+        )
+        other._compiled = self._compiled
+        if params is None:
+            other._decompositions = self._decompositions
+        return other
+
     def decompositions(self, keys: Sequence[Key]) -> dict[Key, Decomposition]:
         """Exact SVD of each matrix, computed the first time it is asked for.
 
