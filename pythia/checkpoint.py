@@ -4,10 +4,11 @@ checkpoint = pythia.load("pythia-70m")
 logits = pythia.logits(checkpoint, tokens)        # [batch, length, vocab]
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -117,6 +118,52 @@ def _get(tree: Any, path: names.Path) -> Any:
     return tree
 
 
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A directory whose weights have been found complete, and not yet read."""
+
+    config: Config
+    weights: str
+    tensors: dict[str, StoredTensor]
+    rules: dict[str, names.Rule]
+    ranks: dict[tuple[int, str], int]
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Errors open with the path of what they are about."""
+    try:
+        yield
+    except CheckpointError as error:
+        prefix = "" if str(error).startswith(str(path.parent)) else f"{path}: "
+        raise CheckpointError(f"{prefix}{error}") from None
+
+
+def _open(directory: pathlib.Path, weights: str | None, config: Config | None) -> _Opened:
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: not a directory")
+    config = config or configs.read(directory / "config.json")
+    chosen = weights or weight_sets.choose(directory)
+    with _naming(directory / chosen):
+        tensors = _resolve_aliases(weight_sets.open_weights(directory / chosen))
+        ranks = {}
+        if chosen == names.FACTORED_FILE:
+            ranks = names.stored_ranks(config, {name: t.shape for name, t in tensors.items()})
+        rules = names.rules(config, ranks)
+        tied = frozenset({"embed_out.weight"} if config.tied_embeddings else ())
+        _check(tensors, rules, names.buffers(config) | tied)
+    return _Opened(config, chosen, tensors, rules, ranks)
+
+
+def check(path: str | os.PathLike[str], *, weights: str | None = None) -> Config:
+    """The architecture of a directory whose weights are complete, without reading them.
+
+    Names, shapes and dtypes are checked as load does, checksums of payloads are not.
+    Raises CheckpointError.
+    """
+    return _open(pathlib.Path(path), weights, None).config
+
+
 def load(
     path: str | os.PathLike[str],
     *,
@@ -141,24 +188,14 @@ def load(
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not supported; known are {', '.join(DTYPES)}")
     directory = pathlib.Path(path)
-    if not directory.is_dir():
-        raise CheckpointError(f"{directory}: not a directory")
-    config = config or configs.read(directory / "config.json")
-    chosen = weights or weight_sets.choose(directory)
-    try:
-        tensors = _resolve_aliases(weight_sets.open_weights(directory / chosen))
-        ranks = {}
-        if chosen == names.FACTORED_FILE:
-            ranks = names.stored_ranks(config, {name: t.shape for name, t in tensors.items()})
-        rules = names.rules(config, ranks)
-        tied = frozenset({"embed_out.weight"} if config.tied_embeddings else ())
-        _check(tensors, rules, names.buffers(config) | tied)
-        if config.tied_embeddings and "embed_out.weight" in tensors:
+    opened = _open(directory, weights, config)
+    tensors, params = opened.tensors, module.shapes(opened.config)
+    for layer, matrix in opened.ranks:
+        del params["layers"][layer][matrix]["kernel"]
+    with _naming(directory / opened.weights):
+        if opened.config.tied_embeddings and "embed_out.weight" in tensors:
             _check_tied(tensors)
-        params = module.shapes(config)
-        for layer, matrix in ranks:
-            del params["layers"][layer][matrix]["kernel"]
-        for name, rule in rules.items():
+        for name, rule in opened.rules.items():
             try:
                 filled = _fill(tensors[name], rule, DTYPES[dtype])
             except FloatingPointError:
@@ -167,14 +204,11 @@ def load(
                 where = None if shardings is None else _get(shardings, target)
                 _set(params, target, jax.device_put(array, where))
             del filled, array
-        for name in tensors.keys() - rules.keys():
+        for name in tensors.keys() - opened.rules.keys():
             tensors[name].verify()
-    except CheckpointError as error:
-        prefix = "" if str(error).startswith(str(directory)) else f"{directory / chosen}: "
-        raise CheckpointError(f"{prefix}{error}") from None
     stored = tensors["gpt_neox.embed_in.weight"].dtype
     stored_name = next(name for name, known in FLOATS.items() if known == stored)
-    return Checkpoint(config, params, directory, stored_name, chosen)
+    return Checkpoint(opened.config, params, directory, stored_name, opened.weights)
 
 
 def logits(

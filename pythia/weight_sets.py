@@ -74,7 +74,7 @@ def _open_one(path: pathlib.Path) -> dict[str, StoredTensor]:
     return reader(path)
 
 
-def _shard_map(index: pathlib.Path) -> dict[str, set[str]]:
+def shard_map(index: pathlib.Path) -> dict[str, set[str]]:
     """Shard file name -> names of its tensors, from an index whose every name is safe."""
     weight_map = strict_json.read(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -103,7 +103,7 @@ def open_weights(path: pathlib.Path) -> dict[str, StoredTensor]:
     """
     if not path.name.endswith(".index.json"):
         return _open_one(path)
-    shards = _shard_map(path)
+    shards = shard_map(path)
     missing = sorted(name for name in shards if not (path.parent / name).is_file())
     if missing:
         raise CheckpointError(f"{path}: shards missing: {', '.join(missing)}")
