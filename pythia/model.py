@@ -198,7 +198,8 @@ def embed(
     params: Params, tokens: Int[Array, "batch length"], dtype: str | None = None
 ) -> Activations:
     """The residual stream before layer 0, in dtype (default: that of the parameters)."""
-    return params["embed_in"]["embedding"][tokens].astype(dtype)
+    embedding = params["embed_in"]["embedding"]
+    return embedding[tokens].astype(dtype or embedding.dtype)
 
 
 def run_layers(

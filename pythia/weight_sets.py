@@ -62,7 +62,7 @@ def choose(directory: pathlib.Path) -> str:
         warnings.warn(
             f"{directory} holds several weight sets: reading {found[0]}, ignoring "
             f"{', '.join(found[1:])}; choose another with weights=NAME",
-            stacklevel=3,
+            stacklevel=4,
         )
     return found[0]
 

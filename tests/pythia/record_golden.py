@@ -127,7 +127,20 @@ def record_rounded() -> None:
     np.savez_compressed(tiny / "golden_bfloat16_weights.npz", logits=logits)
 
 
+def record_todays_file() -> None:
+    """The sequential case as a .bin of this torch, with shared storage and strides."""
+    golden = ROOT / "golden_gpt_neox"
+    state = GPTNeoXForCausalLM.from_pretrained(golden / "sequential").state_dict()
+    norm = "gpt_neox.final_layer_norm"
+    both = torch.cat([state[f"{norm}.weight"], state[f"{norm}.bias"]])
+    state[f"{norm}.weight"], state[f"{norm}.bias"] = both.chunk(2)
+    state["lm_head.weight"] = state["lm_head.weight"].t().contiguous().t()
+    (golden / "torch_2_13").mkdir(exist_ok=True)
+    torch.save(state, golden / "torch_2_13" / "pytorch_model.bin")
+
+
 if __name__ == "__main__":
     for case, case_settings in CASES.items():
         record(case, case_settings)
     record_rounded()
+    record_todays_file()

@@ -8,6 +8,7 @@ files come from outside this code: if a test here fails, the code is wrong, not 
 import dataclasses
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -90,12 +91,26 @@ def test_padding_on_either_side(golden, side):
 def test_bfloat16_activations_stay_near(golden):
     checkpoint = tiny("zip_fp32", dtype="bfloat16")
     assert checkpoint.params["layers"][0]["fc_in"]["kernel"].dtype == jnp.bfloat16
+    streams = model.residual_streams(
+        checkpoint.params, checkpoint.config, jnp.asarray(golden["input_ids"])
+    )
+    assert all(stream.dtype == jnp.bfloat16 for stream in streams)
     logits = np.asarray(pythia.logits(checkpoint, golden["input_ids"]))
     # Two implementations that round to 8 bits differ from each other about as much as
     # either does from the exact values.
     error = np.abs(logits - golden["logits_fp64"])
     recorded = np.abs(golden["logits_bf16"] - golden["logits_fp64"])
     assert np.sqrt(np.mean(error**2)) < 1.5 * np.sqrt(np.mean(recorded**2))
+
+
+def test_files_of_todays_torch_with_views_and_strides():
+    """The same weights saved by torch 2.13: final norm two views of one storage, the
+    unembedding in Fortran order."""
+    expected = pythia.load(DATA / "golden_gpt_neox" / "sequential")
+    found = pythia.load(DATA / "golden_gpt_neox" / "torch_2_13", config=expected.config)
+    assert jax.tree.structure(found.params) == jax.tree.structure(expected.params)
+    for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("case", ["parallel", "sequential"])
