@@ -11,14 +11,14 @@ the same run to the bit on the same machine.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
 from toy.checkpoint import Store
 
@@ -28,6 +28,7 @@ Shard = Callable[[Any], Any]
 Measure = Callable[[Weights, Weights, PRNGKeyArray], Mapping[str, Array]]
 
 
+@runtime_checkable
 class Problem(Protocol):
     """What is trained on what."""
 
@@ -65,6 +66,7 @@ class Record(NamedTuple):
     """What was measured at one step: arrays with a leading axis of seeds.
 
     loss: mean training loss since the record before; NaN where no step was made.
+    measured: by name of the measurement; empty at a checkpoint where nothing was due.
     """
 
     step: int
@@ -95,7 +97,7 @@ class Trainer:
             return params, frozen, self.optimizer.init(params)
 
         params, frozen, optimizer = jax.jit(self._over_seeds(one))(self._seeds())
-        bad = jnp.full(len(self.seeds), -1)
+        bad = jnp.full(len(self.seeds), -1, jnp.int32)
         return self.place(State(params, frozen, optimizer, bad, jnp.int32(0)))
 
     def abstract(self) -> State:
@@ -172,7 +174,7 @@ class Trainer:
 
         return alone
 
-    def _seeds(self) -> Int[Array, " seeds"]:
+    def _seeds(self) -> UInt[Array, " seeds"]:
         return jnp.asarray(self.seeds, jnp.uint32)
 
     def _mesh(self) -> Mesh:
@@ -212,10 +214,11 @@ def run(
     checkpoint_steps: Iterable[int] = (),
     store: Store | None = None,
 ) -> Iterator[Record]:
-    """Train to num_steps, yielding a record wherever something is measured.
+    """Train to num_steps, yielding a record wherever something is measured or saved.
 
     Continues from the last checkpoint in the store, whose step is not measured again. The
-    records up to a checkpoint are all yielded before it is written. Raises NonFiniteError,
+    records up to a checkpoint, its own included, are all yielded before it is written, so that
+    a reader who keeps them at that moment loses none. Raises NonFiniteError,
     before any later checkpoint.
     """
     state = store.restore(trainer.abstract()) if store else None
@@ -237,7 +240,7 @@ def run(
             yield from _fetch(trainer, *waiting)
         waiting = latest
         if store is not None and stop in saves:
-            yield from _fetch(trainer, *waiting)
+            yield from _fetch(trainer, *waiting, always=True)
             waiting = None
             store.save(stop, state)
     if waiting is not None:
@@ -259,12 +262,14 @@ def _fetch(
     loss: Array,
     first_bad: Array,
     measured: dict[str, Mapping[str, Array]],
+    *,
+    always: bool = False,
 ) -> Iterator[Record]:
     bad = np.asarray(first_bad)
     if np.any(bad >= 0):
         seed = int(np.argmax(bad >= 0))
         raise NonFiniteError(int(bad[seed]), int(trainer.seeds[seed]))
-    if measured:
+    if measured or always:
         yield Record(step, np.asarray(loss), jax.device_get(measured))
 
 

@@ -1,0 +1,131 @@
+import jax
+import numpy as np
+import optax
+import pytest
+
+from theory import memory_flow
+from toy import memory
+from toy.memory import Memory
+from toy.training import Trainer
+
+N, ALPHA = 5, 0.3
+
+
+def gradient_by_hand(embed, unembed, w, alpha):
+    """Of the mean cross-entropy: E^T (p - p*) U^T / N, each row by itself."""
+    inputs = len(embed)
+    gradient = np.zeros_like(w)
+    for x in range(inputs):
+        z = embed[x] @ w @ unembed
+        p = np.exp(z - z.max())
+        p /= p.sum()
+        p[x] -= 1 - alpha
+        p[inputs] -= alpha
+        gradient += np.outer(embed[x], unembed @ p) / inputs
+    return gradient
+
+
+def trained(problem, rate, steps, seed=0):
+    trainer = Trainer(problem, optax.sgd(rate), (seed,))
+    state, _ = trainer.advance(trainer.init(), steps)
+    return jax.tree.map(lambda x: np.asarray(x[0], np.float64), {**state.params, **state.frozen})
+
+
+@pytest.mark.parametrize("d_model", [0, 7])
+def test_descent_is_euler_integration_of_the_flow(d_model):
+    weights = trained(Memory(N, ALPHA, d_model=d_model), 0.5, 60)
+    w = np.zeros_like(weights["fc_in"])
+    for _ in range(60):
+        w -= 0.5 * gradient_by_hand(weights["embed"], weights["unembed"], w, ALPHA)
+    assert np.abs(w).max() > 0.5
+    np.testing.assert_allclose(weights["fc_in"], w, atol=2e-6)
+
+
+def test_error_against_the_exact_flow_is_of_the_order_of_the_step():
+    time = 12.0
+    exact = memory_flow.logits(N, ALPHA, np.array([time]))
+    errors = []
+    for rate in (0.4, 0.2):
+        weights = trained(Memory(N, ALPHA), rate, round(time / rate))
+        got = memory.measure_logits({k: np.float32(v) for k, v in weights.items()})
+        errors.append(
+            [
+                float(got[k]) - v.item()
+                for k, v in zip(("correct", "other", "noise"), exact, strict=True)
+            ]
+        )
+    first, second = np.abs(np.array(errors))
+    assert np.all(first < 0.02)
+    np.testing.assert_allclose(second / first, 0.5, atol=0.03)
+
+
+def test_logits_keep_the_symmetry_of_the_inputs():
+    z = memory.logits({k: np.float32(v) for k, v in trained(Memory(N, ALPHA), 1.0, 40).items()})
+    correct, other = np.diag(z), z[:, :N][~np.eye(N, dtype=bool)]
+    for group in (correct, other, z[:, N]):
+        assert np.ptp(group) < 1e-5
+    assert correct[0] > z[0, N] > other[0]
+    np.testing.assert_allclose(z.sum(axis=1), 0, atol=1e-5)
+
+
+def test_random_embeddings_have_variance_one_over_d():
+    _, frozen = Memory(400, ALPHA, d_model=64).init(jax.random.key(0))
+    assert frozen["embed"].shape == (400, 64)
+    assert frozen["unembed"].shape == (64, 401)
+    for matrix in frozen.values():
+        # The variance of n squares of Gaussians is known to 1 part in sqrt(n / 2).
+        assert abs(np.var(matrix) * 64 - 1) < 4 * np.sqrt(2 / matrix.size)
+    overlap = float(np.sum(frozen["embed"] * frozen["unembed"].T[:400])) / 64
+    assert abs(overlap) < 4 * np.sqrt(400 / 64) / 8
+
+
+def test_sampled_gradient_is_the_population_gradient_on_average():
+    rng = np.random.default_rng(0)
+    params = {"fc_in": rng.normal(size=(N, N + 1)).astype(np.float32)}
+    problem = Memory(N, ALPHA, batch_size=8)
+    _, frozen = problem.init(jax.random.key(0))
+
+    def gradient(key):
+        return jax.grad(problem.loss)(params, frozen, key, lambda batch: batch)["fc_in"]
+
+    drawn = jax.jit(jax.vmap(gradient))(jax.random.split(jax.random.key(1), 4000))
+    expected = gradient_by_hand(np.eye(N), np.eye(N + 1), np.float64(params["fc_in"]), ALPHA)
+    z = (drawn.mean(axis=0) - expected) / (np.std(drawn, axis=0) / np.sqrt(4000))
+    assert np.abs(z).max() < 4.5
+    assert 0.5 < np.sqrt(np.mean(z**2)) < 1.5
+
+
+def test_measures_of_a_matrix_written_by_hand():
+    z = np.float32([[2, 0, 1], [0, 0, 3]])
+    weights = {"embed": np.eye(2, dtype=np.float32), "fc_in": z}
+    weights["unembed"] = np.eye(3, dtype=np.float32)
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    got = memory.measure_outputs(weights)
+    assert got["p_correct"] == pytest.approx((p[0, 0] + p[1, 1]) / 2)
+    assert got["p_noise"] == pytest.approx((p[0, 2] + p[1, 2]) / 2)
+    assert got["accuracy"] == 0.5
+    found = memory.measure_logits(weights)
+    assert [float(found[k]) for k in ("correct", "other", "noise")] == [1.0, 0.0, 2.0]
+    # z z^T = [[5, 3], [3, 9]] has eigenvalues 7 +- sqrt 13.
+    squares = 7 + np.array([1, -1]) * np.sqrt(13)
+    np.testing.assert_allclose(found["singular_values"], np.sqrt(squares), rtol=1e-5)
+    # v_i = z^T u_i / s_i with u_i ~ (3, s_i^2 - 5).
+    u = np.stack([np.full(2, 3.0), squares - 5])
+    u /= np.linalg.norm(u, axis=0)
+    share = (z[:, 2] @ u) ** 2 / squares
+    np.testing.assert_allclose(found["noise_share"], share, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((1, 0.5), "num_inputs"),
+        ((4, 0.0), "alpha"),
+        ((4, 1.0), "alpha"),
+        ((4, 0.5, -1), "d_model"),
+        ((4, 0.5, 0, -2), "batch_size"),
+    ],
+)
+def test_memories_that_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Memory(*settings)

@@ -1,0 +1,171 @@
+"""Against loops over sequences and positions, on models drawn at random."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from toy import language, probes, recall, recall_problem, transformer
+from toy.transformer import TransformerConfig
+from truncation import intervention
+
+CUTS = ("1.mlp@0", "0.fc_in@0.5", "1.ov@0.5", "1.fc_in@0.5", "0.k_proj@0+1.fc_out@-0.5")
+
+
+@pytest.fixture(scope="module")
+def world():
+    task = recall.make_task(language.zipf(6), alpha=0.5, length=16, num_triggers=2, num_noise=2)
+    config = TransformerConfig(task.vocab_size, 16, d_model=6, d_hidden=8)
+    weights = transformer.combine(*transformer.init(config, jax.random.key(0)))
+    # Larger than at the start, so that attention and predictions differ from uniform.
+    weights["layers"] = jax.tree.map(lambda w: 2 * w, weights["layers"])
+    weights["unembed"] = 3 * weights["unembed"]
+    batch = jax.jit(lambda key: recall.sample(task, key, batch_size=40))(jax.random.key(1))
+    trace = jax.jit(lambda w: transformer.bind(config, w).at(batch.tokens, batch.positions))(
+        weights
+    )
+    assert 0 < batch.weights.sum() < batch.weights.size
+    return task, config, weights, batch, trace
+
+
+def scored(batch):
+    """(row, slot) of everything that counts."""
+    return list(zip(*np.nonzero(np.asarray(batch.weights)), strict=True))
+
+
+def softmax(z):
+    e = np.exp(np.asarray(z, np.float64) - np.max(z))
+    return e / e.sum()
+
+
+def test_outputs_are_means_over_what_is_scored(world):
+    task, _, _, batch, trace = world
+    found = {name: [] for name in ("p_correct", "p_noise", "accuracy", "loss")}
+    for row, slot in scored(batch):
+        p = softmax(trace.logits[row, slot])
+        correct, label = int(batch.correct[row, slot]), int(batch.labels[row, slot])
+        found["p_correct"].append(p[correct])
+        found["p_noise"].append(sum(p[token] for token in task.noise))
+        found["accuracy"].append(np.argmax(p) == correct)
+        found["loss"].append(-np.log(p[label]))
+    got = probes.outputs(task, trace, batch)
+    assert set(got) == set(found)
+    for name, values in found.items():
+        assert float(got[name]) == pytest.approx(np.mean(values), rel=1e-5)
+
+
+def test_a_batch_without_scored_positions_gives_zero_not_nan(world):
+    task, _, _, batch, trace = world
+    empty = batch._replace(weights=jnp.zeros_like(batch.weights))
+    assert all(float(v) == 0 for v in probes.outputs(task, trace, empty).values())
+
+
+def test_attention_masses_by_reading_each_context(world):
+    task, _, _, batch, trace = world
+    tokens, last = np.asarray(batch.tokens), np.asarray(trace.patterns[-1], np.float64)
+    correct, noise = [], []
+    for row, slot in scored(batch):
+        query = int(batch.positions[row, slot])
+        after = [s for s in range(1, query + 1) if tokens[row, s - 1] == tokens[row, query]]
+        ybar = int(batch.correct[row, slot])
+        correct.append(sum(last[row, slot, s] for s in after if tokens[row, s] == ybar))
+        noise.append(sum(last[row, slot, s] for s in after if tokens[row, s] in task.noise))
+    below = np.asarray(trace.patterns[0], np.float64)
+    previous = [below[row, t, t - 1] for row in range(40) for t in range(1, 16)]
+    got = probes.attention(task, trace, batch)
+    assert float(got["attention_correct"]) == pytest.approx(np.mean(correct), rel=1e-5)
+    assert float(got["attention_noise"]) == pytest.approx(np.mean(noise), rel=1e-5)
+    assert float(got["attention_previous"]) == pytest.approx(np.mean(previous), rel=1e-5)
+    assert min(np.mean(correct), np.mean(noise)) > 0.01
+    single = trace._replace(patterns=trace.patterns[-1:])
+    assert "attention_previous" not in probes.attention(task, single, batch)
+
+
+def test_confusion_counts_predictions_against_labels(world):
+    task, _, _, batch, trace = world
+    table = np.zeros((2, 2))
+    for row, slot in scored(batch):
+        predicted = int(np.argmax(trace.logits[row, slot])) in task.noise
+        table[int(predicted), int(int(batch.labels[row, slot]) in task.noise)] += 1
+    assert (table > 0).all()
+    got = np.asarray(probes.confusion(task, trace, batch))
+    np.testing.assert_allclose(got, table / table.sum(), rtol=1e-5)
+    assert got.sum() == pytest.approx(1)
+
+
+def test_attribution_sums_to_the_margin_and_each_part_is_what_its_block_does(world):
+    task, config, weights, batch, trace = world
+    parts = probes.attribution(task, config, weights, trace, batch)
+    assert list(parts) == ["embedding", "attention_0", "feed_forward_0", *list(parts)[3:]]
+    assert list(parts)[3:] == ["attention_1", "feed_forward_1"]
+    margins, without = [], []
+    removed = intervention.apply(weights, "1.mlp@0", transformer.matrices(config))
+    cut = transformer.bind(config, removed).at(batch.tokens, batch.positions).logits
+    for row, slot in scored(batch):
+        for logits, found in ((trace.logits, margins), (cut, without)):
+            z = np.asarray(logits[row, slot], np.float64)
+            found.append(np.mean(z[list(task.noise)]) - z[int(batch.correct[row, slot])])
+    assert sum(map(float, parts.values())) == pytest.approx(np.mean(margins), abs=1e-5)
+    # Nothing reads the last feed-forward but the unembedding: its part is what removal takes.
+    effect = np.mean(margins) - np.mean(without)
+    assert float(parts["feed_forward_1"]) == pytest.approx(effect, abs=1e-5)
+
+
+def test_truncated_models_are_the_interventions_applied_one_at_a_time(world):
+    task, config, weights, batch, _ = world
+    cuts = [intervention.parse(text) for text in CUTS]
+    batches = {"one": batch, "two": jax.tree.map(lambda x: x[::-1] if x.ndim else x, batch)}
+    batches["two"] = batches["two"]._replace(labels=batches["two"].correct)
+    got = jax.jit(lambda w: probes.truncated_models(task, config, w, batches, cuts, at_once=1))(
+        weights
+    )
+    where = transformer.matrices(config)
+
+    @jax.jit
+    def one(edited):
+        model = transformer.bind(config, edited)
+        return {
+            name: probes.outputs(task, model.at(b.tokens, b.positions), b)
+            for name, b in batches.items()
+        }
+
+    seen = set()
+    for index, cut in enumerate(cuts):
+        expected = one(intervention.apply(weights, cut, where))
+        for name in batches:
+            for metric, value in expected[name].items():
+                np.testing.assert_allclose(got[name][metric][index], value, atol=3e-6)
+        seen.add(round(float(expected["one"]["loss"]), 4))
+    assert len(seen) == len(cuts)
+
+
+def test_evaluation_measures_full_and_truncated_models_on_both_sets(world):
+    task, config, weights, _, _ = world
+    cut = intervention.parse("1.mlp@0")
+    measure = recall_problem.measure_models(task, config, [cut], batch_size=12)
+    params, frozen = transformer.init(config, jax.random.key(0))
+    key = jax.random.key(5)
+    got = jax.jit(measure)(params, frozen, key)
+    metrics = ("p_correct", "p_noise", "accuracy", "loss")
+    for name in ("clean", "noisy"):
+        assert {f"{name}/{m}/{x}" for m in ("full", "1.mlp@0") for x in metrics} <= set(got)
+        assert float(got[f"{name}/dropped"]) == 0
+    weights = transformer.combine(params, frozen)
+    clean = recall.sample(task, key, batch_size=12, alpha=0.0)
+    trace = transformer.bind(config, weights).at(clean.tokens, clean.positions)
+    expected = probes.outputs(task, trace, clean)
+    assert float(got["clean/full/loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
+
+
+def test_training_loss_is_the_cross_entropy_at_scored_positions(world):
+    task, config, _, _, _ = world
+    problem = recall_problem.RecallProblem(task, config, batch_size=40)
+    params, frozen = problem.init(jax.random.key(0))
+    given = problem.loss(params, frozen, jax.random.key(1), lambda batch: batch)
+    batch = recall.sample(task, jax.random.key(1), batch_size=40)
+    logits = transformer.bind(config, transformer.combine(params, frozen))(batch.tokens)
+    losses = [
+        -np.log(softmax(logits[row, int(batch.positions[row, slot])])[int(batch.labels[row, slot])])
+        for row, slot in scored(batch)
+    ]
+    assert float(given) == pytest.approx(np.mean(losses), rel=1e-5)

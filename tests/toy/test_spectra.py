@@ -1,0 +1,84 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from toy import language, recall, spectra, transformer
+from toy.transformer import TransformerConfig
+
+
+@pytest.fixture(scope="module")
+def world():
+    task = recall.make_task(language.zipf(4), alpha=0.5, length=3, num_noise=2)
+    config = TransformerConfig(
+        task.vocab_size, 3, d_model=6, d_hidden=9, feed_forward=("mlp", "linear"),
+        learned_query=True,
+    )  # fmt: skip
+    weights = transformer.combine(*transformer.init(config, jax.random.key(0)))
+    return task, config, weights
+
+
+def test_planted_noise_direction_is_found_where_it_was_planted(world):
+    task, config, weights = world
+    noise = np.mean(np.asarray(weights["unembed"])[:, list(task.noise)], axis=1)
+    basis, _ = np.linalg.qr(np.column_stack([noise, np.eye(6)[:, :5]]))
+    left, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 6)))
+    values = np.array([5.0, 4, 3, 2, 1, 0.5])
+    for place in (0, 3):
+        order = np.roll(np.arange(6), place)
+        right = basis[:, np.argsort(order)]
+        planted = (left * values) @ right.T
+        where = transformer.matrices(config)[0, "fc_out"]
+        edited = where.write(weights, jnp.asarray(planted, jnp.float32))
+        got = spectra.spectra(task, config, edited)
+        np.testing.assert_allclose(got["spectrum/0.fc_out/singular_values"], values, rtol=1e-5)
+        share = np.asarray(got["spectrum/0.fc_out/noise_share"])
+        np.testing.assert_allclose(share, np.eye(6)[list(order).index(0)], atol=1e-5)
+        soft = np.sqrt(np.sum(values**2)) / 5
+        assert float(got["spectrum/0.fc_out/soft_rank"]) == pytest.approx(soft, rel=1e-5)
+
+
+def test_every_matrix_has_its_singular_values_and_shares_sum_to_at_most_one(world):
+    task, config, weights = world
+    got = spectra.spectra(task, config, weights)
+    names = {f"{i}.{n}" for i in range(2) for n in (*config.names(i), "ov")}
+    assert {k.split("/")[1] for k in got} == names
+    for name in names:
+        layer, matrix = int(name[0]), name[2:]
+        block = jax.tree.map(np.asarray, weights["layers"][layer])
+        whole = block["v_proj"] @ block["out_proj"] if matrix == "ov" else block[matrix]
+        expected = np.sqrt(np.maximum(np.linalg.eigvalsh(whole @ whole.T)[::-1], 0))[:6]
+        np.testing.assert_allclose(got[f"spectrum/{name}/singular_values"], expected, atol=2e-3)
+        assert (f"spectrum/{name}/noise_share" in got) == (matrix not in ("q_proj", "k_proj"))
+        if f"spectrum/{name}/noise_share" in got:
+            assert float(np.sum(got[f"spectrum/{name}/noise_share"])) < 1 + 1e-5
+    # A square matrix writes everywhere.
+    assert float(np.sum(got["spectrum/1.fc_in/noise_share"])) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("matrix", ["v_proj", "out_proj", "fc_in", "fc_out"])
+def test_noise_direction_is_the_gradient_of_the_noise_logit(world, matrix):
+    """With one token, attention passes all of it on, and with open ReLUs all is linear."""
+    task, _, weights = world
+    alone = TransformerConfig(task.vocab_size, 3, d_model=6, d_hidden=9, feed_forward=("mlp",))
+    block = weights["layers"][0]
+    # Large positive inputs and input weights open every ReLU; out_proj writes past the block.
+    block = {**block, "fc_in": jnp.abs(block["fc_in"])}
+    if matrix in ("v_proj", "out_proj"):
+        block["fc_out"] = jnp.zeros_like(block["fc_out"])
+    edited = {**weights, "layers": {0: {k: v for k, v in block.items() if k != "q_proj"}}}
+    edited["embed"] = jnp.full_like(weights["embed"], 50.0)
+    model = transformer.bind(alone, edited)
+    size = alone.shape(matrix)[1]
+
+    def noise_logit(delta):
+        def push(_, name, inputs, outputs):
+            return outputs + delta[None, None] if name == matrix else outputs
+
+        logits = model(jnp.zeros((1, 1), jnp.int32), push)[0, 0]
+        return jnp.mean(logits[jnp.asarray(task.noise)])
+
+    gradient = jax.grad(noise_logit)(jnp.zeros(size))
+    direction = spectra.noise_direction(task, alone, edited, 0, matrix)
+    np.testing.assert_allclose(direction, gradient, atol=1e-5)
+    assert float(jnp.abs(gradient).max()) > 0.01
