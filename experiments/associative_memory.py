@@ -110,9 +110,8 @@ def run(
             trajectory.add(record)
             directory.append_metrics(trajectory.line(record.step))
             directory.write_arrays(trajectory.arrays())
-            progress.update(
-                record.step, p_noise=float(np.mean(record.measured["memory"]["full/p_noise"]))
-            )
+            if found := record.measured.get("memory"):
+                progress.update(record.step, p_noise=float(np.mean(found["full/p_noise"])))
     except NonFiniteError as error:
         raise RunFailedError(f"{error}; a smaller --step_size may help") from error
     finally:

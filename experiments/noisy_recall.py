@@ -133,11 +133,12 @@ def train(
             directory.append_metrics(trajectory.line(record.step))
             if record.step in saves:
                 directory.write_arrays(trajectory.arrays())
-            progress.update(
-                record.step,
-                loss=float(np.mean(record.measured["models"]["noisy/full/loss"])),
-                p_noise=float(np.mean(record.measured["models"]["clean/full/p_noise"])),
-            )
+            if full := record.measured.get("models"):
+                progress.update(
+                    record.step,
+                    loss=float(np.mean(full["noisy/full/loss"])),
+                    p_noise=float(np.mean(full["clean/full/p_noise"])),
+                )
     except NonFiniteError as error:
         last = store.steps()[-1] if store.steps() else "none"
         raise RunFailedError(
