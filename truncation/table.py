@@ -82,6 +82,17 @@ def write_jsonl(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     _replace(Path(path), "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; none where it does not exist, a broken last line dropped."""
+    file, rows = Path(path), []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One line per row under the union of their keys in order of appearance, atomically."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
