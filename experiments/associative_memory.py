@@ -18,14 +18,14 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from experiments import program, style
-from experiments.program import RunFailedError, user_errors
+from experiments.program import RunFailedError, UserError, user_errors
 from experiments.progress import Progress
 from experiments.run_directory import RunDirectory, open_run
 from experiments.style import COLOURS, CYCLE
 from experiments.trajectory import Trajectory
 from theory import memory_flow
 from toy import memory, optimizer, training
-from toy.checkpoint import Store
+from toy.checkpoint import CheckpointError, Store
 from toy.training import Measure, Measurement, NonFiniteError, Trainer
 from truncation import intervention
 from truncation.intervention import Intervention
@@ -114,6 +114,8 @@ def run(
                 progress.update(record.step, p_noise=float(np.mean(found["full/p_noise"])))
     except NonFiniteError as error:
         raise RunFailedError(f"{error}; a smaller --step_size may help") from error
+    except CheckpointError as error:
+        raise UserError(f"--out={directory.path}: {error}; --overwrite begins again") from error
     finally:
         progress.close()
         store.wait()

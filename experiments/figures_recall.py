@@ -23,7 +23,8 @@ Arrays = Mapping[str, np.ndarray]
 def draw(arrays: Arrays, alpha: float) -> Iterator[tuple[str, Figure]]:
     """Every figure of a run, with its name."""
     yield "recall", overview(arrays, alpha)
-    yield "truncation", truncation_curves(arrays, alpha)
+    if _curve_matrices(arrays):
+        yield "truncation", truncation_curves(arrays, alpha)
     yield "mechanisms", mechanisms(arrays)
     yield "spectra", spectra(arrays)
 
@@ -57,6 +58,9 @@ def overview(arrays: Arrays, alpha: float) -> Figure:
     style.panel(middle, "b", "truncated, along training")
 
     shown = _curve_matrices(arrays)
+    if not shown:
+        right.set_visible(False)
+        return canvas
     chosen = next((m for m in shown if m.endswith("fc_in") and not m.startswith("0.")), shown[-1])
     _curve(right, arrays, chosen, alpha, legend=False)
     style.legend_below(right, 1)

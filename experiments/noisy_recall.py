@@ -14,13 +14,13 @@ import numpy as np
 from absl import flags
 
 from experiments import figures_recall, program
-from experiments.program import RunFailedError
+from experiments.program import RunFailedError, UserError
 from experiments.progress import Progress
 from experiments.recall_setup import RecallConfig, Setup, build
 from experiments.run_directory import RunDirectory, open_run
 from experiments.trajectory import Trajectory
 from toy import recall_problem, training
-from toy.checkpoint import Store
+from toy.checkpoint import CheckpointError, Store
 from toy.training import Measurement, NonFiniteError, State, Trainer
 
 flags.DEFINE_enum("language", "zipf", ["zipf", "uniform"], "Law of the ordinary tokens.")
@@ -66,8 +66,12 @@ flags.DEFINE_enum(
 flags.DEFINE_integer("eval_every", 50, "Steps between records, beside 1, 2, 4, ...", lower_bound=1)
 flags.DEFINE_integer("eval_batch", 128, "Sequences per record.", lower_bound=1)
 flags.DEFINE_integer("final_batch", 512, "Sequences of the final figures.", lower_bound=1)
-flags.DEFINE_integer("spectrum_every", 0, "Steps between spectra; 0 means 1, 2, 4, ... only.")
-flags.DEFINE_integer("checkpoint_every", 0, "Steps between checkpoints; 0 means 1, 2, 4, ... only.")
+flags.DEFINE_integer(
+    "spectrum_every", 0, "Steps between spectra; 0 means 1, 2, 4, ... only.", lower_bound=0
+)
+flags.DEFINE_integer(
+    "checkpoint_every", 0, "Steps between checkpoints; 0 means 1, 2, 4, ... only.", lower_bound=0
+)
 flags.DEFINE_list("interventions", [], "Followed along training; empty means the usual ones.")
 flags.DEFINE_list(
     "rhos",
@@ -144,6 +148,8 @@ def train(
         raise RunFailedError(
             f"{error}; the last good checkpoint is {last} in {directory.checkpoints.name}/"
         ) from error
+    except CheckpointError as error:
+        raise UserError(f"--out={directory.path}: {error}; --overwrite begins again") from error
     finally:
         progress.close()
         store.wait()

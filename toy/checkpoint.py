@@ -6,6 +6,10 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 
+class CheckpointError(ValueError):
+    """A checkpoint that is not there or cannot be read."""
+
+
 class Store:
     """The checkpoints of one run, one per step, all kept."""
 
@@ -24,7 +28,7 @@ class Store:
     def restore(self, abstract: Any, step: int | None = None) -> Any | None:
         """The state of a step (the last one by default) in the form of `abstract`.
 
-        None where there is no checkpoint at all. Raises ValueError where this step has none,
+        None where there is no checkpoint at all. Raises CheckpointError where this step has none,
         or where the checkpoint cannot be read.
         """
         steps = self.steps()
@@ -32,11 +36,11 @@ class Store:
             return None
         step = steps[-1] if step is None else step
         if step not in steps:
-            raise ValueError(f"no checkpoint of step {step}; there are {steps}")
+            raise CheckpointError(f"no checkpoint of step {step}; there are {steps}")
         try:
             return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except (ValueError, OSError, KeyError) as error:
-            raise ValueError(
+            raise CheckpointError(
                 f"checkpoint {step} cannot be read: {' '.join(str(error).split())[:200]}"
             ) from error
 
