@@ -1,4 +1,5 @@
 import collections
+import itertools
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_counted_text_agrees_with_counting_by_hand():
     assert words.symbols == tuple(symbols)
     single, pairs = (
         collections.Counter(text),
-        collections.Counter(zip(text, text[1:], strict=False)),
+        collections.Counter(itertools.pairwise(text)),
     )
     for i, a in enumerate(symbols):
         assert words.unigram[i] == pytest.approx(single[a] / len(text))

@@ -196,11 +196,11 @@ def test_what_is_not_finite_stops_the_run_and_leaves_the_checkpoint_before(tmp_p
     assert first_bad.min() < first_bad.max(), "the seeds should fall at different steps"
     store = Store(tmp_path)
     seen = []
+    records = training.run(
+        trainer, measurements(*range(9)), num_steps=8, checkpoint_steps=(2, 4), store=store
+    )
     with pytest.raises(NonFiniteError, match="is not finite at step") as caught:
-        for record in training.run(
-            trainer, measurements(*range(9)), num_steps=8, checkpoint_steps=(2, 4), store=store
-        ):
-            seen.append(record.step)
+        seen.extend(record.step for record in records)
     first = int(first_bad.min())
     assert (caught.value.step, caught.value.seed) == (first, (7, 8, 9)[int(np.argmin(first_bad))])
     assert seen == list(range(first))

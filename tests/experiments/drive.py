@@ -1,0 +1,39 @@
+"""Run one program many times in one process: starting JAX takes longer than most checks.
+
+Reads from stdin a JSON list of argument lists; prints one list of {code, out, err}.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import sys
+
+from absl.testing import flagsaver
+
+from experiments import program
+
+
+def once(name, main, arguments):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    sys.argv = [f"{name}.py", *arguments]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            program.run(main)
+        except SystemExit as stop:
+            code = stop.code or 0
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
+
+
+def drive(name):
+    main = importlib.import_module(name).main
+    results = []
+    for arguments in json.load(sys.stdin):
+        saved = flagsaver.save_flag_values()
+        results.append(once(name, main, arguments))
+        flagsaver.restore_flag_values(saved)
+    json.dump(results, sys.stdout)
+
+
+if __name__ == "__main__":
+    drive(sys.argv[1])

@@ -1,0 +1,304 @@
+"""The contract of the noisy-recall program, on a model of 8 dimensions and 5 tokens."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.xdist_group("noisy_recall")
+
+STEPS = 1500
+TINY = [
+    f"--steps={STEPS}", "--length=12", "--num_tokens=5", "--d_model=8", "--batch_size=4",
+    "--feed_forward=linear", "--interventions=0.fc_in@0", "--rhos=0.5", "--devices=1",
+    "--eval_batch=8", "--final_batch=16", "--num_seeds=2",
+    # Checkpoints, records and spectra at steps that do not fit each other.
+    "--eval_every=500", "--checkpoint_every=400", "--spectrum_every=350",
+]  # fmt: skip
+SMALL_MACHINE = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
+
+
+def start(out, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.noisy_recall", *TINY, f"--out={out}", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | SMALL_MACHINE | environment,
+    )
+
+
+def drive(*argument_lists):
+    """Each argument list through one process; see drive.py."""
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("drive.py"), "experiments.noisy_recall"],
+        input=json.dumps(argument_lists),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ | SMALL_MACHINE,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nothing disturbed, and what it printed."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    running = start(out)
+    printed, err = running.communicate(timeout=300)
+    assert running.returncode == 0, err
+    return out, printed, err
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """Interrupted runs share compilations among themselves, never with the one they must equal."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def test_a_run_leaves_every_file_and_says_where(finished):
+    out, printed, _ = finished
+    files = {str(p.relative_to(out)) for p in out.rglob("*") if "checkpoints" not in p.parts}
+    figures = {
+        f"figures/{n}.{s}" for n in ("recall", "mechanisms", "spectra") for s in ("png", "pdf")
+    }
+    expected = {"config.json", "metrics.jsonl", "trajectory.npz", "summary.json", "figures"}
+    assert files == expected | figures
+    for line in ("full", "0.fc_in@0", "attention (noisy sequences)", f"figures: {out}/figures"):
+        assert f"\n{line}" in printed
+    config = read(out / "config.json")
+    assert config["flags"]["steps"] == STEPS
+    assert config["flags"]["interventions"] == ["0.fc_in@0"]
+    # What was not given is resolved too.
+    assert config["flags"]["learning_rate"] == 0.03
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(finished):
+    *_, err = finished
+    lines = err.splitlines()
+    assert 3 <= len(lines) <= 15
+    assert lines[-1].startswith(f"step {STEPS}/{STEPS}  loss ")
+    assert all(line.startswith("step ") and line.endswith("step/s") for line in lines)
+
+
+def test_summary_has_the_agreed_keys_and_agrees_with_the_arrays(finished):
+    out, *_ = finished
+    summary = read(out / "summary.json")
+    metrics = ("p_correct", "p_noise", "accuracy", "loss")
+    matrices = ("k_proj", "v_proj", "out_proj", "fc_in", "ov")
+    models = ("full", "0.fc_in@0", *(f"0.{m}@0.5" for m in matrices))
+    wanted = {f"{s}/{m}/{x}" for s in ("clean", "noisy") for m in models for x in metrics}
+    wanted |= {f"noisy/full/attention_{x}" for x in ("correct", "noise")}
+    assert wanted <= set(summary)
+    assert all(np.isfinite(value) for value in summary.values())
+    with np.load(out / "trajectory.npz") as arrays:
+        for name in wanted:
+            values = arrays[f"final/{name}"]
+            assert values.shape == (2,)
+            assert summary[name] == pytest.approx(values.mean(), rel=1e-6)
+            # The standard error of two is half their distance.
+            assert summary[f"{name}/sem"] == pytest.approx(abs(values[0] - values[1]) / 2, rel=1e-4)
+            if name.rsplit("/")[-1] != "loss":
+                assert np.all((values >= 0) & (values <= 1))
+    assert all(summary[f"{s}/dropped"] == 0 for s in ("clean", "noisy"))
+
+
+def test_metrics_are_flat_lines_in_order_of_steps(finished):
+    out, *_ = finished
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines]
+    doubling = {0, *(2**k for k in range(11))}
+    assert steps == sorted(doubling | {400, 800, 1200, 500, 1000, 350, 700, 1050, 1400, STEPS})
+    assert all(isinstance(v, int | float) for line in lines for v in line.values())
+    by_step = dict(zip(steps, lines, strict=True))
+    assert "clean/0.fc_in@0/p_correct" in by_step[500]
+    assert set(by_step[400]) == {"step", "train/loss"}
+    assert set(by_step[350]) - {"step", "train/loss"} == {
+        f"spectrum/0.{m}/soft_rank" for m in ("k_proj", "v_proj", "out_proj", "fc_in", "ov")
+    }
+    assert by_step[STEPS]["train/loss"] < by_step[1]["train/loss"]
+
+
+def wait_for(running, condition):
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_killed_run_continues_and_ends_the_same_to_the_bit(finished, tmp_path, quick):
+    out = tmp_path / "run"
+    chance = random.Random(0)
+    # Between two checkpoints, with a record in between that no checkpoint shares.
+    running = start(out, **quick)
+    wait_for(running, (out / "checkpoints" / "512").exists)
+    time.sleep(0.02 * chance.random())
+    running.kill()
+    running.communicate()
+    assert not (out / "summary.json").exists()
+
+    # While it starts or continues, whatever it is doing then.
+    running = start(out, **quick)
+    time.sleep(2 + 2 * chance.random())
+    running.kill()
+    running.communicate()
+
+    # Then asked to stop, once it has come further than before.
+    running = start(out, **quick)
+    wait_for(running, (out / "checkpoints" / "1024").exists)
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=240)
+    assert running.returncode == 130
+    assert err.endswith("error: interrupted; the same command continues from the last checkpoint\n")
+    assert "Traceback" not in err
+
+    running = start(out, **quick)
+    _, err = running.communicate(timeout=240)
+    assert running.returncode == 0, err
+    whole, *_ = finished
+    assert (out / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
+    assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    with np.load(out / "trajectory.npz") as got, np.load(whole / "trajectory.npz") as expected:
+        assert set(got) == set(expected)
+        for name in expected:
+            assert np.array_equal(got[name], expected[name], equal_nan=True), name
+
+
+def test_a_run_that_diverges_names_the_step_and_the_last_checkpoint(tmp_path, quick):
+    running = start(tmp_path / "run", "--learning_rate=1e25", **quick)
+    _, err = running.communicate(timeout=240)
+    assert running.returncode == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("error: the loss of seed ")
+    assert "is not finite at step " in last
+    step = int(last.split("at step ")[1].split(";")[0])
+    kept = sorted(int(p.name) for p in (tmp_path / "run/checkpoints").iterdir())
+    assert last.endswith(f"the last good checkpoint is {kept[-1]} in checkpoints/")
+    assert kept[-1] < step <= 4
+    assert "Traceback" not in err
+
+
+def test_a_bad_command_is_one_line_before_any_work(finished, tmp_path):
+    whole, *_ = finished
+    (tmp_path / "one").write_text("aaaa")
+    (tmp_path / "bytes").write_bytes(b"ab\xff")
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    shutil.copy(whole / "config.json", unfinished)
+    cases = {
+        "alpha=1.5": ["--alpha=1.5"],
+        "alpha is nan": ["--alpha=nan"],
+        "no_such_flag": ["--no_such_flag=1"],
+        "steps=0": ["--steps=0"],
+        "spectrum_every=-1": ["--spectrum_every=-1"],
+        "checkpoint_every=-1": ["--checkpoint_every=-1"],
+        "'square' is none of": ["--feed_forward=square"],
+        "RHO 2 is outside [0, 1]": ["--interventions=0.fc_in@2"],
+        "the model has layers 0-0": ["--interventions=7.fc_in@0"],
+        "unknown matrix 'fc'": ["--interventions=0.fc@0"],
+        "RHO 'x' is not a number": ["--rhos=x"],
+        "triggers (99,)": ["--triggers=99"],
+        "'zzz', which is no token": ["--triggers=zzz"],
+        "no token is left": ["--num_triggers=5"],
+        "share a token": ["--existing_noise", "--triggers=4"],
+        "batch_size=9 does not divide over 8 devices": ["--batch_size=9", "--devices=8"],
+        "devices=9, but this machine has 8": ["--devices=9"],
+        "learning_rate is 0": ["--learning_rate=0"],
+        "momentum is 1": ["--momentum=1"],
+        "it must be below the 1500 steps": ["--warmup=1500"],
+        "frozen names '3.k_proj'": ["--frozen=3.k_proj"],
+        "trained names 'all'": ["--trained=all"],
+        "1 different symbols": [f"--text={tmp_path}/one"],
+        "is not UTF-8": [f"--text={tmp_path}/bytes"],
+        "No such file": [f"--text={tmp_path}/absent"],
+        "Is a directory": [f"--text={tmp_path}"],
+        "cannot be written": [f"--out={tmp_path}/one/run"],
+        "holds a finished run; add --overwrite": [f"--out={whole}"],
+        "--alpha=0.5, not 0.25": [f"--out={unfinished}", "--alpha=0.25"],
+        "cannot be read": [f"--out={unfinished}"],
+    }
+    # A checkpoint that is no checkpoint.
+    (unfinished / "checkpoints" / "8" / "default").mkdir(parents=True)
+    (unfinished / "checkpoints" / "8" / "_CHECKPOINT_METADATA").write_text("{}")
+    out = tmp_path / "out"
+    results = drive(*([*TINY, f"--out={out}", *a] for a in cases.values()))
+    for message, result in zip(cases, results, strict=True):
+        assert result["code"] == 2, (message, result)
+        assert result["err"].startswith("error: "), (message, result)
+        assert result["err"].count("\n") == 1, (message, result)
+        assert message in result["err"]
+        assert result["out"] == ""
+    assert not out.exists()
+
+
+def test_figures_are_redrawn_from_the_arrays_alone(finished, tmp_path):
+    whole, *_ = finished
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in ("config.json", "trajectory.npz"):
+        shutil.copy(whole / name, out)
+    redrawn = redraw(out)
+    assert redrawn.returncode == 0, redrawn.stderr
+    assert redrawn.stdout.split() == [str(p) for p in figures(out)]
+    for path in figures(whole):
+        assert (out / "figures" / path.name).read_bytes() == path.read_bytes()
+
+    with np.load(out / "trajectory.npz") as arrays:
+        begun = {k: v for k, v in arrays.items() if not k.startswith("final/")}
+    np.savez(out / "trajectory.npz", **begun)
+    refused = redraw(out)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (f"error: --run={out} is not finished: it has no final figures yet\n")
+
+
+def redraw(out):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.figures_recall", f"--run={out}"],
+        capture_output=True, text=True, check=False, env=os.environ | SMALL_MACHINE,
+    )  # fmt: skip
+
+
+def figures(out):
+    order = ("recall", "mechanisms", "spectra")
+    return [out / "figures" / f"{name}.png" for name in order]
+
+
+@pytest.mark.slow
+def test_the_default_setting_shows_the_phenomenon(tmp_path):
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.noisy_recall", f"--out={out}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = read(out / "summary.json")
+    assert 0.40 <= summary["clean/full/p_noise"] <= 0.60
+    assert summary["clean/1.mlp@0/p_correct"] >= 0.90
+    assert summary["clean/1.mlp@0/p_noise"] <= 0.03
+    assert summary["clean/1.fc_in@0.1/p_correct"] >= 0.85
+    assert summary["clean/1.fc_out@0.02/p_noise"] >= 0.7
+    assert summary["noisy/full/attention_correct"] >= 0.85
+    assert summary["noisy/full/attention_noise"] <= 0.10
+    assert summary["clean/dropped"] == summary["noisy/dropped"] == 0
+    # The noise is learned before recall: half of its final value comes much earlier.
+    assert 4 * summary["learning/noise_half_step"] < summary["learning/recall_half_step"]
