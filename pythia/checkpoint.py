@@ -189,6 +189,11 @@ def load(
         raise ValueError(f"dtype {dtype!r} is not supported; known are {', '.join(DTYPES)}")
     directory = pathlib.Path(path)
     opened = _open(directory, weights, config)
+    if opened.ranks and shardings is not None:
+        raise CheckpointError(
+            f"{directory / opened.weights}: matrices in factors cannot be spread over a mesh; "
+            "export them dense"
+        )
     tensors, params = opened.tensors, module.shapes(opened.config)
     for layer, matrix in opened.ranks:
         del params["layers"][layer][matrix]["kernel"]

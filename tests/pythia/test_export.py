@@ -11,7 +11,8 @@ import pytest
 import safetensors.numpy
 
 import pythia
-from pythia import export
+from pythia import checkpoint as checkpoints
+from pythia import export, sharding
 from tests.pythia import make
 from tests.pythia.test_load import equal
 
@@ -74,6 +75,16 @@ def test_an_edit_survives_in_every_dtype(original, tmp_path, dtype):
     equal(again.params, rounded)
 
 
+def test_a_directory_is_checked_without_reading_its_payload(original):
+    assert checkpoints.check(original) == pythia.load(original).config
+    path = original / "model.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    arrays.pop("embed_out.weight")
+    safetensors.numpy.save_file(arrays, path)
+    with pytest.raises(pythia.CheckpointError, match=r"missing: embed_out\.weight"):
+        checkpoints.check(original)
+
+
 def test_a_fresh_model_gets_a_fresh_configuration(tmp_path):
     for tied in (False, True):
         config = dataclasses.replace(
@@ -119,6 +130,10 @@ def test_factors_are_kept_or_multiplied_out(original, tmp_path):
     assert arrays["gpt_neox.layers.1.attention.query_key_value.q_proj.weight"].shape == (8, 8)
     assert arrays["gpt_neox.layers.1.attention.query_key_value.k_proj.factor_in"].shape == (2, 8)
     equal(pythia.load(kept).params, split.params)
+
+    shardings = sharding.param_shardings(split.config, sharding.make_mesh(model=1))
+    with pytest.raises(pythia.CheckpointError, match="cannot be spread over a mesh; export"):
+        pythia.load(kept, shardings=shardings)
 
     dense = pythia.load(export.save(split, tmp_path / "dense", dtype="float32"))
     assert jax.tree.structure(dense.params) == jax.tree.structure(whole.params)
