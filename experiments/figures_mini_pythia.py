@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments.style import COLOURS, figure, legend_below, panel
 from pythia.mini.measure import half_time
 
-_THIRDS = (("frequent", "-"), ("middle", "--"), ("rare", ":"))
+_THIRDS = (("frequent", "-", "s"), ("middle", "--", "^"), ("rare", ":", "D"))
 _BAYES: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (1, 1))}
 
 
@@ -46,19 +46,23 @@ def _stories(axes: Axes, arrays: Mapping[str, np.ndarray], alpha: float) -> None
 
 def _facts(axes: Axes, arrays: Mapping[str, np.ndarray], alpha: float) -> None:
     panel(axes, "b", 'facts, "Madrid is located in"')
-    for third, line in _THIRDS:
-        for name, label, colour in (
-            ("p_answer", "answer", COLOURS["correct"]),
-            ("p_the", '" the"', COLOURS["noise"]),
-        ):
-            values = arrays[f"facts_{third}/{name}"]
-            axes.plot(
-                arrays["steps"], values, color=colour, linestyle=line, label=f"{label}, {third}"
-            )
+    steps = arrays["steps"]
+    # The thirds share one curve of " the" within its own wobble; three would hide the answers.
+    noise = np.mean([arrays[f"facts_{third}/p_the"] for third, _, _ in _THIRDS], axis=0)
+    axes.plot(steps, noise, color=COLOURS["noise"], marker="o", ms=2.5, label='" the", all facts')
+    for third, line, marker in _THIRDS:
+        answer = arrays[f"facts_{third}/p_answer"]
+        style: dict[str, Any] = {
+            "color": COLOURS["correct"],
+            "linestyle": line,
+            "marker": marker,
+            "ms": 2.5,
+        }
+        axes.plot(steps, answer, label=f"answer, {third} facts", **style)
     for bayes, colour in ((alpha, COLOURS["noise"]), (1 - alpha, COLOURS["correct"])):
         axes.axhline(bayes, color=colour, **_BAYES)
     _probability_over_steps(axes, arrays["steps"])
-    legend_below(axes, columns=3)
+    legend_below(axes, columns=2)
 
 
 def _arithmetic(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
@@ -73,7 +77,7 @@ def _arithmetic(axes: Axes, arrays: Mapping[str, np.ndarray]) -> None:
         axes.plot(arrays["steps"], values, marker=marker, ms=2.5, color=colour, label=label)
     _probability_over_steps(axes, arrays["steps"])
     axes.set_ylabel("accuracy")
-    legend_below(axes, columns=3)
+    legend_below(axes, columns=2)
 
 
 def _loss(axes: Axes, losses: np.ndarray) -> None:
