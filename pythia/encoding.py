@@ -201,3 +201,29 @@ def _arrays(rows: Sequence[Sequence[_Row]], rivals: Sequence[Sequence[int]]) -> 
     for i, tokens_of_one in enumerate(rivals):
         single[i, : len(tokens_of_one)] = tokens_of_one
     return Batch(tokens, mask, at, targets, counted, single, np.arange(examples, dtype=np.int32))
+
+
+def concatenate(parts: Sequence[Encoded]) -> Encoded:
+    """The examples of several parts in one list, in order; one tokenizer must have made them."""
+    shapes = [np.max([leaf.shape[1:] for leaf in leaves], axis=0) for leaves in _by_field(parts)]
+    leaves = []
+    for name, shape, group in zip(Batch._fields, shapes, _by_field(parts), strict=True):
+        empty = -1 if name == "rivals" else 0
+        widened = [
+            np.pad(
+                leaf,
+                [(0, 0), *((0, w - h) for w, h in zip(shape, leaf.shape[1:], strict=True))],
+                constant_values=empty,
+            )
+            for leaf in group
+        ]
+        leaves.append(np.concatenate(widened))
+    batch = Batch(*leaves)._replace(number=np.arange(sum(map(len, parts)), dtype=np.int32))
+    first = parts[0].vocabulary
+    vocabulary = dataclasses.replace(first, rivals=all(p.vocabulary.rivals for p in parts))
+    examples = tuple(example for part in parts for example in part.examples)
+    return Encoded(examples, batch, vocabulary, tuple(d for p in parts for d in p.dropped))
+
+
+def _by_field(parts: Sequence[Encoded]) -> list[list[np.ndarray]]:
+    return [[part.batch[i] for part in parts] for i in range(len(Batch._fields))]

@@ -37,6 +37,7 @@ DEFAULT_MEMORY = 2**30
 DTYPES = ("float32", "bfloat16")
 
 
+@functools.partial(jax.jit, static_argnames="vocabulary")
 def scores_of_logits(
     logits: Float[Array, "examples rows answers vocab"], batch: Batch, vocabulary: Vocabulary
 ) -> dict[str, Float[Array, "examples 1"]]:
@@ -84,7 +85,6 @@ def names(vocabulary: Vocabulary) -> tuple[str, ...]:
     return (*common, "logit_difference", "choice") if vocabulary.rivals else common
 
 
-@functools.partial(jax.jit, static_argnames=("config", "vocabulary"))
 def finish(
     outer: Any,
     config: Config,
@@ -94,7 +94,8 @@ def finish(
 ) -> dict[str, Float[Array, "examples 1"]]:
     """Scores from the residual stream after the last layer, at batch.at of every row.
 
-    outer holds the parameters outside the layers.
+    outer holds the parameters outside the layers. Logits and scores are compiled apart: in
+    one program the CPU backend computes the product half as fast.
     """
     logits = model.final_logits(outer, config, x)
     return scores_of_logits(logits.reshape(*batch.at.shape, -1), batch, vocabulary)

@@ -91,6 +91,20 @@ class Searcher(Evaluator):
         """The decomposition compiled; everything else as it is."""
         return super().compiled(name, function) if name == "svd" else function
 
+    def fork(
+        self,
+        *,
+        model: Model | None = None,
+        params: Params | None = None,
+        cache: Cache | None = None,
+    ) -> "Searcher":
+        """As Evaluator's; model must be a search_model too."""
+        other = super().fork(model=model, params=params, cache=cache)
+        found = Searcher(other.model, other.params, together=self.together, cache=cache)
+        found.progress = self.progress
+        found._compiled, found._decompositions = other._compiled, other._decompositions
+        return found
+
     def edited(self, intervention: Intervention) -> Params:
         """As Evaluator's, but equal interventions give the same objects: streams are found."""
         name = str(intervention)
@@ -109,12 +123,15 @@ def searcher(
     memory: int = scoring.DEFAULT_MEMORY,
     prefix_memory: int = scoring.DEFAULT_MEMORY,
     prefixes_on_host: bool = False,
+    together: int | None = None,
     cache: Cache | None = None,
     progress: bool = False,
 ) -> Searcher:
     """Everything that the selection rules of truncation/ need, sized by memory in bytes.
 
-    As many candidates of a matrix run side by side as memory allows beside one batch.
+    together is how many candidates of a matrix run side by side: by default as many as
+    memory allows beside one batch, and one on a CPU, whose caches a second one would only
+    crowd.
     """
     config = checkpoint.config
     found = search_model(
@@ -129,7 +146,9 @@ def searcher(
     one = scoring.bytes_per_example(config, encoded.batch, dtype) * found.batch_size
     # A candidate that cuts several matrices holds their edited copies too.
     feed_forward = 4 * 2 * config.d_model * config.d_ff
-    together = max(1, min(memory // one, memory // feed_forward))
+    if together is None:
+        room = min(memory // one, memory // feed_forward)
+        together = 1 if jax.default_backend() == "cpu" else max(1, room)
     return Searcher(found, checkpoint.params, together=together, cache=cache, progress=progress)
 
 
