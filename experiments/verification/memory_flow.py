@@ -11,8 +11,8 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from experiments import memory_descent
 from experiments.verification.effort import Effort, Outcome
 from experiments.verification.table import Row, mean_and_error
 from theory import memory_corrections, memory_flow, memory_spectrum
@@ -54,26 +54,9 @@ def verify(effort: Effort, seed: int) -> Outcome:
 def _descend(size: int, alpha: float, step: float, times: np.ndarray) -> dict[str, np.ndarray]:
     """Gradient descent, measured where flow time first reaches each of `times`."""
     steps = np.unique(np.maximum(1, np.ceil(times / step - 1e-9))).astype(int)
-    with jax.enable_x64(True):
-        problem = memory.Memory(size, alpha)
-        params, frozen = problem.init(jax.random.key(0))
-        descent = optax.sgd(step)
-
-        @jax.jit
-        def advance(params: memory.Weights, count: int) -> memory.Weights:
-            def one(_: int, params: memory.Weights) -> memory.Weights:
-                gradient = jax.grad(problem.loss)(params, frozen, jax.random.key(0), lambda x: x)
-                updates, _state = descent.update(gradient, descent.init(params), params)
-                return optax.apply_updates(params, updates)
-
-            return jax.lax.fori_loop(0, count, one, params)
-
-        measure = jax.jit(lambda params: _measure({**frozen, **params}))
-        measured, done = [], 0
-        for stop in steps:
-            params = advance(params, stop - done)
-            done = stop
-            measured.append(jax.device_get(measure(params)))
+    measured = memory_descent.descend(
+        memory.Memory(size, alpha), step_size=step, stops=steps, measure=_measure
+    )
     table = {name: np.array([m[name] for m in measured]) for name in measured[0]}
     return {"times": steps * step, **table}
 
