@@ -65,9 +65,9 @@ def run(main: Callable[[], int | None]) -> None:
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
     # Neither deprecations inside libraries nor the checkpointer's diary are for a user at a
-    # terminal to act on.
+    # terminal to act on; what fails there is raised too, and told in one line below.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)
     try:
         rest = flags.FLAGS(list(argv))
         if rest[1:]:

@@ -1,5 +1,9 @@
 """Checkpoints of a training state, through orbax: written beside their place, then moved."""
 
+import contextlib
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +19,20 @@ class Store:
 
     def __init__(self, path: str | Path):
         options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True)
-        self._manager = ocp.CheckpointManager(Path(path).absolute(), options=options)
+        self._path = Path(path).absolute()
+        self._manager = ocp.CheckpointManager(self._path, options=options)
 
     def steps(self) -> tuple[int, ...]:
         """Steps with a complete checkpoint, ascending."""
         return tuple(sorted(self._manager.all_steps()))
 
     def save(self, step: int, state: Any) -> None:
-        """Copy the state to the host and write it in the background."""
-        self._manager.save(step, args=ocp.args.StandardSave(state))
+        """Copy the state to the host and write it in the background.
+
+        Raises OSError, here or in a later call, where the disk refuses.
+        """
+        with self._disk_errors():
+            self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, abstract: Any, step: int | None = None) -> Any | None:
         """The state of a step (the last one by default) in the form of `abstract`.
@@ -45,5 +54,18 @@ class Store:
             ) from error
 
     def wait(self) -> None:
-        """Return when everything is on disk."""
-        self._manager.wait_until_finished()
+        """Return when everything is on disk; OSError where the disk refuses."""
+        with self._disk_errors():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        # tensorstore tells a failed write as a ValueError, the system's code only in its text.
+        try:
+            yield
+        except ValueError as error:
+            found = re.search(r"os_error_code='(\d+)'", str(error))
+            if not found:
+                raise
+            code = int(found[1])
+            raise OSError(code, os.strerror(code), str(self._path)) from error

@@ -26,11 +26,11 @@ def blank(task, feed_forward=("linear", "linear")):
         "embed": axes[:vocab],
         "position": axes[vocab : vocab + LENGTH],
         "unembed": axes[2 * vocab + LENGTH :].T,
-        "layers": {i: {n: np.zeros(config.shape(n), np.float32) for n in names[i]} for i in names},
+        "layers": {
+            i: {n: np.zeros(config.shape(i, n), np.float32) for n in names[i]} for i in names
+        },
     }
     for layer in weights["layers"].values():
-        if "fc_in" in layer:
-            layer["fc_in"] = np.zeros((d, d), np.float32)
         layer["v_proj"] = layer["out_proj"] = np.eye(d, dtype=np.float32)
     marks = axes[vocab + LENGTH : 2 * vocab + LENGTH]
     return config, weights, marks

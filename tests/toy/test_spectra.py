@@ -69,7 +69,7 @@ def test_noise_direction_is_the_gradient_of_the_noise_logit(world, matrix):
     edited = {**weights, "layers": {0: {k: v for k, v in block.items() if k != "q_proj"}}}
     edited["embed"] = jnp.full_like(weights["embed"], 50.0)
     model = transformer.bind(alone, edited)
-    size = alone.shape(matrix)[1]
+    size = alone.shape(0, matrix)[1]
 
     def noise_logit(delta):
         def push(_, name, inputs, outputs):

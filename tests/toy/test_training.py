@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 
 import jax
 import jax.numpy as jnp
@@ -243,3 +244,25 @@ def test_store_refuses_what_is_not_there(tmp_path):
     other = Trainer(Memory(5, 0.4), MOMENTUM, (0,))
     with pytest.raises(ValueError, match="checkpoint 3 cannot be read"):
         store.restore(other.abstract())
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    # The words of tensorstore 0.1.86 on a full file system.
+    message = (
+        'RESOURCE_EXHAUSTED: Failed writing: "x": Failed to write 3208 bytes to file 6: '
+        "No space left on device [os_error_code='28']"
+    )
+
+    def fail(*_, **__):
+        raise ValueError(message)
+
+    monkeypatch.setattr(store._manager, "save", fail)
+    monkeypatch.setattr(store._manager, "wait_until_finished", fail)
+    for call in (lambda: store.save(1, {}), store.wait):
+        with pytest.raises(OSError, match="No space left") as caught:
+            call()
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path))
+    message = "another fault"
+    with pytest.raises(ValueError, match="another fault"):
+        store.wait()
