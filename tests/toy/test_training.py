@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from toy import language, optimizer, recall, training
-from toy.checkpoint import Store
+from toy.checkpoint import CheckpointError, Store
 from toy.memory import Memory
 from toy.optimizer import OptimizerConfig
 from toy.recall_problem import RecallProblem
@@ -239,10 +239,10 @@ def test_store_refuses_what_is_not_there(tmp_path):
     assert store.restore(trainer.abstract()) is None
     store.save(3, trainer.init())
     store.wait()
-    with pytest.raises(ValueError, match="no checkpoint of step 2; there are"):
+    with pytest.raises(CheckpointError, match="no checkpoint of step 2; there are"):
         store.restore(trainer.abstract(), 2)
-    other = Trainer(Memory(5, 0.4), MOMENTUM, (0,))
-    with pytest.raises(ValueError, match="checkpoint 3 cannot be read"):
+    other = Trainer(SAMPLED, optimizer.build(OptimizerConfig("adam")), (0,))
+    with pytest.raises(CheckpointError, match="checkpoint 3 cannot be read"):
         store.restore(other.abstract())
 
 

@@ -1,0 +1,73 @@
+"""Settings of a noisy-recall run, and the objects they stand for."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from experiments import recall_setup
+from experiments.program import UserError
+from experiments.recall_setup import RecallConfig
+
+PLAIN = RecallConfig(
+    language="zipf", text="", num_tokens=6, zipf_exponent=1.0, concentration=8.0, alpha=0.5,
+    length=8, num_triggers=1, triggers=(), num_noise=1, existing_noise=False, scoring="every",
+    d_model=4, d_hidden=0, feed_forward=("mlp", "mlp"), positions="gaussian",
+    learned_query=False, attention_residual=True, feed_forward_residual=True, frozen=(),
+    trained=(), steps=5, batch_size=16, optimizer="sgd", learning_rate=0.03, momentum=0.9,
+    weight_decay=1e-4, schedule="constant", warmup=0, seed=3, num_seeds=2, devices=0,
+    matmul_precision="highest", eval_every=5, eval_batch=4, final_batch=4, spectrum_every=0,
+    checkpoint_every=0, interventions=(), rhos=("0", "0.5"),
+)  # fmt: skip
+
+
+def build(**settings):
+    return recall_setup.build(dataclasses.replace(PLAIN, **settings))
+
+
+def test_cuts_followed_and_drawn_are_those_the_model_has():
+    setup = build()
+    assert [str(i) for i in setup.interventions] == [
+        "1.mlp@0", "1.fc_in@0.1", "1.fc_in@0.2", "1.fc_out@0.02", "0.mlp@0", "1.ov@0.1",
+        "1.ov@0.2",
+    ]  # fmt: skip
+    matrices = ["1.k_proj", "1.v_proj", "1.out_proj", "1.fc_in", "1.fc_out", "1.ov"]
+    matrices += ["0.fc_in", "0.fc_out"]
+    assert [str(i) for i in setup.curves] == [f"{m}@{r}" for m in matrices for r in ("0", "0.5")]
+
+
+@pytest.mark.parametrize(
+    "feed_forward", [("none", "none"), ("linear",), ("mlp", "linear"), ("mlp", "none", "mlp")]
+)
+def test_every_architecture_has_cuts_it_can_make(feed_forward):
+    # build() resolves each of them against the model's matrices.
+    setup = build(feed_forward=feed_forward, learned_query=True)
+    assert setup.interventions
+    assert len({str(i) for i in setup.curves}) == len(setup.curves)
+
+
+def test_triggers_by_symbol_or_index(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("abcabcaab 4")
+    setup = build(text=str(path), triggers=("b", "2", "4"))
+    assert setup.language.symbols == (" ", "4", "a", "b", "c")
+    # "2" is no symbol of the text, and so an index; "4" is one.
+    assert setup.task.triggers == (3, 2, 1)
+
+
+def test_devices_and_seeds():
+    assert build().trainer().seeds == (3, 4)
+    assert len(build().trainer().devices) == len(jax.local_devices()) == 8
+    assert len(build(devices=2).trainer().devices) == 2
+    with pytest.raises(UserError, match="--devices=9, but this machine has 8"):
+        build(devices=9).trainer()
+    with pytest.raises(UserError, match="--batch_size=12 does not divide over 8 devices"):
+        build(batch_size=12).trainer()
+
+
+def test_a_configuration_survives_its_file():
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(PLAIN).items()}
+    assert recall_setup.config_from({**values, "out": "elsewhere"}, "run") == PLAIN
+    del values["alpha"]
+    with pytest.raises(UserError, match="run is not a run of noisy_recall: no flag alpha"):
+        recall_setup.config_from(values, "run")
