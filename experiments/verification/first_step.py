@@ -157,6 +157,8 @@ def _margin_rows(effort: Effort, seed: int) -> tuple[list[Row], np.ndarray]:
             ]
         )
     found_ratio = np.array(table)[:, 7]
+    if len(found_ratio) < 2:
+        return rows, np.array(table)
     sizes = np.array(effort.margin_sizes, dtype=np.float64)
     limit = (sizes[-1] * found_ratio[-1] - sizes[-2] * found_ratio[-2]) / (sizes[-1] - sizes[-2])
     rows.append(
@@ -199,8 +201,13 @@ def _best_other_margins(
     problem: recall.Task, found: dict[str, np.ndarray], seed: int
 ) -> tuple[float, float]:
     """Mean over fresh sequences of noise minus best other, for the mean of all sampled steps."""
-    batch = recall.sample(problem, jax.random.key(10_000 + seed), batch_size=4096)
-    x = np.asarray(simplified.features(batch.tokens, problem.vocab_size), dtype=np.float64)
+
+    @jax.jit
+    def draw(key: jax.Array) -> jax.Array:
+        batch = recall.sample(problem, key, batch_size=4096)
+        return simplified.features(batch.tokens, problem.vocab_size)
+
+    x = np.asarray(draw(jax.random.key(10_000 + seed)), dtype=np.float64)
     result = []
     for name, features in (("feed_forward", x[:, -1]), ("value", x.mean(axis=1))):
         logits = features @ found[name].mean(axis=0).T

@@ -52,6 +52,8 @@ def verify(effort: Effort, seed: int) -> Outcome:
         rows += _attribution_rows(size, curves, half, setting, allowed)
     arrays["learning/half_times"] = np.column_stack([effort.training_sizes, predicted, measured])
     sizes = np.array(effort.training_sizes, dtype=np.float64)
+    if sizes.size < 2:
+        return Outcome(rows, arrays)
     for index, name in ((1, "attention time"), (2, "ratio of times")):
         slopes = [
             np.polyfit(np.log(sizes), np.log([row[index] for row in table]), 1)[0]

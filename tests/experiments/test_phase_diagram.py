@@ -1,0 +1,83 @@
+import json
+
+import numpy as np
+import pytest
+
+from experiments import phase_map, run_directory
+from experiments.program import UserError
+from theory import memory_spectrum
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    config = phase_map.PhaseConfig(
+        times=("5", "500"), max_inputs=8, resolution=6, points=4, step_size=0.1, seed=1
+    )
+    out = tmp_path_factory.mktemp("phase") / "run"
+    directory = run_directory.open_run(out, config, overwrite=False)
+    times = phase_map.parse_times(config.times)
+    return config, times, directory, phase_map.run(config, times, directory)
+
+
+def test_trained_points_lie_on_their_side_of_the_predicted_boundary(finished):
+    *_, directory, summary = finished
+    assert summary["disagree"] == 0
+    assert summary["points"] == 8
+    assert max(summary["t0/largest_error"], summary["t1/largest_error"]) < 0.05
+    arrays = directory.read_arrays()
+    sides = arrays["points/measured"] > 0
+    assert sides.any()
+    assert not sides.all()
+
+
+def test_the_map_is_the_prediction(finished):
+    *_, directory, _ = finished
+    arrays = directory.read_arrays()
+    size, alpha = arrays["map/num_inputs"][2], arrays["map/alpha"][3]
+    values = memory_spectrum.singular_values(int(size), float(alpha), np.array([500.0]))
+    expected = np.log(values.noise / values.signal)[0]
+    assert arrays["map/log_ratio"][2, 3, 1] == pytest.approx(expected)
+    assert (directory.path / "figures" / "phase_diagram.png").stat().st_size > 10_000
+    lines = (directory.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_an_interrupted_run_trains_only_what_is_missing(finished, monkeypatch):
+    config, times, directory, summary = finished
+    arrays = directory.read_arrays()
+    measured = arrays["points/measured"].copy()
+    measured[3] = np.nan
+    directory.write_arrays(
+        {"points/measured": measured, "points/predicted": arrays["points/predicted"]}
+    )
+    (directory.path / "summary.json").unlink()
+    trained = []
+    real = phase_map.train
+    monkeypatch.setattr(phase_map, "train", lambda *rest: (trained.append(rest[0]), real(*rest))[1])
+    assert phase_map.run(config, times, directory) == summary
+    assert len(trained) == 1
+
+
+def test_a_point_on_the_wrong_side_is_counted():
+    arrays = {
+        "times": np.array([1.0]),
+        "map/log_ratio": np.ones((2, 2, 1)),
+        "points/measured": np.array([[0.5], [-0.5], [0.01]]),
+        "points/predicted": np.array([[0.4], [0.4], [-0.01]]),
+    }
+    found = phase_map.summarise(arrays)
+    assert (found["disagree"], found["undecided"]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (("ten",), "--times=ten must be numbers"),
+        (("-1", "2"), "--times=-1,2 must be positive"),
+        (("inf",), "must be positive and finite"),
+        (("1e9",), "beyond 1e7"),
+    ],
+)
+def test_bad_times_are_named(texts, message):
+    with pytest.raises(UserError, match=message):
+        phase_map.parse_times(texts)

@@ -1,0 +1,184 @@
+"""The verification program: its statistics, its verdicts, and a small version of each family."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import run_directory
+from experiments.program import UserError
+from experiments.verification import memory_flow, recall_chain, report, sampling, table
+from experiments.verification.effort import QUICK, Effort
+from experiments.verification.table import Row
+from theory import recall_chain as exact_chain
+
+SMALL = Effort(
+    memory_step=4.0,
+    embedding_draws=60,
+    sequences=2**14,
+    margin_sizes=(8,),
+    replicates=100,
+    sample_sizes=(8, 512),
+    training_sizes=(12,),
+    training_step=1.0,
+    training_batch=64,
+)
+
+
+def row(**changes):
+    values = dict(family="f", name="n", setting="s", predicted=2.0, measured=2.3, error=0.1)
+    return Row(**(values | changes))
+
+
+def test_verdict_of_both_kinds_of_rows():
+    assert row().discrepancy == pytest.approx(3)
+    assert row().passes(3.01)
+    assert not row().passes(2.99)
+    relative = row(error=None, tolerance=0.2)
+    assert relative.discrepancy == pytest.approx(0.15)
+    assert relative.passes(0.0)
+    assert not row(error=None, tolerance=0.1).passes(100.0)
+    assert not row(measured=math.nan).passes(100.0)
+
+
+def test_false_alarms_of_a_true_table_stay_within_the_rate():
+    generator = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(400):
+        rows = [
+            table.worst("f", "n", "s", np.zeros(20), generator.normal(size=20), np.ones(20))
+            for _ in range(5)
+        ]
+        limit = table.z_limit(rows, rate=0.05)
+        alarms += any(not r.passes(limit) for r in rows)
+    # Bonferroni over independent comparisons is nearly exact: 20 expected.
+    assert 5 < alarms < 40
+
+
+def test_worst_counts_and_names_the_entry_furthest_off():
+    found = table.worst(
+        "f",
+        "n",
+        "s",
+        np.array([1.0, 2.0, 3.0]),
+        np.array([1.1, 2.5, 3.0]),
+        np.array([0.1, 0.1, 0.0]),
+    )
+    assert (found.predicted, found.measured, found.comparisons) == (2.0, 2.5, 2)
+    certain = table.worst("f", "n", "s", np.array([1.0, 0.0]), np.array([1.0, 0.1]), np.zeros(2))
+    assert not certain.passes(10.0)
+
+
+def test_deviation_and_its_error():
+    generator = np.random.default_rng(1)
+    found = np.array(
+        [table.deviation_and_error(generator.exponential(size=400)) for _ in range(400)]
+    )
+    assert found[:, 0].mean() == pytest.approx(1, abs=0.02)
+    # The spread of the estimates is what their own errors say, heavy tails and all.
+    assert found[:, 0].std() == pytest.approx(found[:, 1].mean(), rel=0.25)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Every family at its smallest, the memory with two sizes and one crossing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory_flow, "SIZES", (2, 4, 8))
+        patch.setattr(memory_flow, "CROSSINGS", ((4, 0.3),))
+        patch.setattr(memory_flow, "NO_CROSSINGS", ((8, 0.4),))
+        patch.setattr(memory_flow, "D_MODELS", (32, 64, 128))
+        patch.setattr(sampling, "GROUPS", 64)
+        config = report.VerifyConfig(quick=True, families=tuple(report.FAMILIES), seed=1)
+        out = tmp_path_factory.mktemp("verify") / "run"
+        directory = run_directory.open_run(out, config, overwrite=False)
+        rows = report.run(config, directory, SMALL)
+    return config, directory, rows
+
+
+def test_every_prediction_agrees_with_simulation(finished):
+    _, _, rows = finished
+    assert {r.family for r in rows} == {"memory", "chain", "first step", "attention", "learning"}
+    limit = table.z_limit(rows)
+    assert 4 < limit < 6
+    failed = [
+        (r.name, r.setting, r.predicted, r.measured, r.discrepancy)
+        for r in rows
+        if not r.passes(limit)
+    ]
+    assert not failed
+
+
+def test_the_run_directory_holds_table_arrays_and_figures(finished):
+    _, directory, rows = finished
+    records = json.loads((directory.path / "table.json").read_text())
+    assert len(records) == len(rows)
+    assert {r["verdict"] for r in records} == {"ok"}
+    summary = json.loads((directory.path / "summary.json").read_text())
+    assert summary["failed"] == 0
+    assert summary["rows"] == len(rows)
+    for name in ("memory", "first_step", "learning"):
+        assert (directory.path / "figures" / f"{name}.png").stat().st_size > 10_000
+    text = table.markdown(rows)
+    assert text.count("\n") == len(rows) + 2
+    assert "FAIL" not in text
+
+
+def test_an_interrupted_run_does_not_repeat_finished_families(finished, monkeypatch):
+    config, directory, rows = finished
+
+    def never(*_):
+        raise AssertionError("a finished family was run again")
+
+    monkeypatch.setattr(report, "FAMILIES", dict.fromkeys(config.families, never))
+    (directory.path / "summary.json").unlink()
+    again = report.run(config, directory, SMALL)
+    assert table.records(again) == table.records(rows)
+    with pytest.raises(UserError, match="finished run"):
+        run_directory.open_run(directory.path, config, overwrite=False)
+
+
+def test_a_wrong_formula_is_found_out(monkeypatch):
+    monkeypatch.setattr(sampling, "GROUPS", 64)
+    right = exact_chain.chain
+
+    def wrong(unigram, bigram, **rest):
+        return right(unigram, bigram, **(rest | {"alpha": rest["alpha"] + 0.02}))
+
+    monkeypatch.setattr(exact_chain, "chain", wrong)
+    rows = recall_chain.verify(SMALL, 0).rows
+    assert table.failures(rows)
+
+
+FAILING = """
+from experiments import program, verify_theory
+from experiments.verification import report
+from experiments.verification.effort import Outcome
+from experiments.verification.table import Row
+bad = Row("f", "n", "s", predicted=2.0, measured=2.3, tolerance=0.1)
+for name in report.FAMILIES:
+    report.FAMILIES[name] = lambda *_: Outcome([bad], {})
+program.run(verify_theory.main)
+"""
+
+
+def test_a_failed_verdict_makes_the_exit_code_one(tmp_path):
+    command = [sys.executable, "-c", FAILING, f"--out={tmp_path / 'run'}", "--families=chain"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "1 rows, 1 failed" in done.stdout
+    assert "FAIL f: n (s)" in done.stdout
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert again.returncode == 2
+    assert again.stderr.splitlines()[-1].startswith("error: --out=")
+
+
+@pytest.mark.slow
+def test_the_quick_table_passes(tmp_path):
+    config = report.VerifyConfig(quick=True, families=tuple(report.FAMILIES), seed=0)
+    directory = run_directory.open_run(tmp_path / "run", config, overwrite=False)
+    rows = report.run(config, directory, QUICK)
+    assert len(rows) > 100
+    assert not table.failures(rows)
