@@ -25,7 +25,7 @@ from toy.training import Measurement, NonFiniteError, State, Trainer
 
 flags.DEFINE_enum("language", "zipf", ["zipf", "uniform"], "Law of the ordinary tokens.")
 flags.DEFINE_string("text", "", "Text file whose characters and pairs are the language instead.")
-flags.DEFINE_integer("num_tokens", 64, "Ordinary tokens.", lower_bound=2, upper_bound=100_000)
+flags.DEFINE_integer("num_tokens", 64, "Ordinary tokens.", lower_bound=2, upper_bound=10_000)
 flags.DEFINE_float("zipf_exponent", 1.0, "Unigram law is rank^-exponent.", lower_bound=0.0)
 flags.DEFINE_float("concentration", 8.0, "Rows are Dirichlet(this * unigram).", lower_bound=1e-3)
 flags.DEFINE_float("alpha", 0.5, "Probability of noise.", lower_bound=0.0, upper_bound=1.0)

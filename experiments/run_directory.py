@@ -110,6 +110,7 @@ def open_run(path: str | os.PathLike[str], config: Any, *, overwrite: bool) -> R
         raise UserError(f"--out={folder} cannot be written: {error.strerror}") from error
 
     run = RunDirectory(folder)
+    _sweep(folder)
     if overwrite:
         for name in OURS:
             target = folder / name
@@ -135,6 +136,14 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         return json.loads(file.read_text())["flags"]
     except (json.JSONDecodeError, KeyError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a kill in the middle of a write left beside its place (see _replacing)."""
+    for name in (*OURS, "figures/*"):
+        for leftover in folder.glob(str(Path(name).parent / f".{Path(name).name}.*")):
+            if leftover.suffix[1:].isdigit():
+                leftover.unlink(missing_ok=True)
 
 
 def _require_same_settings(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -39,10 +39,10 @@ class Frozen(nnx.Variable):
 class Trace(NamedTuple):
     """What a forward computed at the chosen positions; what nobody reads costs nothing.
 
-    contributions: what each block added to the residual stream, summing to what the
-    unembedding reads: embedding, then attention and feed-forward of each layer
-    (num_layers * 2 + 1 arrays). patterns: attention, over all positions below the last
-    layer, of the chosen positions in it.
+    contributions: what each block added to the residual stream: embedding, then attention
+    and feed-forward of each layer (num_layers * 2 + 1 arrays). With both residual connections
+    on they sum to what the unembedding reads. patterns: attention, over all positions below
+    the last layer, of the chosen positions in it.
     """
 
     logits: Float[Array, "batch scored vocab"]

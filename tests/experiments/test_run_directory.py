@@ -159,3 +159,14 @@ def test_a_damaged_configuration_does_not_pass_for_another_run(tmp_path):
     with pytest.raises(UserError, match="damaged"):
         open_run(tmp_path, Config(), overwrite=False)
     assert run_directory.RunDirectory(tmp_path).checkpoints.is_absolute()
+
+
+def test_what_a_kill_left_half_written_is_swept_away(tmp_path):
+    (tmp_path / "figures").mkdir()
+    leftovers = [tmp_path / ".summary.json.123", tmp_path / "figures" / ".recall.png.77"]
+    others = [tmp_path / ".summary.json.bak", tmp_path / "figures" / "mine.png"]
+    for file in (*leftovers, *others):
+        file.touch()
+    run_directory._sweep(tmp_path)
+    assert not any(file.exists() for file in leftovers)
+    assert all(file.exists() for file in others)
