@@ -42,7 +42,7 @@ def figure(
     Drawn without pyplot, so that nothing has to be closed.
     """
     # Settings act where text is made, which is after this returns: a program owns its process.
-    mpl.rcParams.update(SETTINGS)
+    mpl.rcParams.update(SETTINGS)  # type: ignore[arg-type]
     canvas = Figure(figsize=(width, height * rows), layout="constrained")
     return canvas, canvas.subplots(rows, columns, squeeze=False)
 
