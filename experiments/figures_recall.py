@@ -144,7 +144,9 @@ def spectra(arrays: Arrays) -> Figure:
             if share is not None:
                 times = np.repeat(steps, values.shape[1])
                 area = 40 * share.mean(axis=1).ravel()
-                axes.scatter(times, values.ravel(), s=area, color=COLOURS["noise"], lw=0)
+                axes.scatter(
+                    times, values.ravel(), s=area, color=COLOURS["noise"], lw=0, rasterized=True
+                )
             axes.set_title(name, loc="left")
             axes.set_ylim(0, values.max() * 1.12)
             style.step_axis(axes)
