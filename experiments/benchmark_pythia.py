@@ -28,16 +28,6 @@ from pythia import encoding, model, scoring, search_model
 from pythia.tasks import Example
 from truncation import intervention, search
 
-flags.DEFINE_enum("size", "70m", list(pythia.SIZES), "Whose shape the random weights have.")
-flags.DEFINE_integer("num_prompts", 64, "Prompts.", lower_bound=1)
-flags.DEFINE_integer("length", 16, "Tokens of each prompt.", lower_bound=1, upper_bound=2047)
-flags.DEFINE_list("matrices", ["fc_in", "fc_out"], "Matrices that are cut, in every layer.")
-flags.DEFINE_list("rhos", ["0.8", "0.6", "0.4", "0.2", "0.1", "0.05", "0"], "Fractions kept.")
-flags.DEFINE_integer("baseline_candidates", 0, "Time only so many, spread out.", lower_bound=0)
-flags.DEFINE_float("memory_gb", 1.0, "For activations, and for prefixes.", lower_bound=0.01)
-flags.DEFINE_integer("seed", 0, "Of weights and prompts.", lower_bound=0)
-program.define_output_flags("benchmark_pythia")
-
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
@@ -51,6 +41,19 @@ class BenchmarkConfig:
     baseline_candidates: int
     memory_gb: float
     seed: int
+
+
+def define_flags() -> None:
+    """The flags of this program."""
+    flags.DEFINE_enum("size", "70m", list(pythia.SIZES), "Whose shape the random weights have.")
+    flags.DEFINE_integer("num_prompts", 64, "Prompts.", lower_bound=1)
+    flags.DEFINE_integer("length", 16, "Tokens of each prompt.", lower_bound=1, upper_bound=2047)
+    flags.DEFINE_list("matrices", ["fc_in", "fc_out"], "Matrices that are cut, in every layer.")
+    flags.DEFINE_list("rhos", ["0.8", "0.6", "0.4", "0.2", "0.1", "0.05", "0"], "Fractions kept.")
+    flags.DEFINE_integer("baseline_candidates", 0, "Time only so many, spread out.", lower_bound=0)
+    flags.DEFINE_float("memory_gb", 1.0, "For activations, and for prefixes.", lower_bound=0.01)
+    flags.DEFINE_integer("seed", 0, "Of weights and prompts.", lower_bound=0)
+    program.define_output_flags("benchmark_pythia")
 
 
 def main() -> None:
@@ -182,4 +185,5 @@ def _score(logits: Any, batch: encoding.Batch, vocabulary: encoding.Vocabulary) 
 
 
 if __name__ == "__main__":
+    define_flags()
     program.run(main)

@@ -32,11 +32,11 @@ def distributions(before: Arrays, after: Arrays, name: str) -> Figure:
         axes.set_ylabel("test examples")
         style.panel(axes, letter, "dashed: mean" if letter == "a" else "")
     style.legend_below(left, 1)
-    _against(right, -before["loss"][:, 0], -after["loss"][:, 0], name)
+    _against(right, -before["loss"][:, 0], -after["loss"][:, 0])
     return canvas
 
 
-def _against(axes: Axes, before: np.ndarray, after: np.ndarray, name: str) -> None:
+def _against(axes: Axes, before: np.ndarray, after: np.ndarray) -> None:
     low, high = (float(f(np.concatenate([before, after]))) for f in (np.min, np.max))
     room = 0.03 * (high - low) + 1e-3
     axes.plot([low - room, high + room], [low - room, high + room], color="0.7", lw=0.8, zorder=0)
@@ -47,8 +47,8 @@ def _against(axes: Axes, before: np.ndarray, after: np.ndarray, name: str) -> No
     ):
         axes.plot(before[chosen], after[chosen], ".", ms=3, alpha=0.6, color=colour, label=label)
     axes.set_xlabel("log p(answer), full")
-    axes.set_ylabel(f"log p(answer), {name if len(name) < 24 else 'after'}")
-    axes.set_aspect("equal")
+    axes.set_ylabel("log p(answer), after")
+    axes.set_aspect("equal", adjustable="datalim")
     style.legend_below(axes)
     style.panel(axes, "c", "each example")
 
@@ -69,8 +69,10 @@ def along_training(
         "accuracy": "accuracy",
     }
     shown = [metric for metric in labels if metric in intervals]
-    canvas, rows = style.figure(1, len(shown), width=2.35 * len(shown), height=2.7)
-    for letter, axes, metric in zip("abcde", rows[0], shown, strict=False):
+    canvas, rows = style.figure(-(-len(shown) // 3), 3, height=2.2)
+    for axes in rows.flat[len(shown) :]:
+        axes.set_visible(False)
+    for letter, axes, metric in zip("abcde", rows.flat, shown, strict=False):
         for colour, name in zip((COLOURS["neutral"], *CYCLE), names, strict=False):
             mean, low, high = intervals[metric][name]
             axes.plot(
@@ -79,13 +81,14 @@ def along_training(
             )  # fmt: skip
             axes.fill_between(_shifted(steps), low, high, color=colour, alpha=0.18, lw=0)
         if metric in ("p_answer", "p_the", "accuracy"):
-            axes.set_ylim(bottom=-0.02)
+            top = max(float(intervals[metric][name][2].max()) for name in names)
+            axes.set_ylim(-0.02 * top, 1.05 * top or 1.0)
         else:
             axes.axhline(0, color="0.7", lw=0.8, zorder=0)
         axes.set_ylabel(labels[metric])
         _step_axis(axes, steps)
         style.panel(axes, letter, "")
-    handles, texts = rows[0][0].get_legend_handles_labels()
+    handles, texts = rows.flat[0].get_legend_handles_labels()
     canvas.legend(handles, texts, loc="outside lower center", ncols=min(4, len(names)))
     return canvas
 
@@ -113,7 +116,8 @@ def spectra(steps: np.ndarray, values: Mapping[str, np.ndarray]) -> Figure:
         if index % columns == 0:
             axes.set_ylabel("singular value")
         _step_axis(axes, steps)
-    panels[0, 0].legend(loc="upper left")
+    handles, texts = panels[0, 0].get_legend_handles_labels()
+    canvas.legend(handles, texts, loc="outside lower center", ncols=3)
     return canvas
 
 

@@ -31,14 +31,6 @@ from truncation import spectrum, statistics
 from truncation.intervention import Intervention, Key
 from truncation.table import write_csv
 
-flags.DEFINE_string("checkpoints", None, "Directory with stepN/ directories.", required=True)
-flags.DEFINE_list("steps", [], "Steps to measure; empty: all there are.")
-flags.DEFINE_string("task", "indirect_object", "Task, as in pythia/tasks/registry.py.")
-flags.DEFINE_list("interventions", [], "Followed along training; empty: the last feed-forward's.")
-flags.DEFINE_list("spectra", [], "Matrices whose spectra are kept, as 5.fc_in; empty: the last's.")
-flags.DEFINE_integer("bootstrap", 1000, "Resamples of the intervals.", lower_bound=100)
-pythia_setup.define_flags()
-program.define_output_flags("pythia_dynamics")
 
 TOLD = ("p_answer", "p_the", "margin_the", "accuracy")
 
@@ -65,6 +57,22 @@ class Plan:
     questions: Questions
     interventions: tuple[Intervention, ...]
     keys: tuple[Key, ...]
+
+
+def define_flags() -> None:
+    """The flags of this program."""
+    flags.DEFINE_string("checkpoints", None, "Directory with stepN/ directories.", required=True)
+    flags.DEFINE_list("steps", [], "Steps to measure; empty: all there are.")
+    flags.DEFINE_string("task", "indirect_object", "Task, as in pythia/tasks/registry.py.")
+    flags.DEFINE_list(
+        "interventions", [], "Followed along training; empty: the last feed-forward's."
+    )
+    flags.DEFINE_list(
+        "spectra", [], "Matrices whose spectra are kept, as 5.fc_in; empty: the last's."
+    )
+    flags.DEFINE_integer("bootstrap", 1000, "Resamples of the intervals.", lower_bound=100)
+    pythia_setup.define_flags()
+    program.define_output_flags("pythia_dynamics")
 
 
 def main() -> None:
@@ -243,7 +251,7 @@ def report(plan: Plan, summary: Mapping[str, Any], directory: RunDirectory) -> N
     name = plan.questions.name
     examples = len(plan.questions.encoded)
     print(f"{name}, {examples} examples, step {summary['last_step']}")
-    print(f"  {'':20s}" + "".join(f"{metric:>22s}" for metric in TOLD))
+    print(f"  {'':20s}" + "".join(f"{metric:>26s}" for metric in TOLD))
     for model in ("full", *map(str, plan.interventions)):
         cells = []
         for metric in TOLD:
@@ -251,7 +259,7 @@ def report(plan: Plan, summary: Mapping[str, Any], directory: RunDirectory) -> N
                 summary[f"{name}/{model}/{metric}{end}"] for end in ("", "_low", "_high")
             )
             cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
-        print(f"  {model:20s}" + "".join(f"{cell:>22s}" for cell in cells))
+        print(f"  {model:20s}" + "".join(f"{cell:>26s}" for cell in cells))
     if summary["identical_steps"]:
         print(
             f"  note: identical to the step before in every figure: {summary['identical_steps']}; "
@@ -279,4 +287,5 @@ def _with_tokenizer(config: DynamicsConfig, directories: Mapping[int, Path]) -> 
 
 
 if __name__ == "__main__":
+    define_flags()
     program.run(main)

@@ -36,25 +36,6 @@ OBJECTIVES = ("accuracy", "loss", "p_answer", "margin_the", "logit_difference", 
 SEARCHES = ("none", "grid", "greedy", "gradient", "eigenprune")
 PARTS_EXAMPLES = 256
 
-flags.DEFINE_string("model", None, "Checkpoint directory.", required=True)
-flags.DEFINE_list("tasks", ["indirect_object"], "Tasks, as in pythia/tasks/registry.py.")
-flags.DEFINE_list("test_tasks", [], "A task for each of --tasks whose examples are the test.")
-flags.DEFINE_list("interventions", [], "What to cut, as 5.fc_in@0.1+5.fc_out@0.")
-flags.DEFINE_enum("search", "none", list(SEARCHES), "How to look for the best cut.")
-flags.DEFINE_list("matrices", ["fc_in", "fc_out"], "Matrices a search may cut.")
-flags.DEFINE_list("layers", [], "Layers a search may cut, -1 the last; empty: all.")
-flags.DEFINE_list("rhos", list(search.LASER_RHOS), "Fractions of rank a search tries.")
-flags.DEFINE_list("removed", ["0.01", "0.05", "0.1", "0.2"], "Fractions eigenprune removes.")
-flags.DEFINE_enum("objective", "accuracy", list(OBJECTIVES), "What the choice improves.")
-flags.DEFINE_float("fraction", 0.25, "Cost of --search=gradient, of the grid's.", 0.001, 1.0)
-flags.DEFINE_float("validation", 0.2, "Share of examples for choosing.", 0.001, 0.999)
-flags.DEFINE_enum("order", "best_first", list(greedy.ORDERS), "Of --search=greedy.")
-flags.DEFINE_integer("bootstrap", 2000, "Resamples of the intervals.", lower_bound=100)
-flags.DEFINE_string("save", "", "Directory for the edited checkpoint of a single task.")
-flags.DEFINE_bool("factored", False, "Save cut matrices as two factors where that is smaller.")
-pythia_setup.define_flags()
-program.define_output_flags("pythia_truncate")
-
 
 @dataclasses.dataclass(frozen=True)
 class TruncateConfig(pythia_setup.PythiaConfig):
@@ -100,6 +81,28 @@ class Result:
     after: Mapping[str, np.ndarray]
     parts: list[dict[str, Any]]
     flips: list[dict[str, Any]]
+
+
+def define_flags() -> None:
+    """The flags of this program."""
+    flags.DEFINE_string("model", None, "Checkpoint directory.", required=True)
+    flags.DEFINE_list("tasks", ["indirect_object"], "Tasks, as in pythia/tasks/registry.py.")
+    flags.DEFINE_list("test_tasks", [], "A task for each of --tasks whose examples are the test.")
+    flags.DEFINE_list("interventions", [], "What to cut, as 5.fc_in@0.1+5.fc_out@0.")
+    flags.DEFINE_enum("search", "none", list(SEARCHES), "How to look for the best cut.")
+    flags.DEFINE_list("matrices", ["fc_in", "fc_out"], "Matrices a search may cut.")
+    flags.DEFINE_list("layers", [], "Layers a search may cut, -1 the last; empty: all.")
+    flags.DEFINE_list("rhos", list(search.LASER_RHOS), "Fractions of rank a search tries.")
+    flags.DEFINE_list("removed", ["0.01", "0.05", "0.1", "0.2"], "Fractions eigenprune removes.")
+    flags.DEFINE_enum("objective", "accuracy", list(OBJECTIVES), "What the choice improves.")
+    flags.DEFINE_float("fraction", 0.25, "Cost of --search=gradient, of the grid's.", 0.001, 1.0)
+    flags.DEFINE_float("validation", 0.2, "Share of examples for choosing.", 0.001, 0.999)
+    flags.DEFINE_enum("order", "best_first", list(greedy.ORDERS), "Of --search=greedy.")
+    flags.DEFINE_integer("bootstrap", 2000, "Resamples of the intervals.", lower_bound=100)
+    flags.DEFINE_string("save", "", "Directory for the edited checkpoint of a single task.")
+    flags.DEFINE_bool("factored", False, "Save cut matrices as two factors where that is smaller.")
+    pythia_setup.define_flags()
+    program.define_output_flags("pythia_truncate")
 
 
 def main() -> None:
@@ -351,4 +354,5 @@ def _save(plan: Plan, checkpoint: pythia.Checkpoint, evaluator: Evaluator, resul
 
 
 if __name__ == "__main__":
+    define_flags()
     program.run(main)

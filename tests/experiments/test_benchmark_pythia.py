@@ -1,0 +1,27 @@
+import pythia
+from experiments import benchmark_pythia
+from experiments.benchmark_pythia import BenchmarkConfig
+from truncation import search
+
+
+def test_both_sides_agree_and_are_timed():
+    """On a shape so small that only the agreement means anything."""
+    config = BenchmarkConfig(
+        size="14m",
+        num_prompts=3,
+        length=5,
+        matrices=("fc_in",),
+        rhos=("0.5", "0"),
+        baseline_candidates=2,
+        memory_gb=1.0,
+        seed=0,
+    )
+    shape = pythia.Config(vocab_size=40, num_layers=2, d_model=16, num_heads=2, d_ff=32)
+    candidates = search.candidates([(0, "fc_in"), (1, "fc_in")], config.rhos)
+    found = benchmark_pythia.run(config, shape, candidates)
+    assert found["candidates"] == 4
+    assert found["baseline_candidates"] == 2
+    assert found["difference/loss"] < 1e-4
+    assert found["difference/rank"] == 0
+    assert found["ratio"] > 0
+    assert found["seconds_per_candidate/full"] > 0

@@ -1,0 +1,161 @@
+import csv
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import pythia
+from experiments import pythia_dynamics, run_directory
+from experiments.program import RunFailedError, UserError
+from experiments.pythia_dynamics import DynamicsConfig
+from pythia import export, scoring, search_model
+from tests.experiments.pythia_checkpoint import write_checkpoint, write_prompts
+from truncation import intervention
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """Steps 0 and 1 are one file, as in a real release; step 8 is another model."""
+    folder = tmp_path_factory.mktemp("steps")
+    write_checkpoint(folder / "step0", seed=0)
+    shutil.copytree(folder / "step0", folder / "step1")
+    write_checkpoint(folder / "step8", seed=1)
+    (folder / "notes").mkdir()
+    write_prompts(folder / "colours.jsonl")
+    return folder
+
+
+@pytest.fixture
+def config(steps):
+    return DynamicsConfig(
+        tokenizer="",
+        num_examples=12,
+        add_space=True,
+        bos=False,
+        max_length=64,
+        max_distractors=8,
+        dtype="float32",
+        memory_gb=1.0,
+        prefix_gb=1.0,
+        prefixes_on_host=False,
+        devices=1,
+        seed=0,
+        checkpoints=str(steps),
+        steps=(),
+        task=f"jsonl:{steps / 'colours.jsonl'}",
+        interventions=("1.mlp@0", "0.fc_in@0.5"),
+        spectra=("1.fc_out", "0.q_proj"),
+        bootstrap=100,
+    )
+
+
+def go(config, out):
+    plan = pythia_dynamics.make_plan(config)
+    directory = run_directory.open_run(out, config, overwrite=False)
+    return plan, directory, pythia_dynamics.run(plan, directory)
+
+
+def test_every_step_against_its_checkpoint(config, steps, tmp_path, capsys):
+    plan, directory, summary = go(config, tmp_path / "run")
+    pythia_dynamics.report(plan, summary, directory)
+    arrays = directory.read_arrays()
+    assert arrays["steps"].tolist() == [0, 1, 8]
+    for place, step in ((0, 0), (2, 8)):
+        checkpoint = pythia.load(steps / f"step{step}")
+        addresses = search_model.matrices(checkpoint.config)
+        for model in ("full", *config.interventions):
+            params = checkpoint.params
+            if model != "full":
+                params = intervention.apply(params, model, addresses)
+            expected = scoring.evaluate(params, checkpoint.config, plan.questions.encoded)
+            for metric in ("p_the", "p_answer", "logit_difference"):
+                found = arrays[f"{model}/{metric}"][place]
+                np.testing.assert_allclose(found, expected[metric], rtol=1e-4, atol=1e-6)
+        for key in ((1, "fc_out"), (0, "q_proj")):
+            matrix = np.asarray(addresses[key].read(checkpoint.params))
+            values = np.linalg.svd(matrix, compute_uv=False)
+            found = arrays[f"spectrum/{key[0]}.{key[1]}"][place]
+            np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-5)
+    assert summary["identical_steps"] == "1"
+    assert summary["last_step"] == 8
+    np.testing.assert_allclose(
+        summary["colours/full/p_the"], arrays["full/p_the"][2].mean(), rtol=1e-6
+    )
+    low, high = (summary[f"colours/full/loss_{end}"] for end in ("low", "high"))
+    assert low < summary["colours/full/loss"] < high
+    with (tmp_path / "run" / "dynamics.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3 * 3
+    for name in ("along_training", "spectra"):
+        assert (tmp_path / "run" / "figures" / f"{name}.png").stat().st_size > 5_000
+    printed = capsys.readouterr().out
+    assert "identical to the step before in every figure: 1" in printed
+
+
+def test_an_interrupted_run_measures_only_what_is_missing(config, tmp_path, monkeypatch):
+    _, _, whole = go(config, tmp_path / "whole")
+    measured = []
+    original = pythia_dynamics.measure
+
+    def measure(plan, path):
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        measured.append(path.name)
+        return original(plan, path)
+
+    monkeypatch.setattr(pythia_dynamics, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        go(config, tmp_path / "run")
+    assert measured == ["step0", "step1"]
+    measured.clear()
+    _, _, continued = go(config, tmp_path / "run")
+    assert measured == ["step8"]
+    assert continued == whole
+    names = ("metrics.jsonl", "summary.json", "dynamics.csv")
+    for name in names:
+        assert (tmp_path / "run" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_step_that_is_not_finite_stops_the_run(config, steps, tmp_path):
+    folder = tmp_path / "steps"
+    shutil.copytree(steps, folder)
+    bad = pythia.load(folder / "step8")
+    bad.params["final_norm"]["scale"] = bad.params["final_norm"]["scale"].at[0].set(np.inf)
+    export.save(bad, folder / "step8", overwrite=True)
+    broken = dataclasses.replace(config, checkpoints=str(folder))
+    with pytest.raises(RunFailedError, match=r"step 8: .* is not finite"):
+        go(broken, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"checkpoints": "/nowhere"}, "not a directory"),
+        ({"steps": ("2",)}, "no step2"),
+        ({"steps": ("x",)}, "--steps names 'x'"),
+        ({"interventions": ("5.fc_in@0",)}, "layers 0-1"),
+        ({"spectra": ("1.mlp",)}, "--spectra names '1.mlp'"),
+        ({"spectra": ("fc_in",)}, "--spectra names 'fc_in'"),
+        ({"task": "jsonl:/nowhere"}, "/nowhere: no such file"),
+    ],
+)
+def test_bad_requests_end_before_any_work(config, changes, message):
+    with pytest.raises(UserError, match=message):
+        pythia_dynamics.make_plan(dataclasses.replace(config, **changes))
+
+
+def test_steps_of_another_architecture(config, steps, tmp_path):
+    folder = tmp_path / "steps"
+    shutil.copytree(steps, folder)
+    text = (folder / "step8" / "config.json").read_text()
+    (folder / "step8" / "config.json").write_text(
+        text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')
+    )
+    with pytest.raises(UserError, match="step 8 has another architecture"):
+        pythia_dynamics.make_plan(dataclasses.replace(config, checkpoints=str(folder)))
+    with pytest.raises(UserError, match="holds no stepN"):
+        pythia_dynamics.step_directories(str(folder / "notes"), ())

@@ -1,0 +1,248 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pythia
+from experiments import pythia_setup, pythia_truncate, run_directory
+from experiments.program import UserError
+from experiments.pythia_truncate import TruncateConfig
+from pythia import scoring, search_model, tokenizer
+from tests.experiments.pythia_checkpoint import PROMPTS, write_checkpoint, write_prompts
+from truncation import intervention
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    return write_prompts(tmp_path_factory.mktemp("prompts") / "colours.jsonl")
+
+
+@pytest.fixture
+def settings(model, prompts):
+    return {
+        "tokenizer": "",
+        "num_examples": 0,
+        "add_space": True,
+        "bos": False,
+        "max_length": 64,
+        "max_distractors": 8,
+        "dtype": "float32",
+        "memory_gb": 1.0,
+        "prefix_gb": 1.0,
+        "prefixes_on_host": False,
+        "devices": 1,
+        "seed": 0,
+        "model": str(model),
+        "tasks": (f"jsonl:{prompts}",),
+        "test_tasks": (),
+        "interventions": (),
+        "search": "none",
+        "matrices": ("fc_in", "fc_out"),
+        "layers": (),
+        "rhos": ("0.5", "0"),
+        "removed": ("0.1", "0.5"),
+        "objective": "loss",
+        "fraction": 0.8,
+        "validation": 0.5,
+        "order": "best_first",
+        "bootstrap": 100,
+        "save": "",
+        "factored": False,
+    }
+
+
+def go(settings, out, **changes):
+    config = TruncateConfig(**{**settings, **changes})
+    plan = pythia_truncate.make_plan(config)
+    directory = run_directory.open_run(out, config, overwrite=False)
+    checkpoint = pythia_setup.load_checkpoint(config, config.model)
+    summary = pythia_truncate.run(plan, checkpoint, directory)
+    return plan, directory, summary
+
+
+def rows_of(directory, name):
+    with (directory.path / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_interventions_against_edited_checkpoints(settings, tmp_path, capsys):
+    texts = ("1.mlp@0", "0.fc_in@0.5+1.q_proj@0.25")
+    plan, directory, summary = go(settings, tmp_path / "run", interventions=texts)
+    checkpoint = pythia.load(settings["model"])
+    (one,) = plan.questions
+    assert len(one.validation) + len(one.test) == len(PROMPTS)
+    matrices = search_model.matrices(checkpoint.config)
+    for text in ("full", *texts):
+        params = checkpoint.params
+        if text != "full":
+            params = intervention.apply(params, text, matrices)
+        expected = scoring.evaluate(params, checkpoint.config, one.encoded)
+        for split, indices in (("validation", one.validation), ("test", one.test)):
+            for metric in ("loss", "accuracy", "p_the", "logit_difference", "choice"):
+                np.testing.assert_allclose(
+                    summary[f"colours/{split}/{text}/{metric}"],
+                    expected[metric][indices].mean(),
+                    rtol=1e-4,
+                    atol=1e-6,
+                )
+    low, high = (summary[f"colours/test/1.mlp@0/loss_change_{end}"] for end in ("low", "high"))
+    assert low < summary["colours/test/1.mlp@0/loss_change"] < high
+
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
+    assert len(rows_of(directory, "colours_candidates.csv")) == 3
+    parts = rows_of(directory, "colours_parts.csv")
+    assert [row["part"] for row in parts] == ["full", "kept", "removed"]
+    flips = rows_of(directory, "colours_flips.csv")
+    assert {row["covariate"] for row in flips} == {"all", "frequency"}
+    assert sum(int(r["answers"]) for r in flips if r["covariate"] == "frequency") == len(one.test)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["intervention"] for line in lines] == ["full", *texts]
+    assert (tmp_path / "run" / "figures" / "colours_before_after.png").stat().st_size > 5_000
+    arrays = directory.read_arrays()
+    shown = [name for name in arrays if name.endswith("/loss") and "/full/" not in name]
+    assert len(shown) == 1
+    assert arrays[shown[0]].shape == one.test.shape
+    printed = capsys.readouterr().out
+    assert "removed  part says" in printed
+
+
+def test_the_grid_chooses_on_validation_and_saves_the_choice(settings, tmp_path, capsys):
+    saved = tmp_path / "edited"
+    changes = {"search": "grid", "save": str(saved), "factored": True, "rhos": ("0.5", "0.2", "0")}
+    plan, directory, summary = go(settings, tmp_path / "run", **changes)
+    name = summary["colours/chosen"]
+    rows = {row["intervention"]: row for row in rows_of(directory, "colours_candidates.csv")}
+    assert len(rows) == 1 + 2 * 2 * 3
+    losses = {key: float(row["validation/loss"]) for key, row in rows.items()}
+    # The cut that changes least in the loss would be no choice: this model is random, and
+    # some cut brings it nearer to uniform, which is better than being wrong with confidence.
+    assert name == min(losses, key=losses.get) != "full"
+    tested = [key for key, row in rows.items() if row.get("test/loss")]
+    assert sorted(tested) == sorted(["full", name])
+    assert (tmp_path / "run" / "figures" / "colours_heatmap_loss.png").exists()
+
+    words = tokenizer.read(saved)
+    (one,) = plan.questions
+    assert words("The hat") == plan.words("The hat")
+    edited = pythia.load(saved)
+    found = scoring.evaluate(edited.params, edited.config, one.encoded)["loss"][one.test].mean()
+    np.testing.assert_allclose(found, summary[f"colours/test/{name}/loss"], rtol=1e-4)
+    assert "saved:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("search", ["greedy", "gradient", "eigenprune"])
+def test_the_other_searches_do_not_lose_on_validation(settings, tmp_path, search):
+    changes = {"search": search, "layers": ("-1",), "num_examples": 16}
+    _, directory, summary = go(settings, tmp_path / "run", **changes)
+    rows = rows_of(directory, "colours_candidates.csv")
+    losses = [float(row["validation/loss"]) for row in rows if row["validation/loss"]]
+    assert len(losses) > 2
+    chosen = summary["colours/chosen"]
+    full = summary["colours/validation/full/loss"]
+    if chosen != "full" and f"colours/validation/{chosen}/loss" in summary:
+        assert summary[f"colours/validation/{chosen}/loss"] <= full
+    if search == "eigenprune":
+        randoms = [row for row in rows if "random" in row["intervention"]]
+        assert len(randoms) == 3
+        assert all(row["test/loss"] for row in randoms)
+        assert len({row["removed"] for row in randoms}) == 1
+
+
+def test_test_examples_from_another_file(settings, prompts, tmp_path):
+    other = write_prompts(tmp_path / "test.jsonl", PROMPTS[:7])
+    config = TruncateConfig(
+        **{**settings, "interventions": ("1.mlp@0",), "test_tasks": (f"jsonl:{other}",)}
+    )
+    (one,) = pythia_truncate.make_plan(config).questions
+    assert one.validation.tolist() == list(range(36))
+    assert [one.encoded.examples[i].prompt for i in one.test] == [r["prompt"] for r in PROMPTS[:7]]
+
+
+def test_a_killed_search_reads_what_it_had(settings, tmp_path):
+    changes = {"search": "grid", "num_examples": 10, "layers": ("1",)}
+    _, _, first = go(settings, tmp_path / "run", **changes)
+    stored = tmp_path / "run" / "checkpoints" / "colours.jsonl"
+    size = stored.stat().st_size
+    (tmp_path / "run" / "summary.json").unlink()
+    _, _, second = go(settings, tmp_path / "run", **changes)
+    assert second == first
+    assert stored.stat().st_size == size
+
+
+BAD = [
+    ({}, "either --interventions or --search"),
+    ({"interventions": ("9.fc_in@0",)}, "layers 0-1"),
+    ({"interventions": ("1.fc_in",)}, "LAYER.MATRIX@RHO"),
+    ({"search": "grid", "matrices": ("mlp",)}, "--matrices names 'mlp'"),
+    ({"search": "grid", "layers": ("2",)}, "--layers names 2"),
+    ({"search": "grid", "layers": ("x",)}, "--layers names 'x'"),
+    ({"search": "grid", "rhos": ("2",)}, "outside [0, 1]"),
+    ({"search": "grid", "tasks": ("ioi",)}, "known are"),
+    ({"search": "grid", "tasks": ()}, "--tasks is empty"),
+    ({"search": "grid", "test_tasks": ("sums", "sums")}, "--test_tasks names 2"),
+    ({"search": "grid", "tasks": ("sums", "products"), "save": "x"}, "single task"),
+    ({"search": "grid", "factored": True}, "--factored"),
+    ({"search": "grid", "model": "/nowhere"}, "not a directory"),
+    ({"search": "grid", "tokenizer": "/nowhere"}, "/nowhere"),
+    ({"search": "grid", "validation": 0.001}, "validation 0.001"),
+    ({"search": "grid", "max_length": 3}, "none of"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_bad_requests_end_before_any_work(settings, changes, message):
+    config = TruncateConfig(**{**settings, **changes})
+    with pytest.raises(UserError) as caught:
+        pythia_truncate.make_plan(config)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_objectives_that_need_distractors(settings, tmp_path):
+    bare = [{k: v for k, v in row.items() if k != "distractors"} for row in PROMPTS]
+    path = write_prompts(tmp_path / "bare.jsonl", bare)
+    changes = {"search": "grid", "objective": "choice", "tasks": (f"jsonl:{path}",)}
+    with pytest.raises(UserError, match="needs distractors"):
+        pythia_truncate.make_plan(TruncateConfig(**{**settings, **changes}))
+
+
+DRIVE = """
+from experiments import pythia_truncate
+from tests.experiments.drive import drive
+pythia_truncate.define_flags()
+drive("experiments.pythia_truncate")
+"""
+
+
+def test_from_the_command_line(model, prompts, tmp_path):
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"prompt": "a", "answer": "b"}\n{"prompt": "a"\n')
+    common = [f"--model={model}", f"--out={tmp_path / 'run'}"]
+    requests = [
+        [*common, f"--tasks=jsonl:{broken}", "--search=grid"],
+        [*common, "--tasks=sums", "--search=annealing"],
+        ["--tasks=sums", "--search=grid"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVE],
+        cwd=Path(__file__).parents[2],
+        input=json.dumps(requests),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, second, third = json.loads(done.stdout)
+    assert [r["code"] for r in (first, second, third)] == [2, 2, 2]
+    assert first["err"].startswith(f"error: {broken}, line 2: not JSON")
+    assert "annealing" in second["err"]
+    assert "--model" in third["err"]
+    assert all(r["err"].count("\n") == 1 for r in (first, second, third))
