@@ -8,6 +8,9 @@ from experiments.program import UserError
 from theory import memory_spectrum
 
 
+pytestmark = pytest.mark.xdist_group("phase_diagram")
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     config = phase_map.PhaseConfig(

@@ -15,6 +15,8 @@ from experiments.verification.effort import QUICK, Effort
 from experiments.verification.table import Row
 from theory import recall_chain as exact_chain
 
+pytestmark = pytest.mark.xdist_group("verify_theory")
+
 SMALL = Effort(
     memory_step=4.0,
     embedding_draws=60,
