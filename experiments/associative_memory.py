@@ -30,18 +30,23 @@ from toy.training import Measure, Measurement, NonFiniteError, Trainer
 from truncation import intervention
 from truncation.intervention import Intervention
 
-flags.DEFINE_integer("num_inputs", 2, "N, inputs to remember.", lower_bound=2, upper_bound=4096)
-flags.DEFINE_float("alpha", 0.3, "Probability of noise.", lower_bound=0.0, upper_bound=1.0)
-flags.DEFINE_integer("d_model", 0, "Width of random embeddings; 0 means orthonormal.")
-flags.DEFINE_integer("batch_size", 0, "Samples per step; 0 means the exact population loss.")
-flags.DEFINE_float("time", 1000.0, "Gradient-flow time at the end.", lower_bound=1e-6)
-flags.DEFINE_float("step_size", 0.05, "Learning rate: flow time per step.", lower_bound=1e-6)
-flags.DEFINE_integer("seed", 0, "First seed.", lower_bound=0, upper_bound=2**31)
-flags.DEFINE_integer("num_seeds", 1, "Seeds trained side by side.", lower_bound=1)
-flags.DEFINE_list(
-    "interventions", [], "Cuts of 0.fc_in; empty means its top N - 1 values, and all but the top."
-)
-program.define_output_flags("associative_memory")
+
+def define_flags() -> None:
+    """Typed flags with bounds and one-line help."""
+    flags.DEFINE_integer("num_inputs", 2, "N, inputs to remember.", lower_bound=2, upper_bound=4096)
+    flags.DEFINE_float("alpha", 0.3, "Probability of noise.", lower_bound=0.0, upper_bound=1.0)
+    flags.DEFINE_integer("d_model", 0, "Width of random embeddings; 0 means orthonormal.")
+    flags.DEFINE_integer("batch_size", 0, "Samples per step; 0 means the exact population loss.")
+    flags.DEFINE_float("time", 1000.0, "Gradient-flow time at the end.", lower_bound=1e-6)
+    flags.DEFINE_float("step_size", 0.05, "Learning rate: flow time per step.", lower_bound=1e-6)
+    flags.DEFINE_integer("seed", 0, "First seed.", lower_bound=0, upper_bound=2**31)
+    flags.DEFINE_integer("num_seeds", 1, "Seeds trained side by side.", lower_bound=1)
+    flags.DEFINE_list(
+        "interventions",
+        [],
+        "Cuts of 0.fc_in; empty means its top N - 1 values, and all but the top.",
+    )
+    program.define_output_flags("associative_memory")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,4 +232,5 @@ def draw(
 
 
 if __name__ == "__main__":
+    define_flags()
     program.run(main)

@@ -29,14 +29,22 @@ from toy import language, optimizer, probes, recall, recall_problem, training, t
 from toy.recall_problem import RecallProblem
 from truncation import intervention
 
-flags.DEFINE_integer("length", 256, "Tokens in a sequence.", lower_bound=8)
-flags.DEFINE_integer("d_model", 256, "Width.", lower_bound=8)
-flags.DEFINE_integer("batch_size", 64, "Sequences per step.", lower_bound=1)
-flags.DEFINE_integer("probe_batch", 512, "Batch, and evaluation set, of the probes' share.")
-flags.DEFINE_integer("rounds", 3, "Times everything is measured; medians are told.", lower_bound=1)
-flags.DEFINE_bool("quick", False, "Small shapes and no growth: a check that all of it runs.")
-flags.DEFINE_enum("matmul_precision", "highest", ["highest", "high", "default"], "On accelerators.")
-program.define_output_flags("benchmark")
+
+def define_flags() -> None:
+    """Typed flags with bounds and one-line help."""
+    flags.DEFINE_integer("length", 256, "Tokens in a sequence.", lower_bound=8)
+    flags.DEFINE_integer("d_model", 256, "Width.", lower_bound=8)
+    flags.DEFINE_integer("batch_size", 64, "Sequences per step.", lower_bound=1)
+    flags.DEFINE_integer("probe_batch", 512, "Batch, and evaluation set, of the probes' share.")
+    flags.DEFINE_integer(
+        "rounds", 3, "Times everything is measured; medians are told.", lower_bound=1
+    )
+    flags.DEFINE_bool("quick", False, "Small shapes and no growth: a check that all of it runs.")
+    flags.DEFINE_enum(
+        "matmul_precision", "highest", ["highest", "high", "default"], "On accelerators."
+    )
+    program.define_output_flags("benchmark")
+
 
 CADENCE = 5
 
@@ -246,4 +254,5 @@ def draw(growth: dict[str, float]) -> Any:
 
 
 if __name__ == "__main__":
+    define_flags()
     program.run(main)

@@ -23,62 +23,81 @@ from toy import recall_problem, training
 from toy.checkpoint import CheckpointError, Store
 from toy.training import Measurement, NonFiniteError, State, Trainer
 
-flags.DEFINE_enum("language", "zipf", ["zipf", "uniform"], "Law of the ordinary tokens.")
-flags.DEFINE_string("text", "", "Text file whose characters and pairs are the language instead.")
-flags.DEFINE_integer("num_tokens", 64, "Ordinary tokens.", lower_bound=2, upper_bound=10_000)
-flags.DEFINE_float("zipf_exponent", 1.0, "Unigram law is rank^-exponent.", lower_bound=0.0)
-flags.DEFINE_float("concentration", 8.0, "Rows are Dirichlet(this * unigram).", lower_bound=1e-3)
-flags.DEFINE_float("alpha", 0.5, "Probability of noise.", lower_bound=0.0, upper_bound=1.0)
-flags.DEFINE_integer("length", 128, "Tokens in a sequence.", lower_bound=2, upper_bound=65_536)
-flags.DEFINE_integer("num_triggers", 1, "Triggers: the most frequent tokens.", lower_bound=1)
-flags.DEFINE_list("triggers", [], "Triggers by index or symbol, instead of the most frequent.")
-flags.DEFINE_integer("num_noise", 1, "Noise tokens.", lower_bound=1)
-flags.DEFINE_bool("existing_noise", False, "Noise is the rarest ordinary token, not a new one.")
-flags.DEFINE_enum("scoring", "every", ["every", "final"], "Where the loss is taken.")
-flags.DEFINE_integer("d_model", 128, "Width.", lower_bound=1, upper_bound=65_536)
-flags.DEFINE_integer("d_hidden", 0, "Feed-forward width; 0 means 4 d_model.", lower_bound=0)
-flags.DEFINE_list("feed_forward", ["mlp", "mlp"], "Per layer: none, linear or mlp.")
-flags.DEFINE_enum(
-    "positions", "gaussian", ["gaussian", "sinusoidal", "learned", "none"], "Position embedding."
-)
-flags.DEFINE_bool("learned_query", False, "Learn W_Q instead of the identity.")
-flags.DEFINE_bool("attention_residual", True, "Residual connection around attention.")
-flags.DEFINE_bool("feed_forward_residual", True, "Residual connection around feed-forwards.")
-flags.DEFINE_list("frozen", [], "Matrices kept at their start, as 0.k_proj,1.fc_in.")
-flags.DEFINE_list("trained", [], "Also trained: embeddings, unembedding.")
-flags.DEFINE_integer("steps", 700, "Optimiser steps.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 64, "Sequences per step.", lower_bound=1)
-flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam", "adamw"], "Optimiser.")
-flags.DEFINE_float("learning_rate", 0.03, "Peak learning rate.", lower_bound=0.0)
-flags.DEFINE_float("momentum", 0.9, "Momentum, or Adam's b1.", lower_bound=0.0, upper_bound=1.0)
-flags.DEFINE_float("weight_decay", 1e-4, "Weight decay.", lower_bound=0.0)
-flags.DEFINE_enum("schedule", "constant", ["constant", "cosine", "linear"], "Learning-rate law.")
-flags.DEFINE_integer("warmup", 0, "Steps of linear warm-up.", lower_bound=0)
-flags.DEFINE_integer("seed", 0, "First seed.", lower_bound=0, upper_bound=2**31)
-flags.DEFINE_integer("num_seeds", 1, "Seeds trained side by side.", lower_bound=1)
-flags.DEFINE_integer("devices", 0, "Devices the batch is spread over; 0 means all.", lower_bound=0)
-flags.DEFINE_enum(
-    "matmul_precision",
-    "highest",
-    ["highest", "high", "default"],
-    "Of matrix products on accelerators: float32, or what is faster.",
-)
-flags.DEFINE_integer("eval_every", 50, "Steps between records, beside 1, 2, 4, ...", lower_bound=1)
-flags.DEFINE_integer("eval_batch", 128, "Sequences per record.", lower_bound=1)
-flags.DEFINE_integer("final_batch", 512, "Sequences of the final figures.", lower_bound=1)
-flags.DEFINE_integer(
-    "spectrum_every", 0, "Steps between spectra; 0 means 1, 2, 4, ... only.", lower_bound=0
-)
-flags.DEFINE_integer(
-    "checkpoint_every", 0, "Steps between checkpoints; 0 means 1, 2, 4, ... only.", lower_bound=0
-)
-flags.DEFINE_list("interventions", [], "Followed along training; empty means the usual ones.")
-flags.DEFINE_list(
-    "rhos",
-    ["0", "0.01", "0.02", "0.05", "0.1", "0.2", "0.35", "0.5", "0.75", "1"],
-    "Fractions of rank in the final truncation curves.",
-)
-program.define_output_flags("noisy_recall")
+
+def define_flags() -> None:
+    """Typed flags with bounds and one-line help."""
+    flags.DEFINE_enum("language", "zipf", ["zipf", "uniform"], "Law of the ordinary tokens.")
+    flags.DEFINE_string(
+        "text", "", "Text file whose characters and pairs are the language instead."
+    )
+    flags.DEFINE_integer("num_tokens", 64, "Ordinary tokens.", lower_bound=2, upper_bound=10_000)
+    flags.DEFINE_float("zipf_exponent", 1.0, "Unigram law is rank^-exponent.", lower_bound=0.0)
+    flags.DEFINE_float(
+        "concentration", 8.0, "Rows are Dirichlet(this * unigram).", lower_bound=1e-3
+    )
+    flags.DEFINE_float("alpha", 0.5, "Probability of noise.", lower_bound=0.0, upper_bound=1.0)
+    flags.DEFINE_integer("length", 128, "Tokens in a sequence.", lower_bound=2, upper_bound=65_536)
+    flags.DEFINE_integer("num_triggers", 1, "Triggers: the most frequent tokens.", lower_bound=1)
+    flags.DEFINE_list("triggers", [], "Triggers by index or symbol, instead of the most frequent.")
+    flags.DEFINE_integer("num_noise", 1, "Noise tokens.", lower_bound=1)
+    flags.DEFINE_bool("existing_noise", False, "Noise is the rarest ordinary token, not a new one.")
+    flags.DEFINE_enum("scoring", "every", ["every", "final"], "Where the loss is taken.")
+    flags.DEFINE_integer("d_model", 128, "Width.", lower_bound=1, upper_bound=65_536)
+    flags.DEFINE_integer("d_hidden", 0, "Feed-forward width; 0 means 4 d_model.", lower_bound=0)
+    flags.DEFINE_list("feed_forward", ["mlp", "mlp"], "Per layer: none, linear or mlp.")
+    flags.DEFINE_enum(
+        "positions",
+        "gaussian",
+        ["gaussian", "sinusoidal", "learned", "none"],
+        "Position embedding.",
+    )
+    flags.DEFINE_bool("learned_query", False, "Learn W_Q instead of the identity.")
+    flags.DEFINE_bool("attention_residual", True, "Residual connection around attention.")
+    flags.DEFINE_bool("feed_forward_residual", True, "Residual connection around feed-forwards.")
+    flags.DEFINE_list("frozen", [], "Matrices kept at their start, as 0.k_proj,1.fc_in.")
+    flags.DEFINE_list("trained", [], "Also trained: embeddings, unembedding.")
+    flags.DEFINE_integer("steps", 700, "Optimiser steps.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 64, "Sequences per step.", lower_bound=1)
+    flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam", "adamw"], "Optimiser.")
+    flags.DEFINE_float("learning_rate", 0.03, "Peak learning rate.", lower_bound=0.0)
+    flags.DEFINE_float("momentum", 0.9, "Momentum, or Adam's b1.", lower_bound=0.0, upper_bound=1.0)
+    flags.DEFINE_float("weight_decay", 1e-4, "Weight decay.", lower_bound=0.0)
+    flags.DEFINE_enum(
+        "schedule", "constant", ["constant", "cosine", "linear"], "Learning-rate law."
+    )
+    flags.DEFINE_integer("warmup", 0, "Steps of linear warm-up.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "First seed.", lower_bound=0, upper_bound=2**31)
+    flags.DEFINE_integer("num_seeds", 1, "Seeds trained side by side.", lower_bound=1)
+    flags.DEFINE_integer(
+        "devices", 0, "Devices the batch is spread over; 0 means all.", lower_bound=0
+    )
+    flags.DEFINE_enum(
+        "matmul_precision",
+        "highest",
+        ["highest", "high", "default"],
+        "Of matrix products on accelerators: float32, or what is faster.",
+    )
+    flags.DEFINE_integer(
+        "eval_every", 50, "Steps between records, beside 1, 2, 4, ...", lower_bound=1
+    )
+    flags.DEFINE_integer("eval_batch", 128, "Sequences per record.", lower_bound=1)
+    flags.DEFINE_integer("final_batch", 512, "Sequences of the final figures.", lower_bound=1)
+    flags.DEFINE_integer(
+        "spectrum_every", 0, "Steps between spectra; 0 means 1, 2, 4, ... only.", lower_bound=0
+    )
+    flags.DEFINE_integer(
+        "checkpoint_every",
+        0,
+        "Steps between checkpoints; 0 means 1, 2, 4, ... only.",
+        lower_bound=0,
+    )
+    flags.DEFINE_list("interventions", [], "Followed along training; empty means the usual ones.")
+    flags.DEFINE_list(
+        "rhos",
+        ["0", "0.01", "0.02", "0.05", "0.1", "0.2", "0.35", "0.5", "0.75", "1"],
+        "Fractions of rank in the final truncation curves.",
+    )
+    program.define_output_flags("noisy_recall")
 
 
 def main() -> None:
@@ -213,4 +232,5 @@ def report(summary: dict[str, float], setup: Setup, directory: RunDirectory) -> 
 
 
 if __name__ == "__main__":
+    define_flags()
     program.run(main)

@@ -26,7 +26,9 @@ def once(name, main, arguments):
 
 
 def drive(name):
-    main = importlib.import_module(name).main
+    module = importlib.import_module(name)
+    module.define_flags()
+    main = module.main
     results = []
     for arguments in json.load(sys.stdin):
         saved = flagsaver.save_flag_values()

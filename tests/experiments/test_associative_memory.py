@@ -1,0 +1,67 @@
+import json
+
+import numpy as np
+import pytest
+
+from experiments import associative_memory as program
+from experiments.run_directory import open_run
+from toy import memory
+from truncation import intervention
+
+
+def settings(**changes):
+    usual = {
+        "num_inputs": 2,
+        "alpha": 0.3,
+        "d_model": 0,
+        "batch_size": 0,
+        "time": 1000.0,
+        "step_size": 0.05,
+        "seed": 0,
+        "num_seeds": 1,
+        "interventions": (),
+    }
+    return program.MemoryConfig(**{**usual, **changes})
+
+
+def run(path, config):
+    problem = memory.Memory(config.num_inputs, config.alpha, d_model=config.d_model)
+    texts = config.interventions or program.default_interventions(config.num_inputs)
+    directory = open_run(path, config, overwrite=False)
+    cuts = tuple(intervention.parse(text) for text in texts)
+    return program.run(config, problem, cuts, directory), directory
+
+
+def test_two_inputs_end_at_the_published_figures(tmp_path):
+    # N = 2, alpha = 0.3, t = 1,000: singular values 6.258 and 2.633, full p(noise) 0.2993,
+    # rank one p(noise) 0.042 and p(correct) 0.956; an error of order step_size remains.
+    summary, directory = run(tmp_path / "run", settings())
+    assert summary["full/p_noise"] == pytest.approx(0.2993, abs=2e-4)
+    assert summary["0.fc_in@0.5/p_noise"] == pytest.approx(0.042, abs=1e-3)
+    assert summary["0.fc_in@0.5/p_correct"] == pytest.approx(0.956, abs=1e-3)
+    assert summary["largest_logit_error"] < 0.01
+    values = directory.read_arrays()["memory/logits/singular_values"][-1, 0]
+    np.testing.assert_allclose(values, [6.258, 2.633], atol=2e-3)
+    assert json.loads((directory.path / "summary.json").read_text()) == summary
+    assert (directory.path / "figures" / "memory.png").stat().st_size > 10_000
+
+
+def test_truncation_changes_ends_at_the_crossing(tmp_path):
+    # N = 4, alpha = 0.3 crosses near t = 193: before it the small end holds the noise.
+    config = settings(num_inputs=4, time=600.0, step_size=0.1)
+    _, directory = run(tmp_path / "run", config)
+    arrays = directory.read_arrays()
+    times = arrays["memory/steps"] * config.step_size
+    keep_top, drop_top = program.default_interventions(4)
+    kept = arrays[f"memory/{keep_top}/p_noise"][:, 0]
+    dropped = arrays[f"memory/{drop_top}/p_noise"][:, 0]
+    early, late = (times > 20) & (times < 140), times > 260
+    assert np.all(kept[early] < dropped[early])
+    assert np.all(kept[late] > dropped[late])
+
+
+@pytest.mark.parametrize("num_inputs", [2, 3, 4, 7, 64])
+def test_default_cuts_count_ranks_exactly(num_inputs):
+    keep, drop = (intervention.parse(t) for t in program.default_interventions(num_inputs))
+    assert intervention.kept_ranks(keep.cuts[0], num_inputs) == (0, num_inputs - 1)
+    assert intervention.kept_ranks(drop.cuts[0], num_inputs) == (1, num_inputs)

@@ -1,0 +1,43 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import benchmark
+from experiments.operation_count import matrix_product_operations
+
+
+def test_operations_of_known_products():
+    a, b = jnp.zeros((3, 5)), jnp.zeros((5, 7))
+    assert matrix_product_operations(jnp.matmul, a, b) == 2 * 3 * 5 * 7
+    # Forward once, backward twice: both factors' gradients are products of the same size.
+    gradient = jax.grad(lambda a, b: jnp.sum((a @ b) ** 2), argnums=(0, 1))
+    assert matrix_product_operations(gradient, a, b) == 3 * 2 * 3 * 5 * 7
+    batched = jnp.zeros((4, 3, 5))
+    assert matrix_product_operations(lambda x: jax.jit(jnp.matmul)(x, b), batched) == 8 * 3 * 5 * 7
+
+
+def test_operations_inside_loops():
+    a = jnp.zeros((6, 6))
+
+    def scanned(a):
+        return jax.lax.scan(lambda x, _: (x @ a, None), a, length=10)[0]
+
+    assert matrix_product_operations(scanned, a) == 10 * 2 * 6**3
+    with pytest.raises(ValueError, match="while loop"):
+        matrix_product_operations(lambda n: jax.lax.fori_loop(0, n, lambda _, x: x @ a, a), 3)
+
+
+def test_our_formulation_multiplies_less():
+    config = benchmark.BenchmarkConfig(
+        length=64, d_model=32, batch_size=4, probe_batch=4, rounds=1, quick=True,
+        matmul_precision="highest",
+    )  # fmt: skip
+    ours = benchmark.operations(benchmark.problem(benchmark.RecallProblem, config))
+    plain = benchmark.operations(benchmark.problem(benchmark.PlainProblem, config))
+    assert ours < 0.7 * plain
+
+
+def test_the_published_truncations_are_fifteen():
+    names = [str(cut) for cut in benchmark.published_truncations()]
+    assert len(set(names)) == 15
+    assert "1.ov@0.1" in names
