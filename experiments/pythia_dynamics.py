@@ -31,7 +31,6 @@ from truncation import spectrum, statistics
 from truncation.intervention import Intervention, Key
 from truncation.table import write_csv
 
-
 TOLD = ("p_answer", "p_the", "margin_the", "accuracy")
 
 

@@ -17,9 +17,10 @@ RANDOM_SEEDS = (0, 1, 2)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChosenPruning:
-    """The pruning chosen on validation, its parameters, and all rows."""
+    """The best pruning on validation, whether it beats the whole model, and all rows."""
 
     name: str
+    improves: bool
     params: Params
     outcome: Outcome
 
@@ -69,7 +70,8 @@ def choose_pruning(
     baseline = comparison.merit({n: v[None] for n, v in full.items()}, weights, objective)[0]
     bootstrap = {"seed": seed, "samples": samples}
     warning: str | None = f"no pruning improves {objective} on validation"
-    if ranked[best] > baseline:
+    improves = ranked[best] > baseline
+    if improves:
         warning = comparison.within_noise(scores, full, weights, best, objective, **bootstrap)
 
     name, pruning, compensated = variants[best]
@@ -107,7 +109,7 @@ def choose_pruning(
     outcome = Outcome(
         search.NOTHING, rows, evaluator.spent - spent, time.perf_counter() - started, warning
     )
-    return ChosenPruning(name, params, outcome)
+    return ChosenPruning(name, improves, params, outcome)
 
 
 def lowest_removed(effects: np.ndarray, fraction: float) -> np.ndarray:

@@ -72,10 +72,15 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """What one task showed; shown is the intervention, or pruning, that is looked into."""
+    """What one task showed.
+
+    shown is the intervention, or pruning, that is looked into; chosen the same, or "full"
+    where it does not beat the whole model on validation.
+    """
 
     outcome: Outcome
     shown: str
+    chosen: str
     params: Params
     before: Mapping[str, np.ndarray]
     after: Mapping[str, np.ndarray]
@@ -196,6 +201,7 @@ def ask(plan: Plan, one: Questions, evaluator: Evaluator) -> Result:
             fractions = tuple(map(_fraction, config.removed))
             pruned = choose_pruning(evaluator, plan.keys, fractions, validation, test, **options)
             outcome, params, shown = pruned.outcome, pruned.params, pruned.name
+            chosen_name = shown if pruned.improves else "full"
         else:
             if config.search == "greedy":
                 outcome = greedy.run(
@@ -213,6 +219,7 @@ def ask(plan: Plan, one: Questions, evaluator: Evaluator) -> Result:
             if not best.cuts:
                 best = _nearest(outcome, chosen, config.objective)
             shown, params = str(best), evaluator.edited(best)
+            chosen_name = str(outcome.best) or "full"
     before = evaluator.full(test)
     after = {name: v[0] for name, v in evaluator.model_scores(params, test).items()}
     parts: list[dict[str, Any]] = []
@@ -229,7 +236,7 @@ def ask(plan: Plan, one: Questions, evaluator: Evaluator) -> Result:
         seed=config.seed,
         samples=config.bootstrap,
     )
-    return Result(outcome, shown, params, before, after, parts, flips)
+    return Result(outcome, shown, chosen_name, params, before, after, parts, flips)
 
 
 def levels(one: Questions, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -286,9 +293,7 @@ def summarise(name: str, result: Result) -> dict[str, Any]:
             if key.startswith(("validation/", "test/")):
                 split, metric = key.split("/")
                 summary[f"{name}/{split}/{row['intervention']}/{metric}"] = value
-    summary[f"{name}/chosen"] = str(result.outcome.best) or (
-        result.shown if result.outcome.warning is None else "full"
-    )
+    summary[f"{name}/chosen"] = result.chosen
     summary[f"{name}/warning"] = result.outcome.warning or ""
     summary[f"{name}/evaluations"] = result.outcome.evaluations
     return summary
@@ -341,7 +346,7 @@ def _fraction(text: str) -> float:
 
 
 def _save(plan: Plan, checkpoint: pythia.Checkpoint, evaluator: Evaluator, result: Result) -> None:
-    if result.outcome.warning and result.outcome.warning.startswith("no "):
+    if result.chosen == "full":
         print(f"nothing saved: {result.outcome.warning}")
         return
     params = result.params

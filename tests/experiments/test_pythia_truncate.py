@@ -145,11 +145,10 @@ def test_the_other_searches_do_not_lose_on_validation(settings, tmp_path, search
     _, directory, summary = go(settings, tmp_path / "run", **changes)
     rows = rows_of(directory, "colours_candidates.csv")
     losses = [float(row["validation/loss"]) for row in rows if row["validation/loss"]]
-    assert len(losses) > 2
+    assert len(losses) >= 2
     chosen = summary["colours/chosen"]
     full = summary["colours/validation/full/loss"]
-    if chosen != "full" and f"colours/validation/{chosen}/loss" in summary:
-        assert summary[f"colours/validation/{chosen}/loss"] <= full
+    assert summary[f"colours/validation/{chosen}/loss"] <= full
     if search == "eigenprune":
         randoms = [row for row in rows if "random" in row["intervention"]]
         assert len(randoms) == 3
