@@ -7,7 +7,6 @@ from experiments import phase_map, run_directory
 from experiments.program import UserError
 from theory import memory_spectrum
 
-
 pytestmark = pytest.mark.xdist_group("phase_diagram")
 
 
