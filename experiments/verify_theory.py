@@ -4,7 +4,7 @@
     python -m experiments.verify_theory
 
 The first takes under two minutes on two CPU cores, the second under fifteen. Both print a table
-of about 115 rows and should end with "0 failed"; any failed row makes the exit code 1.
+of more than a hundred rows and should end with "0 failed"; any failed row makes the exit code 1.
 Simulations use toy/ and automatic differentiation and share no code with theory/.
 """
 
