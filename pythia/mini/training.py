@@ -29,7 +29,8 @@ class Settings:
     """How to train; hashable, so it may be static under jit.
 
     AdamW with Pythia's betas and clipping; decay acts on matrices alone. The learning rate
-    rises linearly over warmup_steps and falls by a cosine to final_fraction of its peak.
+    rises linearly from 0 over warmup_steps, so that the first step moves nothing and step 1 is
+    step 0 again, and falls by a cosine to final_fraction of its peak.
     Activations and their gradients are computed in `dtype`; parameters, moments, norms,
     softmax and loss stay float32. Raises ValueError naming a value out of range.
     """
