@@ -214,14 +214,6 @@ def test_objectives_that_need_distractors(settings, tmp_path):
         pythia_truncate.make_plan(TruncateConfig(**{**settings, **changes}))
 
 
-DRIVE = """
-from experiments import pythia_truncate
-from tests.experiments.drive import drive
-pythia_truncate.define_flags()
-drive("experiments.pythia_truncate")
-"""
-
-
 def test_from_the_command_line(model, prompts, tmp_path):
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "a", "answer": "b"}\n{"prompt": "a"\n')
@@ -232,8 +224,7 @@ def test_from_the_command_line(model, prompts, tmp_path):
         ["--tasks=sums", "--search=grid"],
     ]
     done = subprocess.run(
-        [sys.executable, "-c", DRIVE],
-        cwd=Path(__file__).parents[2],
+        [sys.executable, Path(__file__).with_name("drive.py"), "experiments.pythia_truncate"],
         input=json.dumps(requests),
         capture_output=True,
         text=True,
@@ -245,3 +236,32 @@ def test_from_the_command_line(model, prompts, tmp_path):
     assert "annealing" in second["err"]
     assert "--model" in third["err"]
     assert all(r["err"].count("\n") == 1 for r in (first, second, third))
+
+
+PRESETS = """
+import sys
+from absl import flags
+import experiments.{0} as module
+module.define_flags()
+flags.FLAGS([sys.argv[0], "--flagfile=experiments/presets/{1}.flags", "--{2}=x"])
+print(flags.FLAGS.flag_values_dict())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "preset", "required", "expected"),
+    [
+        ("pythia_truncate", "pythia_laser", "model", "'search': 'grid'"),
+        ("pythia_truncate", "pythia_eigenprune", "model", "'tasks': ['products']"),
+        ("pythia_dynamics", "pythia_noise", "checkpoints", "'task': 'country_facts'"),
+    ],
+)
+def test_presets_are_read(module, preset, required, expected):
+    done = subprocess.run(
+        [sys.executable, "-c", PRESETS.format(module, preset, required)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert expected in done.stdout
