@@ -110,8 +110,15 @@ def curves(num_ordinary: int, alpha: float, times: Float[np.ndarray, " n"]) -> C
 
 
 def half_times(num_ordinary: int, alpha: float) -> Times:
-    """Times at which the reduced flow first has p(noise) = alpha / 2 and A_c = 1/2."""
+    """Times at which the reduced flow first has p(noise) = alpha / 2 and A_c = 1/2.
+
+    Raises:
+      ValueError: if an argument is out of range, or alpha is at most 2 / (N + 1), where
+        p(noise) starts at half of its final value or above.
+
+    """
     num_ordinary, alpha = _checked(num_ordinary, alpha)
+    _require_rise(num_ordinary, alpha)
     levels = ((0, alpha / 2.0), (1, 0.5))
 
     def reaches(index: int, level: float):  # type: ignore[no-untyped-def]
@@ -124,8 +131,12 @@ def half_times(num_ordinary: int, alpha: float) -> Times:
 
 
 def asymptotic_half_times(num_ordinary: int, alpha: float) -> Times:
-    """The scaling laws of the module's docstring. Regime: N alpha large, T >> N >> 1."""
+    """The scaling laws of the module's docstring. Regime: N alpha large, T >> N >> 1.
+
+    Errors as `half_times`.
+    """
     num_ordinary, alpha = _checked(num_ordinary, alpha)
+    _require_rise(num_ordinary, alpha)
     rest = np.log(2.0 - alpha) / (1.0 - alpha)
     noise = (np.log(alpha * num_ordinary / (2.0 - alpha)) + rest) / alpha
     attention = np.sqrt(np.pi / 2.0) * num_ordinary**1.5 / (1.0 - alpha) ** 2
@@ -204,6 +215,15 @@ def _solve(n: int, alpha: float, end: float, *, samples=None, events=None):  # t
     if not solution.success:
         raise RuntimeError(f"the reduced flow could not be integrated: {solution.message}")
     return solution
+
+
+def _require_rise(num_ordinary: int, alpha: float) -> None:
+    least = 2.0 / (num_ordinary + 1)
+    if alpha <= least:
+        raise ValueError(
+            f"alpha must exceed 2 / (num_ordinary + 1) = {least:.4g} for p(noise) to start below "
+            f"half of its final value, got {alpha}"
+        )
 
 
 def _checked(num_ordinary: int, alpha: float) -> tuple[int, float]:

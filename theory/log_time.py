@@ -63,7 +63,7 @@ def _solve(  # type: ignore[no-untyped-def]
     # LSODA is 20 times faster than Radau but, about once in a hundred stiff
     # flows, gives up close to the end.
     for method in ("LSODA", "Radau"):
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
             warnings.simplefilter("ignore", UserWarning)
             solution = solve_ivp(
                 lambda clock, state: unit * np.exp(clock) * velocity(state),
@@ -76,6 +76,6 @@ def _solve(  # type: ignore[no-untyped-def]
                 rtol=tolerance,
                 atol=tolerance,
             )
-        if solution.success:
+        if solution.success and np.all(np.isfinite(solution.y)):
             return solution
     raise RuntimeError(f"the flow could not be integrated: {solution.message}")

@@ -93,5 +93,7 @@ def test_bad_input_is_named():
         learning_times.half_times(3, 0.3)
     with pytest.raises(ValueError, match="alpha"):
         learning_times.asymptotic_half_times(10, 0.0)
+    with pytest.raises(ValueError, match="alpha must exceed 2 /"):
+        learning_times.half_times(10, 0.1)
     with pytest.raises(ValueError, match="times"):
         learning_times.curves(10, 0.3, np.array([-1.0]))
