@@ -64,13 +64,25 @@ def main() -> None:
     """Flags in, run directory out."""
     config = program.config_from_flags(TruncateConfig)
     setup = recall_setup.read_setup(config.run)
-    steps = _steps(config)
-    chosen, curves = _interventions(config, setup)
+    check(config, setup)
     directory = open_run(flags.FLAGS.out, config, overwrite=flags.FLAGS.overwrite)
+    run(config, setup, directory)
+
+
+def run(config: TruncateConfig, setup: Setup, directory: RunDirectory) -> None:
+    """Measure, look inside, write, print."""
+    steps, chosen, curves = check(config, setup)
     arrays = measure(config, setup, steps, (*chosen, *curves))
     details = look_inside(config, setup, steps[-1], chosen)
-    summary = finish(config, setup, arrays, details, steps, (*chosen, *curves), directory)
+    summary = finish(setup, arrays, details, steps, directory)
     report(summary, details, chosen, directory)
+
+
+def check(
+    config: TruncateConfig, setup: Setup
+) -> tuple[list[int], tuple[Intervention, ...], tuple[Intervention, ...]]:
+    """Checkpoints, interventions and curves asked for; UserError names what cannot be."""
+    return _steps(config), *_interventions(config, setup)
 
 
 def measure(
@@ -144,12 +156,10 @@ def context_counts(task: Task, batch: Batch) -> dict[str, np.ndarray]:
 
 
 def finish(
-    config: TruncateConfig,
     setup: Setup,
     arrays: dict[str, np.ndarray],
     details: dict[str, list[dict[str, Any]]],
     steps: Sequence[int],
-    chosen: Sequence[Intervention],
     directory: RunDirectory,
 ) -> dict[str, float]:
     """Write metrics, tables, figures and the summary of the last checkpoint."""

@@ -37,12 +37,15 @@ def model(
     def scores(logits: Array, examples: Examples) -> Scores:
         return probes.predictions(task, logits, Batch(**examples, dropped=jnp.int32(0)))
 
-    def enter(weights: Weights, key: Key, examples: Examples) -> Entry:
-        layer, name = key
+    def prefix(weights: Weights, layer: int, examples: Examples) -> Array:
         x = weights["embed"][examples["tokens"]]
         x = x + weights["position"][None, : x.shape[1]]
         for below in range(layer):
             x = _layer(config, weights, below, x, None)
+        return x
+
+    def enter(weights: Weights, key: Key, examples: Examples, x: Array) -> Entry:
+        layer, name = key
         last = layer == config.num_layers - 1
         inputs, rest = _stop(
             config, weights, layer, name, x, examples["positions"] if last else None
@@ -63,12 +66,9 @@ def model(
         return scores(x @ weights["unembed"], examples)
 
     def logits(weights: Weights, examples: Examples) -> Array:
-        x = weights["embed"][examples["tokens"]]
-        x = x + weights["position"][None, : x.shape[1]]
-        for layer in range(config.num_layers):
-            last = layer == config.num_layers - 1
-            x = _layer(config, weights, layer, x, examples["positions"] if last else None)
-        return x @ weights["unembed"]
+        last = config.num_layers - 1
+        x = prefix(weights, last, examples)
+        return _layer(config, weights, last, x, examples["positions"]) @ weights["unembed"]
 
     return Model(
         matrices=transformer.matrices(config),
@@ -77,6 +77,7 @@ def model(
         scores=lambda weights, examples: scores(logits(weights, examples), examples),
         enter=enter,
         leave=leave,
+        prefix=prefix,
         probabilities=lambda weights, examples: jax.nn.softmax(logits(weights, examples)),
         batch_size=batch_size,
     )
@@ -88,12 +89,7 @@ def _layer(
     """One whole layer, at `positions` only where they are given."""
     matrices = weights["layers"][layer]
     query = _rows(x, positions)
-    mixed = _mix(config, matrices, query, x, positions)
-    value, output = matrices["v_proj"], matrices["out_proj"]
-    if isinstance(value, Mapping) or isinstance(output, Mapping):
-        attention = linear.apply(output, linear.apply(value, mixed))
-    else:
-        attention = _flat(mixed, value @ output)
+    attention = _values(matrices, _mix(config, matrices, query, x, positions))
     return _resume(config, weights, layer, "ov", attention, query, positions)
 
 
@@ -140,7 +136,7 @@ def _resume(
         else:
             query = linear.apply(matrices["q_proj"], rest) if config.learned_query else rest
             mixed = _attend(config, query, outputs, x, positions)
-        outputs, name = linear.apply(matrices["v_proj"], mixed), "v_proj"
+        outputs, name = _values(matrices, mixed), "ov"
     if name == "v_proj":
         outputs, name = linear.apply(matrices["out_proj"], outputs), "out_proj"
     if name in ("out_proj", "ov"):
@@ -169,6 +165,14 @@ def _mix(
     else:
         pulled = _flat(query, linear.dense(keys).T)
     return _attend(config, pulled, x, x, positions)
+
+
+def _values(matrices: Weights, mixed: Array) -> Array:
+    """mixed W_V W_O, as one product where both are plain matrices."""
+    value, output = matrices["v_proj"], matrices["out_proj"]
+    if isinstance(value, Mapping) or isinstance(output, Mapping):
+        return linear.apply(output, linear.apply(value, mixed))
+    return _flat(mixed, value @ output)
 
 
 def _attend(

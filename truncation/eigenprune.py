@@ -58,7 +58,6 @@ def effects(
     The counterfactual input is zeroed where either example is padding.
     """
     model = evaluator.model
-    _require_taps(model)
     partners = examples[derangement(len(examples), seed)]
     components = evaluator.decompositions([key])[key]
     compute = evaluator.compiled(("effects", key), lambda *a: _batch_effects(model, key, *a))
@@ -83,10 +82,9 @@ def effects(
 def _batch_effects(
     model: Model, key: Key, params: Params, components: Any, batch: Any, other: Any, weights: Any
 ) -> tuple[Any, Any]:
-    assert model.enter is not None
-    assert model.leave is not None
+    entry, counterfactual = model.stop(params, key, batch), model.stop(params, key, other)
     leave = model.leave
-    entry, counterfactual = model.enter(params, key, batch), model.enter(params, key, other)
+    assert leave is not None
     both = (entry.valid & counterfactual.valid)[..., None]
     difference = jnp.where(both, counterfactual.inputs - entry.inputs, 0)
     outputs = jnp.matmul(entry.inputs, model.matrices[key].read(params), precision=EXACT)
@@ -102,11 +100,6 @@ def _batch_effects(
         * jnp.matmul(difference, u, precision=EXACT)
     )
     return per_position.sum(axis=1), jnp.abs(per_position).sum(axis=1)
-
-
-def _require_taps(model: Model) -> None:
-    if model.enter is None:
-        raise ValueError("enter and leave: eigenpruning needs a model that offers them")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,11 +159,9 @@ def mean_input(
 ) -> Float[np.ndarray, " d_in"]:
     """Mean over examples and valid positions of what the matrix multiplies."""
     model = evaluator.model
-    _require_taps(model)
 
     def sums(params: Params, batch: Any) -> tuple[Any, Any]:
-        assert model.enter is not None
-        entry = model.enter(params, key, batch)
+        entry = model.stop(params, key, batch)
         inputs = jnp.where(entry.valid[..., None], entry.inputs, 0).astype(jnp.float32)
         return inputs.sum(axis=1), entry.valid.sum(axis=1)
 

@@ -61,7 +61,10 @@ class Model:
         scores: (params, batch) -> {"loss": ..., "accuracy": ..., any other name: ...}, each
             [examples, answers] and finite at padding too. loss is in nats and differentiable
             with respect to params; accuracy is 0 or 1 for one answer.
-        enter: (params, key, batch) -> Entry.
+        enter: (params, key, batch) -> Entry; (params, key, batch, stream) -> Entry where
+            the model gives a prefix.
+        prefix: (params, layer, batch) -> stream, all that layers below `layer` decide. It is
+            computed once for all matrices of a layer.
         leave: (params, key, outputs, rest, batch) -> scores, as if matrix `key` had returned
             `outputs` [examples, positions, d_out] (before any bias of its own);
             differentiable with respect to outputs.
@@ -74,8 +77,9 @@ class Model:
     examples: Examples
     weights: Float[np.ndarray, "examples answers"]
     scores: Callable[[Params, Examples], Scores]
-    enter: Callable[[Params, Key, Examples], Entry] | None = None
+    enter: Callable[..., Entry] | None = None
     leave: Callable[[Params, Key, Array, Any, Examples], Scores] | None = None
+    prefix: Callable[[Params, int, Examples], Any] | None = None
     probabilities: Callable[[Params, Examples], Array] | None = None
     batch_size: int | None = None
 
@@ -87,6 +91,17 @@ class Model:
             )
         if (self.enter is None) != (self.leave is None):
             raise ValueError("enter and leave: a model offers both or neither")
+
+    def stop(self, params: Params, key: Key, batch: Examples) -> Entry:
+        """The forward pass from its beginning up to a matrix.
+
+        Raises ValueError where the model does not offer to stop.
+        """
+        if self.enter is None:
+            raise ValueError("enter and leave: this needs a model that offers them")
+        if self.prefix is None:
+            return self.enter(params, key, batch)
+        return self.enter(params, key, batch, self.prefix(params, key[0], batch))
 
     @property
     def num_examples(self) -> int:

@@ -25,11 +25,12 @@ from truncation.intervention import (
     Params,
     edit,
     keep_mask,
+    kept_ranks,
     parse,
     require_finite,
     resolve,
 )
-from truncation.model import Model
+from truncation.model import Batch, Model
 from truncation.spectrum import Decomposition, decompose
 from truncation.table import Cache, HostScores, digest
 
@@ -95,6 +96,7 @@ class Evaluator:
         self.started = time.perf_counter()
         self._decompositions: dict[Key, Decomposition] = {}
         self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._held: tuple[Any, list[Any]] = (None, [])
 
     def fork(
         self,
@@ -141,8 +143,13 @@ class Evaluator:
     def mask(self, cut: Cut) -> np.ndarray:
         """[r] of ones where this cut of a single matrix keeps a component."""
         key = (cut.layer, cut.matrix)
-        shape = self.model.matrices[key].read(self.params).shape
-        return np.asarray(keep_mask(cut, self.decompositions([key])[key].s, shape))
+        u, s, vt = self.decompositions([key])[key]
+        if cut.automatic:
+            return np.asarray(keep_mask(cut, s, (u.shape[0], vt.shape[1])))
+        # Made on the host: a dispatch per candidate would cost as much as some suffixes.
+        start, stop = kept_ranks(cut, len(s))
+        ranks = np.arange(len(s))
+        return ((ranks >= start) & (ranks < stop)).astype(s.dtype)
 
     def edited(self, intervention: Intervention) -> Params:
         """New parameters after an intervention, from the decompositions already known."""
@@ -233,9 +240,11 @@ class Evaluator:
         ]
         params = self.edited(base)
         components = [self.decompositions([key])[key] for key in keys]
+        batches = self.model.batches(indices)
+        streams = self._streams(keys, params, batches, (str(base), str(description["examples"])))
         results = [
-            self._run(keys, params, components, chunks, batch.examples)
-            for batch in self.model.batches(indices)
+            self._run(keys, params, components, chunks, batch.examples, stream)
+            for batch, stream in zip(batches, streams, strict=True)
         ]
 
         def fetch() -> HostScores:
@@ -247,6 +256,19 @@ class Evaluator:
 
         return fetch
 
+    def _streams(
+        self, keys: tuple[Key, ...], params: Params, batches: Sequence[Batch], name: tuple[str, str]
+    ) -> list[Any]:
+        """What the layers below decide, kept until another layer, state or set is asked for."""
+        if len(keys) > 1 or self.model.prefix is None:
+            return [None] * len(batches)
+        layer = keys[0][0]
+        if self._held[0] != (layer, *name):
+            prefix, compiled = self.model.prefix, self.compiled
+            run = compiled(("prefix", layer), lambda params, batch: prefix(params, layer, batch))
+            self._held = (layer, *name), [run(params, batch.examples) for batch in batches]
+        return self._held[1]
+
     def _run(
         self,
         keys: tuple[Key, ...],
@@ -254,19 +276,23 @@ class Evaluator:
         components: list[Decomposition],
         chunks: list[list[np.ndarray]],
         batch: Any,
+        stream: Any,
     ) -> list[Any]:
         if len(keys) == 1 and self.model.enter is not None:
             key = keys[0]
             enter = self.compiled(("enter", key), lambda *a: self._coordinates(key, *a))
             leave = self.compiled(("leave", key), lambda *a: self._leave(key, *a))
-            coordinates, rest = enter(params, components[0], batch)
+            coordinates, rest = enter(params, components[0], batch, stream)
             return [leave(params, components[0].vt, coordinates, m[0], rest, batch) for m in chunks]
         whole = self.compiled(("whole", keys), lambda *a: self._whole(keys, *a))
         return [whole(params, components, masks, batch) for masks in chunks]
 
-    def _coordinates(self, key: Key, params: Params, parts: Decomposition, batch: Any) -> Any:
+    def _coordinates(
+        self, key: Key, params: Params, parts: Decomposition, batch: Any, stream: Any
+    ) -> Any:
         assert self.model.enter is not None
-        entry = self.model.enter(params, key, batch)
+        below = () if self.model.prefix is None else (stream,)
+        entry = self.model.enter(params, key, batch, *below)
         coordinates = jnp.matmul(entry.inputs, parts.u, precision=_EXACT) * parts.s[None, None]
         return coordinates, entry.rest
 

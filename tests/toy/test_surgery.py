@@ -43,7 +43,7 @@ def test_is_the_transformer_and_stops_anywhere(variant):
         model.probabilities(weights, examples), jax.nn.softmax(logits), atol=2e-5
     )
     for key, address in model.matrices.items():
-        entry = model.enter(weights, key, examples)
+        entry = model.stop(weights, key, examples)
         outputs = entry.inputs @ address.read(weights)
         found = model.leave(weights, key, outputs, entry.rest, examples)
         np.testing.assert_allclose(
@@ -65,7 +65,7 @@ def test_stops_where_the_plain_forward_applies_the_matrix():
 
     transformer.bind(config, weights)(batch.tokens, hook)
     for key in [k for k in model.matrices if k[1] not in ("v_proj", "ov")]:
-        entry = model.enter(weights, key, model.select(np.arange(12)))
+        entry = model.stop(weights, key, model.select(np.arange(12)))
         expected = seen[key]
         if entry.inputs.shape[1] != 24:
             expected = jnp.take_along_axis(expected, batch.positions[:, :, None], axis=1)
@@ -105,7 +105,7 @@ def test_factors_and_biases_run():
     pruned = eigenprune.apply(evaluator, eigenprune.Pruning(masks), compensate_on=indices)
     for layer in range(2):
         leaf = pruned["layers"][layer]["fc_out"]
-        entry = model.enter(pruned, (layer, "fc_out"), model.select(indices))
+        entry = model.stop(pruned, (layer, "fc_out"), model.select(indices))
         inputs = np.asarray(entry.inputs)[np.asarray(entry.valid)]
         expected = (inputs @ weights["layers"][layer]["fc_out"]).mean(axis=0)
         np.testing.assert_allclose(leaf["bias"], expected, atol=1e-4)

@@ -60,7 +60,7 @@ def test_entering_and_leaving_is_the_model(planted):
     batch = planted.model.select(np.arange(60))
     expected = planted.model.scores(planted.params, batch)["loss"]
     for key, address in planted.model.matrices.items():
-        entry = planted.model.enter(planted.params, key, batch)
+        entry = planted.model.stop(planted.params, key, batch)
         outputs = entry.inputs @ address.read(planted.params)
         found = planted.model.leave(planted.params, key, outputs, entry.rest, batch)["loss"]
         np.testing.assert_allclose(found, expected, atol=3e-6, err_msg=str(key))

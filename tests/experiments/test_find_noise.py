@@ -1,0 +1,134 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments import figures_search, find_noise, recall_setup, run_directory
+from experiments.find_noise import FindNoiseConfig
+from experiments.program import UserError
+from experiments.selection_rules import Found
+from truncation import table
+
+RHOS = ("0.9", "0.6", "0.4", "0.2", "0.1", "0.05", "0", "-0.07", "-0.2")
+
+
+@pytest.fixture(scope="module")
+def config(recall_run):
+    return FindNoiseConfig(
+        run=str(recall_run),
+        step=-1,
+        along=1,
+        max_seeds=2,
+        rhos=RHOS,
+        objective="loss",
+        select_on="clean",
+        validation=16,
+        test=24,
+        batch_size=40,
+        together=3,
+    )
+
+
+def start(config, out):
+    setup = recall_setup.read_setup(config.run)
+    directory = run_directory.open_run(out, config, overwrite=False)
+    return find_noise.run(config, setup, list(find_noise.plan(config, setup)), directory)
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    out = tmp_path_factory.mktemp("find") / "out"
+    return out, start(config, out)
+
+
+def one(rows, rule, seed=3, step=120):
+    return next(r for r in rows if (r["rule"], r["seed"], r["step"]) == (rule, seed, step))
+
+
+def test_rules_are_compared_on_every_seed(finished):
+    _, rows = finished
+    final = [row for row in rows if row["step"] == 120]
+    rules = set(dict.fromkeys(row["rule"] for row in final))
+    assert {"grid", "gradient-guided", "Marchenko-Pastur", "eigenpruning"} < rules
+    assert all({r["seed"] for r in final if r["rule"] == rule} == {3, 4} for rule in rules)
+    assert sum(row["rule"] == "random pruning" for row in final) == 10
+    full = one(rows, "full model")
+    assert full["evaluations"] == 0
+    assert np.isnan(full["noise_removed"])
+    for row in rows:
+        assert 0 <= row["p_correct"] <= 1
+        assert 0 <= row["p_noise"] <= 1
+        if not np.isnan(row["noise_removed"]):
+            assert -1e-6 <= row["noise_removed"] <= 1 + 1e-6
+
+
+def test_prices_are_what_was_evaluated(finished):
+    _, rows = finished
+    for seed in (3, 4):
+        grid, guided = one(rows, "grid", seed), one(rows, "gradient-guided", seed)
+        assert grid["evaluations"] == 5 * len(RHOS) + 1
+        assert guided["evaluations"] <= 0.25 * grid["evaluations"]
+        assert one(rows, "greedy, best first", seed)["evaluations"] > grid["evaluations"]
+        assert one(rows, "Gavish-Donoho", seed)["evaluations"] == 0
+
+
+def test_the_noise_can_be_found(finished):
+    """After 120 steps of one layer, the noise sits in the feed-forward; cutting it helps."""
+    _, rows = finished
+    for seed in (3, 4):
+        full, grid = one(rows, "full model", seed), one(rows, "grid", seed)
+        assert full["p_noise"] > 0.3
+        assert grid["p_noise"] < 0.5 * full["p_noise"]
+        assert grid["loss"] < full["loss"]
+
+
+def test_is_written_and_can_be_redrawn(finished):
+    out, rows = finished
+    summary = json.loads((out / "summary.json").read_text())
+    by_seed = [one(rows, "grid", seed)["p_correct"] for seed in (3, 4)]
+    np.testing.assert_allclose(summary["clean/grid/p_correct"], np.mean(by_seed))
+    np.testing.assert_allclose(
+        summary["clean/grid/p_correct/sem"], np.std(by_seed, ddof=1) / np.sqrt(2)
+    )
+    lines = (out / "rules.md").read_text().splitlines()
+    assert lines[0].startswith("| rule | p(correct) | p(noise)")
+    assert any("± " in line for line in lines)
+    assert len((out / "rules.csv").read_text().splitlines()) == len(rows) + 1
+    for name in ("find_noise", "heatmaps"):
+        assert (out / "figures" / f"{name}.png").stat().st_size > 10_000
+    again = figures_search.rules(table.read_jsonl(out / "rules.jsonl"), 120)
+    assert len(again.axes) == 4
+
+
+def test_an_interrupted_comparison_continues(config, finished, tmp_path, monkeypatch):
+    """Models judged before the interruption are not judged again; the end is the same."""
+    out, rows = finished
+    judged = []
+
+    def replay(setup, problem, weights, unit):
+        judged.append((unit.step, unit.seed))
+        if len(judged) == 2:
+            raise KeyboardInterrupt
+        mine = [row for row in rows if (row["step"], row["seed"]) == judged[-1]]
+        table_rows = table.read_jsonl(out / "grid.jsonl")
+        return {"grid": [Found("grid", "", {}, 0.0, 0.0, table=table_rows)]}, mine
+
+    monkeypatch.setattr(find_noise, "judge", replay)
+    with pytest.raises(KeyboardInterrupt):
+        start(config, tmp_path / "out")
+    # The second model was cut short: half of its rows are there, its end is not.
+    with (tmp_path / "out" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(next(r for r in rows if r["seed"] == 4)) + "\n" + '{"step": 120, "se')
+    start(config, tmp_path / "out")
+    assert judged == [(120, 3), (120, 4), (120, 4), (30, 3)]
+    for name in ("rules.jsonl", "summary.json"):
+        assert (tmp_path / "out" / name).read_text() == (out / name).read_text()
+
+
+def test_bad_requests_are_told(config, tmp_path):
+    setup = recall_setup.read_setup(config.run)
+    with pytest.raises(UserError, match=r"step=31.*30 120"):
+        list(find_noise.plan(dataclasses.replace(config, step=31), setup))
+    with pytest.raises(UserError, match="not a run directory"):
+        recall_setup.read_setup(tmp_path)
