@@ -130,6 +130,13 @@ def take(batch: Batch, indices: Int[np.ndarray, " n"]) -> Batch:
     )
 
 
+def select(encoded: Encoded, indices: Int[np.ndarray, " n"]) -> Encoded:
+    """The examples at these indices, in this order."""
+    examples = tuple(encoded.examples[i] for i in indices)
+    batch = Batch(*(leaf[indices] for leaf in encoded.batch))
+    return Encoded(examples, batch, encoded.vocabulary)
+
+
 def bucket_length(length: int) -> int:
     """The least of 8, 16, 24, 32, 48, 64, 96, 128, ... that is not below length.
 

@@ -21,6 +21,7 @@ Everything is float32 from the logits on, whatever the dtype of the activations.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -194,13 +195,52 @@ def evaluate(
     Examples run in buckets of few shapes, in batches that need about `memory` bytes. dtype
     is that of the activations (default: that of the parameters).
     """
+
+    def score(batch: Batch) -> dict[str, Array]:
+        return batch_scores(params, config, batch, encoded.vocabulary, dtype)
+
+    found = _in_batches(score, config, encoded, dtype, memory)
+    return {name: values[:, 0] for name, values in found.items()}
+
+
+def top_tokens(
+    params: Any,
+    config: Config,
+    encoded: Encoded,
+    count: int = 5,
+    *,
+    dtype: str | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> tuple[Int[np.ndarray, "examples count"], Float[np.ndarray, "examples count"]]:
+    """Ids and probabilities of the most probable tokens after each prompt, best first."""
+
+    def best(batch: Batch) -> dict[str, Array]:
+        x = last_stream(params, config, batch, dtype)
+        outer = outer_params(params)
+        law = first_probabilities(outer, config, x, batch, encoded.vocabulary)
+        values, ids = jax.lax.top_k(law, count)
+        return {"ids": ids, "values": values}
+
+    found = _in_batches(best, config, encoded, dtype, memory)
+    return found["ids"], found["values"]
+
+
+def _in_batches(
+    function: Callable[[Batch], dict[str, Array]],
+    config: Config,
+    encoded: Encoded,
+    dtype: str | None,
+    memory: int,
+) -> dict[str, np.ndarray]:
+    """function's arrays for every example, in order, from batches of few shapes."""
     results: dict[str, np.ndarray] = {}
     pending: tuple[np.ndarray, dict[str, Array]] | None = None
 
-    def fetch(indices: np.ndarray, scores: dict[str, Array]) -> None:
-        for name, values in jax.device_get(scores).items():
-            whole = results.setdefault(name, np.empty(len(encoded), np.float32))
-            whole[indices] = values[: len(indices), 0]
+    def fetch(indices: np.ndarray, found: dict[str, Array]) -> None:
+        for name, values in jax.device_get(found).items():
+            shape = (len(encoded), *values.shape[1:])
+            whole = results.setdefault(name, np.empty(shape, values.dtype))
+            whole[indices] = values[: len(indices)]
 
     for members in buckets(encoded.batch):
         trimmed = take(encoded.batch, members)
@@ -209,12 +249,11 @@ def evaluate(
             indices = members[start : start + size]
             # One shape per bucket: the last batch is filled up from the bucket's beginning.
             rows = np.arange(start, start + size) % len(members)
-            batch = Batch(*(leaf[rows] for leaf in trimmed))
-            scores = batch_scores(params, config, batch, encoded.vocabulary, dtype)
+            found = function(Batch(*(leaf[rows] for leaf in trimmed)))
             # Fetched one batch late, so that the device never waits.
             if pending is not None:
                 fetch(*pending)
-            pending = indices, scores
+            pending = indices, found
     assert pending is not None
     fetch(*pending)
     return results

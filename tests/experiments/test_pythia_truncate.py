@@ -101,6 +101,11 @@ def test_interventions_against_edited_checkpoints(settings, tmp_path, capsys):
     assert len(rows_of(directory, "colours_candidates.csv")) == 3
     parts = rows_of(directory, "colours_parts.csv")
     assert [row["part"] for row in parts] == ["full", "kept", "removed"]
+    said = rows_of(directory, "colours_predictions.csv")
+    assert [row["prompt"] for row in said] == [one.encoded.examples[i].prompt for i in one.test]
+    for row in said:
+        assert (float(row["full_rank"]) == 1) == (row["full_top1"] == row["answer"])
+        assert float(row["cut_p1"]) >= float(row["cut_p2"]) > 0
     flips = rows_of(directory, "colours_flips.csv")
     assert {row["covariate"] for row in flips} == {"all", "frequency"}
     assert sum(int(r["answers"]) for r in flips if r["covariate"] == "frequency") == len(one.test)

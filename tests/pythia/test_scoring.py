@@ -235,9 +235,10 @@ def test_memory_decides_how_many_run_at_once():
     assert scoring.bytes_per_example(wide, batch) > 10 * one
 
 
-def test_top_probabilities_are_the_softmax(params):
+def test_top_tokens_are_those_of_the_softmax(params):
     words = Words(longest=6)
     found = encoded(words=words)
+    ids, values = scoring.top_tokens(params, CONFIG, found, 3, memory=1)
     x = scoring.last_stream(params, CONFIG, found.batch)
     outer = scoring.outer_params(params)
     law = scoring.first_probabilities(outer, CONFIG, x, found.batch, found.vocabulary)
@@ -245,3 +246,5 @@ def test_top_probabilities_are_the_softmax(params):
     for i, example in enumerate(EXAMPLES):
         expected = np.exp(log_probabilities(params, words, example, example.answer)[0][0])
         np.testing.assert_allclose(law[i], expected, rtol=2e-5, atol=1e-7)
+        assert ids[i].tolist() == np.argsort(-expected)[:3].tolist()
+        np.testing.assert_allclose(values[i], expected[ids[i]], rtol=2e-5)
