@@ -15,15 +15,20 @@ from experiments.phase_map import PhaseConfig
 from experiments.program import UserError
 from experiments.run_directory import open_run
 
-flags.DEFINE_list("times", ["10", "100", "10000"], "Flow times, one panel each.")
-flags.DEFINE_integer("max_inputs", 64, "Largest N; the smallest is 2.", lower_bound=3)
-flags.DEFINE_integer("resolution", 40, "Values of alpha in the map.", lower_bound=2)
-flags.DEFINE_integer("points", 32, "Trained memories.", lower_bound=1, upper_bound=10_000)
-flags.DEFINE_float(
-    "step_size", 0.125, "Learning rate over N, so that all N are as accurate.", lower_bound=1e-6
-)
-flags.DEFINE_integer("seed", 0, "Seed of where the points lie.", lower_bound=0, upper_bound=2**31)
-program.define_output_flags("phase_diagram")
+
+def define_flags() -> None:
+    """Typed flags with bounds and one-line help."""
+    flags.DEFINE_list("times", ["10", "100", "10000"], "Flow times, one panel each.")
+    flags.DEFINE_integer("max_inputs", 64, "Largest N; the smallest is 2.", lower_bound=3)
+    flags.DEFINE_integer("resolution", 40, "Values of alpha in the map.", lower_bound=2)
+    flags.DEFINE_integer("points", 32, "Trained memories.", lower_bound=1, upper_bound=10_000)
+    flags.DEFINE_float(
+        "step_size", 0.125, "Learning rate over N, so that all N are as accurate.", lower_bound=1e-6
+    )
+    flags.DEFINE_integer(
+        "seed", 0, "Seed of where the points lie.", lower_bound=0, upper_bound=2**31
+    )
+    program.define_output_flags("phase_diagram")
 
 
 def main() -> int:
@@ -37,7 +42,7 @@ def main() -> int:
     for i, time in enumerate(times):
         print(
             f"t = {time:g}: noise on top at {100 * summary[f't{i}/noise_on_top']:.0f} % of the "
-            f"map; largest |measured - predicted log ratio| {summary[f't{i}/largest_error']:.2g}"
+            f"map; largest relative error of a measured ratio {summary[f't{i}/largest_error']:.2g}"
         )
     print(
         f"{summary['disagree']:.0f} of {summary['points']:.0f} points disagree "
@@ -48,4 +53,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    define_flags()
     program.run(main)

@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,3 +86,31 @@ def test_a_point_on_the_wrong_side_is_counted():
 def test_bad_times_are_named(texts, message):
     with pytest.raises(UserError, match=message):
         phase_map.parse_times(texts)
+
+
+def test_the_program_answers_and_refuses(tmp_path):
+    tiny = ["--times=4,40", "--max_inputs=4", "--resolution=3", "--points=2"]
+    runs = [
+        [*tiny, f"--out={tmp_path / 'run'}"],
+        [*tiny, f"--out={tmp_path / 'run'}"],
+        ["--times=0"],
+        ["--step_size=2", f"--out={tmp_path / 'never'}"],
+        ["--points=many"],
+    ]
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("drive.py"), "experiments.phase_diagram"],
+        input=json.dumps(runs),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [run["code"] for run in found] == [0, 2, 2, 2, 2]
+    assert "0 of 4 points disagree" in found[0]["out"]
+    assert "holds a finished run" in found[1]["err"]
+    assert found[2]["err"] == "error: --times=0 must be positive and finite\n"
+    assert "--step_size=2" in found[3]["err"]
+    assert "points" in found[4]["err"]
+    assert not (tmp_path / "never").exists()

@@ -162,6 +162,7 @@ from experiments.verification.table import Row
 bad = Row("f", "n", "s", predicted=2.0, measured=2.3, tolerance=0.1)
 for name in report.FAMILIES:
     report.FAMILIES[name] = lambda *_: Outcome([bad], {})
+verify_theory.define_flags()
 program.run(verify_theory.main)
 """
 
