@@ -1,5 +1,6 @@
 """The training loop against an unrolled one, and its promises: resume, sharding, prefetch."""
 
+import dataclasses
 import threading
 
 import jax
@@ -23,9 +24,7 @@ CONFIG = Config(
     max_positions=32,
     rotary_fraction=0.5,
 )
-SETTINGS = training.Settings(steps=6, learning_rate=1e-2, warmup_steps=2)
-BLOCK = np.random.default_rng(0).integers(1, 64, (6, 8, 17)).astype(np.int32)
-FAST = training.Settings(steps=80, learning_rate=2e-2, warmup_steps=0, clip_norm=1e9)
+SETTINGS = training.Settings(steps=80, learning_rate=2e-2, warmup_steps=0)
 
 
 def successor_language():
@@ -38,7 +37,7 @@ def successor_language():
     return rows
 
 
-SUCCESSORS = successor_language()
+BLOCK = successor_language()
 GRADIENT = jax.jit(
     jax.value_and_grad(lambda params, tokens: training.next_token_loss(params, CONFIG, tokens))
 )
@@ -87,13 +86,13 @@ def test_a_span_equals_its_steps_taken_by_hand():
 
     state = fresh()
     params, opt_state, losses = state.params, state.opt_state, []
-    for tokens in BLOCK:
+    for tokens in BLOCK[:6]:
         loss, gradients = GRADIENT(params, jnp.asarray(tokens))
         params, opt_state = step(params, opt_state, gradients)
         losses.append(float(loss))
     state = advance(state, 0, 6)
     assert int(state.step) == 6
-    np.testing.assert_allclose(state.losses, losses, rtol=1e-5)
+    np.testing.assert_allclose(state.losses[:6], losses, rtol=1e-4)
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
         # Adam amplifies rounding where a gradient is nearly zero: the keys' bias has none.
         np.testing.assert_allclose(a, b, atol=1e-3)
@@ -101,14 +100,14 @@ def test_a_span_equals_its_steps_taken_by_hand():
 
 def test_the_first_step_is_adamws_closed_form():
     # After one step Adam's moments give the gradient's sign, and decay acts on matrices alone.
-    start = training.init_state(CONFIG, FAST, key=jax.random.key(0))
-    after = advance(start, 0, 1, SUCCESSORS, FAST)
-    gradients = GRADIENT(start.params, jnp.asarray(SUCCESSORS[0]))[1]
+    start = fresh()
+    after = advance(start, 0, 1)
+    gradients = GRADIENT(start.params, jnp.asarray(BLOCK[0]))[1]
     trees = (start.params, after.params, gradients)
     for before, now, gradient in zip(*map(jax.tree.leaves, trees), strict=True):
         decay = 0.1 * before if before.ndim > 1 else 0.0
         moving = np.abs(gradient) > 1e-4
-        expected = before - FAST.learning_rate * (np.sign(gradient) + decay)
+        expected = before - SETTINGS.learning_rate * (np.sign(gradient) + decay)
         np.testing.assert_allclose(now[moving], np.asarray(expected)[moving], atol=1e-5)
 
 
@@ -130,7 +129,7 @@ def test_a_restored_run_ends_with_the_same_bits(tmp_path):
         assert store.latest_step == 4
         restored = store.restore(fresh())
     assert int(restored.step) == 4
-    assert np.isnan(np.asarray(restored.losses)).tolist() == [False] * 4 + [True] * 2
+    assert np.isnan(np.asarray(restored.losses)).tolist() == [False] * 4 + [True] * 76
     assert_identical(whole, advance(restored, 4, 6))
 
 
@@ -145,13 +144,13 @@ def test_eight_devices_give_the_figures_of_one():
     mesh = training.data_mesh(jax.devices())
     assert mesh.size == 8
     block = training.place_block(BLOCK, mesh)
-    assert {shard.data.shape for shard in block.addressable_shards} == {(6, 1, 17)}
+    assert {shard.data.shape for shard in block.addressable_shards} == {(80, 1, 17)}
     state = training.replicate(fresh(), mesh)
     sharded = training.advance(
         state, block, jnp.int32(0), jnp.int32(6), config=CONFIG, settings=SETTINGS
     )
     single = advance(fresh(), 0, 6)
-    np.testing.assert_allclose(sharded.losses, single.losses, rtol=1e-5)
+    np.testing.assert_allclose(sharded.losses, single.losses, rtol=1e-4)
     leaf = sharded.params["embed_in"]["embedding"]
     assert len(leaf.sharding.device_set) == 8
     assert leaf.sharding.is_fully_replicated
@@ -160,18 +159,17 @@ def test_eight_devices_give_the_figures_of_one():
 
 
 def test_training_learns_a_deterministic_language():
-    state = training.init_state(CONFIG, FAST, key=jax.random.key(0))
-    state = advance(state, 0, 80, SUCCESSORS, FAST)
+    state = advance(fresh(), 0, 80)
     assert float(state.losses[0]) == pytest.approx(np.log(64), abs=0.5)
     assert float(state.losses[-1]) < 0.3
 
 
 def test_bfloat16_keeps_float32_masters_and_nearly_the_loss():
-    settings = training.Settings(steps=6, learning_rate=1e-2, warmup_steps=2, dtype="bfloat16")
+    settings = dataclasses.replace(SETTINGS, dtype="bfloat16")
     low, full = advance(fresh(), 0, 6, settings=settings), advance(fresh(), 0, 6)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(low.params))
-    np.testing.assert_allclose(low.losses, full.losses, rtol=5e-3)
-    assert not np.array_equal(low.losses, full.losses)
+    np.testing.assert_allclose(low.losses[:6], full.losses[:6], rtol=2e-2)
+    assert not np.array_equal(low.losses[:6], full.losses[:6])
 
 
 @pytest.mark.parametrize(
