@@ -220,6 +220,7 @@ def judge(
                     "seconds": attempt.seconds,
                     "noise_removed": overlap["noise"],
                     "outputs_removed": overlap["outputs"],
+                    "rank_correlation": attempt.rank_correlation,
                     "warning": attempt.warning,
                 }
             )
@@ -280,6 +281,8 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     grid = by_seed(rows, "grid", "p_correct")
     guided = by_seed(rows, "gradient-guided", "p_correct")
     summary["guided/missed_p_correct"] = float(np.max(grid - guided))
+    correlation = by_seed(rows, "gradient-guided", "rank_correlation")
+    summary["guided/rank_correlation"] = float(np.mean(correlation))
     return summary
 
 

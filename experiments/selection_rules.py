@@ -28,6 +28,7 @@ class Found:
 
     passes: evaluations of the whole validation set, a backward pass counted as three;
     compensated: mean-input biases belong to the choice; table: the rule's own rows.
+    rank_correlation: Spearman's, of changes of loss predicted to first order against real ones.
     """
 
     rule: str
@@ -38,6 +39,7 @@ class Found:
     compensated: bool = False
     warning: str | None = None
     table: list[dict] = dataclasses.field(default_factory=list)
+    rank_correlation: float = float("nan")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +107,13 @@ def of_interventions(problem: Problem, *, brief: bool = False) -> dict[str, list
         problem.validation,
         **options,  # type: ignore[arg-type]
     )
-    found["gradient-guided"] = [_outcome(problem, "gradient-guided", guided)]
+    told = gradient_guided.against_grid(guided, whole, objective=problem.objective)
+    found["gradient-guided"] = [
+        dataclasses.replace(
+            _outcome(problem, "gradient-guided", guided),
+            rank_correlation=float(told["rank_correlation"]),
+        )
+    ]
     tried = sum("validation/loss" in row for row in guided.rows) - 1
     found["random search"] = [
         _random_search(problem, whole, tried, draw) for draw in range(RANDOM_DRAWS)

@@ -3,8 +3,9 @@
 The Evaluator is what all selection rules share (grid, greedy, gradient_guided,
 random_matrix, eigenprune). For a candidate that cuts a single matrix, and a model
 that can stop in front of it, the forward pass below is computed once, the inputs are
-turned once into coordinates x U diag(s), and a candidate costs (coordinates * mask) V^T
-and the rest of the network. Other candidates edit the parameters and run the whole model.
+turned once into coordinates x U diag(s), and a candidate costs (coordinates * mask) V^T,
+less what it shares with the candidate before, and the rest of the network. Other candidates
+edit the parameters and run the whole model.
 """
 
 import dataclasses
@@ -283,6 +284,8 @@ class Evaluator:
             enter = self.compiled(("enter", key), lambda *a: self._coordinates(key, *a))
             leave = self.compiled(("leave", key), lambda *a: self._leave(key, *a))
             coordinates, rest = enter(params, components[0], batch, stream)
+            if self.together == 1:
+                return self._chain(key, params, components[0], coordinates, rest, chunks, batch)
             return [leave(params, components[0].vt, coordinates, m[0], rest, batch) for m in chunks]
         whole = self.compiled(("whole", keys), lambda *a: self._whole(keys, *a))
         return [whole(params, components, masks, batch) for masks in chunks]
@@ -306,6 +309,39 @@ class Evaluator:
 
         return jax.vmap(one)(masks)
 
+    def _chain(
+        self,
+        key: Key,
+        params: Params,
+        parts: Decomposition,
+        coordinates: Any,
+        rest: Any,
+        chunks: list[list[np.ndarray]],
+        batch: Any,
+    ) -> list[Any]:
+        """One candidate after the other, each output made from the one before.
+
+        Only the components in which neighbours differ are added or taken away, so a
+        whole curve over rho costs about one product with the matrix.
+        """
+        leave = self.model.leave
+        assert leave is not None
+        add = self.compiled("add", _add_components)
+        resume = self.compiled(("resume", key), lambda p, o, r, b: leave(p, key, o, r, b))
+        outputs = jnp.zeros((*coordinates.shape[:-1], parts.vt.shape[1]), coordinates.dtype)
+        kept, results = np.zeros(len(parts.s), parts.s.dtype), []
+        for masks in chunks:
+            change = masks[0][0] - kept
+            kept, indices = masks[0][0], np.flatnonzero(change)
+            if len(indices) > 0:
+                # Few sizes, so that few functions are compiled; what fills up weighs nothing.
+                size = min(len(kept), max(16, 1 << (len(indices) - 1).bit_length()))
+                filled = np.resize(indices, size)
+                weight = change[filled] * (np.arange(size) < len(indices))
+                outputs = add(outputs, coordinates, parts.vt, filled, weight)
+            results.append(resume(params, outputs, rest, batch))
+        return results
+
     def _whole(
         self, keys: tuple[Key, ...], params: Params, components: Any, masks: Any, batch: Any
     ) -> Any:
@@ -325,6 +361,13 @@ class Evaluator:
         """Weighted mean of every score over examples and answers."""
         weights = self.weights(indices)
         return {name: statistics.weighted_mean(v, weights) for name, v in scores.items()}
+
+
+def _add_components(outputs: Any, coordinates: Any, vt: Any, indices: Any, weight: Any) -> Any:
+    """outputs + sum over indices of weight_i coordinates_i v_i^T."""
+    chosen = jnp.take(coordinates, indices, axis=-1) * weight[None, None]
+    change = jnp.matmul(chosen, jnp.take(vt, indices, axis=0), precision=_EXACT)
+    return outputs + change.astype(outputs.dtype)
 
 
 def without(given: Intervention, keys: Sequence[Key]) -> Intervention:

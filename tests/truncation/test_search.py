@@ -79,7 +79,8 @@ def test_each_prefix_svd_and_distinct_rank_is_computed_once(planted):
         evaluator._compiled[name] = counted
     evaluator.evaluate(search.candidates(["1.fc_in"]), HALF)
     # Ranks of 16 at .9 .8 .6 .4 .2 .1 .05 .01 0: 14 12 9 6 3 1 0 0 0.
-    assert calls == {("enter", (1, "fc_in")): 1, ("leave", (1, "fc_in")): 7}
+    # Nothing is added for the first, which keeps nothing.
+    assert calls == {("enter", (1, "fc_in")): 1, ("resume", (1, "fc_in")): 7, "add": 6}
 
 
 def test_a_killed_search_continues(planted, tmp_path):
