@@ -14,6 +14,9 @@ from pythia import export, scoring, search_model
 from tests.experiments.pythia_checkpoint import write_checkpoint, write_prompts
 from truncation import intervention
 
+# One worker, so that what is compiled for one test serves the others.
+pytestmark = pytest.mark.xdist_group("pythia_programs")
+
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory):

@@ -15,6 +15,9 @@ from pythia import scoring, search_model, tokenizer
 from tests.experiments.pythia_checkpoint import PROMPTS, write_checkpoint, write_prompts
 from truncation import intervention
 
+# One worker, so that what is compiled for one test serves the others.
+pytestmark = pytest.mark.xdist_group("pythia_programs")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

@@ -14,6 +14,9 @@ from tests.pythia.words import Words
 from truncation import ablation, eigenprune, factored, gradient_guided, greedy, search
 from truncation import intervention as iv
 
+# One worker, so that what is compiled for one test serves the others.
+pytestmark = pytest.mark.xdist_group("pythia_search")
+
 CONFIG = pythia.Config(
     vocab_size=64, num_layers=3, d_model=16, num_heads=2, d_ff=24, max_positions=64
 )
@@ -67,7 +70,7 @@ def test_every_matrix_of_every_layer(params, encoded, config):
 
 
 def test_groups_compositions_and_dropped_components(params, encoded):
-    found = searcher(params, encoded, together=2)
+    found = searcher(params, encoded)
     texts = ["1.mlp@0.25", "1.mlp@0", "2.attn@0.5", "0.fc_in@0.5+2.v_proj@0.5", "1.k_proj@-0.1"]
     scores = found.evaluate([iv.parse(text) for text in texts], np.arange(4))
     for i, text in enumerate(texts):
