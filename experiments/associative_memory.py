@@ -5,7 +5,7 @@
 
 The first (the default, 15 s on two CPU cores) ends with p(noise) = alpha = 0.3 in the full
 memory and 0.04 in its rank-one truncation at t = 1,000. The second shows the spectral crossing
-near t = 193, after which the noise is the largest component and truncation must drop the top.
+at t = 233, after which the noise is the largest component and truncation must drop the top.
 """
 
 import dataclasses

@@ -11,10 +11,14 @@ from experiments.style import COLOURS, CYCLE
 
 Arrays = Mapping[str, np.ndarray]
 
+# A composition of many cuts would leave a legend no room for the panel.
+LONGEST_LABEL = 34
+
 
 def distributions(before: Arrays, after: Arrays, name: str) -> Figure:
     """Per test example: log p(answer), p(" the") and the margin, before and after the cut."""
     canvas, ((left, middle, right),) = style.figure(1, 3, height=2.4)
+    shown = name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 4]} ..."
     panels: list[tuple[Axes, str, str, float]] = [
         (left, "loss", "log p(answer), nats", -1.0),
         (middle, "p_the", 'p(" the")', 1.0),
@@ -23,7 +27,7 @@ def distributions(before: Arrays, after: Arrays, name: str) -> Figure:
         values = [sign * scores[metric][:, 0] for scores in (before, after)]
         edges = np.histogram_bin_edges(np.concatenate(values), bins=24).tolist()
         for sample, title, colour in zip(
-            values, ("full", name), (COLOURS["neutral"], COLOURS["correct"]), strict=True
+            values, ("full", shown), (COLOURS["neutral"], COLOURS["correct"]), strict=True
         ):
             axes.hist(sample, edges, histtype="stepfilled", color=colour, alpha=0.25)
             axes.hist(sample, edges, histtype="step", color=colour, label=title, lw=1.2)

@@ -61,7 +61,8 @@ def within_noise(
 ) -> str | None:
     """A sentence where the chosen candidate's gain could come from picking the best of many."""
     gains = gain(objective, scores[objective], full[objective][None])
-    threshold = statistics.noise_of_the_best(gains, weights, seed=seed, samples=samples)
+    thresholds = statistics.noise_of_the_best(gains, weights, seed=seed, samples=samples)
+    threshold = float(thresholds[chosen])
     best = float(statistics.weighted_mean(gains[chosen], weights))
     if best > threshold:
         return None

@@ -89,13 +89,17 @@ def noise_of_the_best(
     seed: int = 0,
     samples: int = 2000,
     level: float = 0.95,
-) -> float:
-    """How large the best of all gains gets by chance if no candidate changes anything.
+) -> Float[np.ndarray, " candidates"]:
+    """How large each candidate's gain must be to tell the best of all from chance.
 
-    The best of many candidates is biased upwards. Centring every candidate's gain at zero
-    and resampling gives the law of that maximum with all correlations between
-    candidates; its `level` quantile is returned, and a best gain below it is noise.
+    The best of many candidates is biased upwards. Centring every gain at zero, dividing by
+    its own bootstrap deviation and resampling gives the law of the largest of all, with
+    their correlations; its `level` quantile times each deviation is returned (the
+    studentised maximum of Romano and Wolf, 2005). Studentised, so that candidates that
+    wreck the model, whose gains scatter most, do not hide a small sure gain.
     """
     means = _resampled_means(gain, weights, seed=seed, samples=samples)
     centred = means - weighted_mean(gain, weights)
-    return float(np.quantile(np.max(centred, axis=1), level))
+    deviation = np.std(centred, axis=0)
+    scaled = centred / np.where(deviation > 0, deviation, 1)
+    return deviation * float(np.quantile(np.max(scaled, axis=1), level))
