@@ -147,20 +147,16 @@ def default_interventions(model: transformer.TransformerConfig) -> tuple[str, ..
     kinds = {
         "mlp": (f"{last}.mlp@0", f"{last}.fc_in@0.1", f"{last}.fc_in@0.2", f"{last}.fc_out@0.02"),
         "linear": (f"{last}.fc_in@0", f"{last}.fc_in@0.1", f"{last}.fc_in@-0.02"),
-        "none": (),
+        "none": (f"{last}.ov@0.1", f"{last}.ov@0.2"),
     }
     first = ("0.mlp@0",) if last > 0 and model.feed_forward[0] != "none" else ()
-    values = (f"{last}.ov@0.1", f"{last}.ov@0.2")
-    return (*kinds[model.feed_forward[last]], *first, *values)
+    return (*kinds[model.feed_forward[last]], *first)
 
 
 def curve_grid(model: transformer.TransformerConfig, rhos: tuple[str, ...]) -> tuple[str, ...]:
-    """Every matrix of the last layer, and the feed-forward below it, at every rho."""
+    """Every matrix of the last layer at every rho: what shares all the layers below."""
     last = model.num_layers - 1
-    names = [(last, name) for name in (*model.names(last), "ov")]
-    if last > 0:
-        names += [(0, name) for name in model.names(0) if name.startswith("fc_")]
-    return tuple(f"{layer}.{name}@{rho}" for layer, name in names for rho in rhos)
+    return tuple(f"{last}.{name}@{rho}" for name in (*model.names(last), "ov") for rho in rhos)
 
 
 def read_setup(path: str | Path) -> Setup:
