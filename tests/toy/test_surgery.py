@@ -38,9 +38,9 @@ def test_is_the_transformer_and_stops_anywhere(variant):
     examples = model.select(np.arange(12))
     found = model.scores(weights, examples)
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(found[name], values, atol=2e-5, rtol=2e-5, err_msg=name)
     np.testing.assert_allclose(
-        model.probabilities(weights, examples), jax.nn.softmax(logits), atol=2e-5
+        model.probabilities(weights, examples), jax.nn.softmax(logits), atol=2e-5, rtol=2e-5
     )
     for key, address in model.matrices.items():
         entry = model.stop(weights, key, examples)
