@@ -16,7 +16,7 @@ $(READY): pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	$(BIN)/python -m experiments.noisy_recall --flagfile=experiments/presets/small.flags --out=runs/demo --overwrite
+	$(BIN)/python -m experiments.noisy_recall --flagfile=experiments/noisy_recall/small.flags --out=runs/demo --overwrite
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist=loadgroup

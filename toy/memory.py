@@ -30,7 +30,7 @@ MATRICES: dict[intervention.Key, intervention.Address] = {
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """A training problem (see toy/training.py).
+    """A training problem (see training/loop.py).
 
     d_model 0 means orthonormal embeddings. batch_size 0 means the exact population loss;
     otherwise each step draws that many inputs and noisy targets.

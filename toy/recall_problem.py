@@ -9,14 +9,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from toy import mechanisms, probes, recall, spectra, transformer
 from toy.recall import Batch, Task
-from toy.training import Measure, Shard
 from toy.transformer import TransformerConfig, Weights
+from training.loop import Measure, Shard
 from truncation.intervention import Intervention
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecallProblem:
-    """A training problem (see toy/training.py): mean cross-entropy at scored positions."""
+    """A training problem (see training/loop.py): mean cross-entropy at scored positions."""
 
     task: Task
     config: TransformerConfig

@@ -20,7 +20,7 @@ from toy.recall import Batch, Task
 from toy.transformer import TransformerConfig, Weights
 from truncation import linear
 from truncation.address import Key
-from truncation.model import Entry, Examples, Model, Scores
+from truncation.search.model import Entry, Examples, Model, Scores
 
 Positions = Int[Array, "batch scored"] | None
 

@@ -11,9 +11,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from truncation import statistics
 from truncation.intervention import Intervention, Params, edit, resolve
-from truncation.search import Evaluator
+from truncation.search import statistics
+from truncation.search.evaluator import Evaluator
 
 PARTS = ("full", "kept", "removed")
 

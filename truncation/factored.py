@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from truncation.intervention import Intervention, Params, ProductAddress, edit, resolve
-from truncation.search import Evaluator
+from truncation.search.evaluator import Evaluator
 
 
 def pays(kept: int, shape: tuple[int, int]) -> bool:

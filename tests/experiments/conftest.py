@@ -2,8 +2,9 @@
 
 import pytest
 
-from experiments import recall_setup, run_directory
-from toy.checkpoint import Store
+from experiments.run import directory as run_directory
+from experiments.run import recall_setup
+from training.checkpoint import Store
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import sys
 
 from absl.testing import flagsaver
 
-from experiments import program
+from experiments.run import program
 
 
 def once(name, main, arguments):
@@ -26,7 +26,7 @@ def once(name, main, arguments):
 
 
 def drive(name):
-    module = importlib.import_module(name)
+    module = importlib.import_module(f"{name}.__main__")
     module.define_flags()
     main = module.main
     results = []

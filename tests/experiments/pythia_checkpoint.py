@@ -5,8 +5,8 @@ import json
 import jax
 import tokenizers
 
-import pythia
-from pythia import export
+import bridge
+from bridge import export
 
 PROMPTS = [
     {
@@ -42,10 +42,10 @@ def write_tokenizer(path, texts):
 
 def write_checkpoint(folder, seed=0, scale=2.0):
     """Two layers of width 16, sharper than at the start of training."""
-    config = pythia.Config(vocab_size=384, num_layers=2, d_model=16, num_heads=2, d_ff=32)
-    params = pythia.init_params(config, key=jax.random.key(seed))
+    config = bridge.Config(vocab_size=384, num_layers=2, d_model=16, num_heads=2, d_ff=32)
+    params = bridge.init_params(config, key=jax.random.key(seed))
     params = jax.tree.map(lambda w: w * scale, params)
-    export.save(pythia.Checkpoint(config, params), folder)
+    export.save(bridge.Checkpoint(config, params), folder)
     texts = [row["prompt"] + row["answer"] for row in PROMPTS] * 20
     write_tokenizer(folder / "tokenizer.json", texts)
     return folder

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import associative_memory as program
-from experiments.run_directory import open_run
+from experiments.associative_memory import __main__ as program
+from experiments.run.directory import open_run
 from toy import memory
 from truncation import intervention
 

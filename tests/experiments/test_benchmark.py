@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import benchmark
-from experiments.operation_count import matrix_product_operations
+from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark.operation_count import matrix_product_operations
 
 
 def test_operations_of_known_products():

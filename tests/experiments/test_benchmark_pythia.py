@@ -1,7 +1,7 @@
-import pythia
-from experiments import benchmark_pythia
-from experiments.benchmark_pythia import BenchmarkConfig
-from truncation import search
+import bridge
+from experiments.benchmark_pythia import __main__ as benchmark_pythia
+from experiments.benchmark_pythia.__main__ import BenchmarkConfig
+from truncation.search import evaluator as search
 
 
 def test_both_sides_agree_and_are_timed():
@@ -16,7 +16,7 @@ def test_both_sides_agree_and_are_timed():
         memory_gb=1.0,
         seed=0,
     )
-    shape = pythia.Config(vocab_size=40, num_layers=2, d_model=16, num_heads=2, d_ff=32)
+    shape = bridge.Config(vocab_size=40, num_layers=2, d_model=16, num_heads=2, d_ff=32)
     candidates = search.candidates([(0, "fc_in"), (1, "fc_in")], config.rhos)
     found = benchmark_pythia.run(config, shape, candidates)
     assert found["candidates"] == 4

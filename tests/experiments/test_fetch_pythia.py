@@ -8,15 +8,16 @@ import sys
 
 import pytest
 
-import pythia
-from experiments import fetch_pythia, program
-from pythia import hub
+import bridge
+from bridge import hub
+from experiments.fetch_pythia import __main__ as fetch_pythia
+from experiments.run import program
 
 ROOT = pathlib.Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from tests.pythia import fake_hub  # noqa: E402
+from tests.bridge import fake_hub  # noqa: E402
 
 TINY = ROOT / "tests" / "data" / "tiny_gpt_neox"
 NAME = "somebody/tiny"
@@ -56,7 +57,7 @@ def test_steps_are_fetched_linked_hashed_and_compared(served, config, capsys):
     assert json.loads((out / "summary.json").read_text()) == summary
     for step in ("step0", "step1", "step512"):
         assert summary[f"{step}/directory"] == str(out / "tiny" / step)
-        assert pythia.load(out / "tiny" / step).stored_dtype == "float16"
+        assert bridge.load(out / "tiny" / step).stored_dtype == "float16"
     assert summary["identical_files"] == 1
     assert summary["identical/0"] == "model.safetensors: step0 = step1"
     printed = capsys.readouterr().out

@@ -4,11 +4,13 @@ import json
 import numpy as np
 import pytest
 
-from experiments import figures_search, find_noise, recall_setup, run_directory
-from experiments.find_noise import FindNoiseConfig
-from experiments.program import UserError
-from experiments.selection_rules import Found
-from truncation import table
+from experiments.find_noise import __main__ as find_noise
+from experiments.find_noise.__main__ import FindNoiseConfig
+from experiments.find_noise.selection_rules import Found
+from experiments.run import directory as run_directory
+from experiments.run import figures_search, recall_setup
+from experiments.run.program import UserError
+from truncation.search import table
 
 RHOS = ("0.9", "0.6", "0.4", "0.2", "0.1", "0.05", "0", "-0.07", "-0.2")
 

@@ -273,7 +273,7 @@ def test_figures_are_redrawn_from_the_arrays_alone(finished, tmp_path):
 
 def redraw(out):
     return subprocess.run(
-        [sys.executable, "-m", "experiments.figures_recall", f"--run={out}"],
+        [sys.executable, "-m", "experiments.noisy_recall.figures", f"--run={out}"],
         capture_output=True, text=True, check=False, env=os.environ | SMALL_MACHINE,
     )  # fmt: skip
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import phase_map, run_directory
-from experiments.program import UserError
+from experiments.phase_diagram import phase_map
+from experiments.run import directory as run_directory
+from experiments.run.program import UserError
 from theory import memory_spectrum
 
 pytestmark = pytest.mark.xdist_group("phase_diagram")

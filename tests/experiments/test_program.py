@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from experiments import program
-from experiments.program import RunFailedError, UserError
+from experiments.run import program
+from experiments.run.program import RunFailedError, UserError
 
 SCRIPT = """
 import dataclasses, signal, sys, time
 from absl import flags
-from experiments import program
+from experiments.run import program
 
 flags.DEFINE_float("alpha", 0.5, "A share.", lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_list("names", ["a"], "Some names.")

@@ -6,11 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-import pythia
-from experiments import pythia_dynamics, run_directory
-from experiments.program import RunFailedError, UserError
-from experiments.pythia_dynamics import DynamicsConfig
-from pythia import export, scoring, search_model
+import bridge
+from bridge import export, scoring
+from bridge import search as search_model
+from experiments.pythia_dynamics import __main__ as pythia_dynamics
+from experiments.pythia_dynamics.__main__ import DynamicsConfig
+from experiments.run import directory as run_directory
+from experiments.run.program import RunFailedError, UserError
 from tests.experiments.pythia_checkpoint import write_checkpoint, write_prompts
 from truncation import intervention
 
@@ -66,7 +68,7 @@ def test_every_step_against_its_checkpoint(config, steps, tmp_path, capsys):
     arrays = directory.read_arrays()
     assert arrays["steps"].tolist() == [0, 1, 8]
     for place, step in ((0, 0), (2, 8)):
-        checkpoint = pythia.load(steps / f"step{step}")
+        checkpoint = bridge.load(steps / f"step{step}")
         addresses = search_model.matrices(checkpoint.config)
         for model in ("full", *config.interventions):
             params = checkpoint.params
@@ -124,7 +126,7 @@ def test_an_interrupted_run_measures_only_what_is_missing(config, tmp_path, monk
 def test_a_step_that_is_not_finite_stops_the_run(config, steps, tmp_path):
     folder = tmp_path / "steps"
     shutil.copytree(steps, folder)
-    bad = pythia.load(folder / "step8")
+    bad = bridge.load(folder / "step8")
     bad.params["final_norm"]["scale"] = bad.params["final_norm"]["scale"].at[0].set(np.inf)
     export.save(bad, folder / "step8", overwrite=True)
     broken = dataclasses.replace(config, checkpoints=str(folder))

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pythia
-from experiments import pythia_setup, pythia_truncate, run_directory
-from experiments.program import UserError
-from experiments.pythia_truncate import TruncateConfig
-from pythia import scoring, search_model, tokenizer
+import bridge
+from bridge import scoring, tokenizer
+from bridge import search as search_model
+from experiments.pythia_truncate import __main__ as pythia_truncate
+from experiments.pythia_truncate.__main__ import TruncateConfig
+from experiments.run import directory as run_directory
+from experiments.run import pythia_setup
+from experiments.run.program import UserError
 from tests.experiments.pythia_checkpoint import PROMPTS, write_checkpoint, write_prompts
 from truncation import intervention
 
@@ -80,7 +83,7 @@ def rows_of(directory, name):
 def test_interventions_against_edited_checkpoints(settings, tmp_path, capsys):
     texts = ("1.mlp@0", "0.fc_in@0.5+1.q_proj@0.25")
     plan, directory, summary = go(settings, tmp_path / "run", interventions=texts)
-    checkpoint = pythia.load(settings["model"])
+    checkpoint = bridge.load(settings["model"])
     (one,) = plan.questions
     assert len(one.validation) + len(one.test) == len(PROMPTS)
     matrices = search_model.matrices(checkpoint.config)
@@ -141,7 +144,7 @@ def test_the_grid_chooses_on_validation_and_saves_the_choice(settings, tmp_path,
     words = tokenizer.read(saved)
     (one,) = plan.questions
     assert words("The hat") == plan.words("The hat")
-    edited = pythia.load(saved)
+    edited = bridge.load(saved)
     found = scoring.evaluate(edited.params, edited.config, one.encoded)["loss"][one.test].mean()
     np.testing.assert_allclose(found, summary[f"colours/test/{name}/loss"], rtol=1e-4)
     assert "saved:" in capsys.readouterr().out
@@ -249,9 +252,9 @@ def test_from_the_command_line(model, prompts, tmp_path):
 PRESETS = """
 import sys
 from absl import flags
-import experiments.{0} as module
+import experiments.{0}.__main__ as module
 module.define_flags()
-flags.FLAGS([sys.argv[0], "--flagfile=experiments/presets/{1}.flags", "--{2}=x"])
+flags.FLAGS([sys.argv[0], "--flagfile=experiments/{0}/{1}.flags", "--{2}=x"])
 print(flags.FLAGS.flag_values_dict())
 """
 
@@ -259,9 +262,9 @@ print(flags.FLAGS.flag_values_dict())
 @pytest.mark.parametrize(
     ("module", "preset", "required", "expected"),
     [
-        ("pythia_truncate", "pythia_laser", "model", "'search': 'grid'"),
-        ("pythia_truncate", "pythia_eigenprune", "model", "'tasks': ['products']"),
-        ("pythia_dynamics", "pythia_noise", "checkpoints", "'task': 'country_facts'"),
+        ("pythia_truncate", "laser", "model", "'search': 'grid'"),
+        ("pythia_truncate", "eigenprune", "model", "'tasks': ['products']"),
+        ("pythia_dynamics", "noise", "checkpoints", "'task': 'country_facts'"),
     ],
 )
 def test_presets_are_read(module, preset, required, expected):

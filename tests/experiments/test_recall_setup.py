@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import pytest
 
-from experiments import recall_setup
-from experiments.program import UserError
-from experiments.recall_setup import RecallConfig
+from experiments.run import recall_setup
+from experiments.run.program import UserError
+from experiments.run.recall_setup import RecallConfig
 
 PLAIN = RecallConfig(
     language="zipf", text="", num_tokens=6, zipf_exponent=1.0, concentration=8.0, alpha=0.5,

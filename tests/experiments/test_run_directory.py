@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import run_directory
-from experiments.program import UserError
-from experiments.run_directory import open_run, read_config
+from experiments.run import directory as run_directory
+from experiments.run.directory import open_run, read_config
+from experiments.run.program import UserError
 
 
 @dataclasses.dataclass(frozen=True)

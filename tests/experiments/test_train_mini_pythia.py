@@ -15,12 +15,12 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-import pythia
-from experiments.mini_pythia_setup import MiniPythiaConfig, Setup, build
-from experiments.program import RunFailedError, UserError
-from experiments.run_directory import open_run
-from experiments.train_mini_pythia import run
-from pythia.mini.prompts import TASKS
+import bridge
+from experiments.run.directory import open_run
+from experiments.run.program import RunFailedError, UserError
+from experiments.train_mini_pythia.__main__ import run
+from experiments.train_mini_pythia.setup import MiniPythiaConfig, Setup, build
+from mini_pythia.prompts import TASKS
 
 ROOT = Path(__file__).parents[2]
 SMALL = MiniPythiaConfig(
@@ -87,13 +87,13 @@ def test_every_step_is_written_in_pythias_layout(finished):
 
 def test_the_summary_is_what_the_last_checkpoint_says_to_the_written_prompts(finished):
     _, path, summary = finished
-    checkpoint = pythia.load(path / "checkpoints" / "step90")
+    checkpoint = bridge.load(path / "checkpoints" / "step90")
     tokenizer = Tokenizer.from_file(str(path / "checkpoints" / "step90" / "tokenizer.json"))
     lines = (path / "prompts" / "test" / "sum.jsonl").read_text().splitlines()
     p_the, p_answer = [], []
     for prompt in map(json.loads, lines):
         ids = np.array([tokenizer.encode(prompt["prompt"]).ids])
-        logits = np.asarray(pythia.logits(checkpoint, ids), np.float64)[0, -1]
+        logits = np.asarray(bridge.logits(checkpoint, ids), np.float64)[0, -1]
         p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         p_the.append(p[tokenizer.token_to_id("Ġthe")])
         p_answer.append(p[tokenizer.encode(prompt["answer"]).ids[0]])
@@ -197,7 +197,7 @@ def test_a_killed_process_continues_to_the_same_bits(tmp_path):
 
 @pytest.mark.slow
 def test_the_tiny_preset_learns_noise_first_and_then_the_name(tmp_path):
-    preset = ROOT / "experiments" / "presets" / "mini_pythia_tiny.flags"
+    preset = ROOT / "experiments" / "train_mini_pythia" / "tiny.flags"
     subprocess.run(
         program(f"--flagfile={preset}", f"--out={tmp_path}", "--seed=0"), cwd=ROOT, check=True
     )

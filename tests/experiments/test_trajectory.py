@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from experiments.trajectory import Trajectory, series
-from toy.training import Record
+from experiments.run.trajectory import Trajectory, series
+from training.loop import Record
 
 
 def record(step, **measured):

@@ -4,9 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import recall_setup, run_directory, truncate
-from experiments.program import UserError
-from experiments.truncate import TruncateConfig
+from experiments.run import directory as run_directory
+from experiments.run import recall_setup
+from experiments.run.program import UserError
+from experiments.truncate import __main__ as truncate
+from experiments.truncate.__main__ import TruncateConfig
 from toy import recall, transformer
 from truncation import intervention
 

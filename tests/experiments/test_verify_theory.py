@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import run_directory
-from experiments.program import UserError
-from experiments.verification import memory_flow, recall_chain, report, sampling, table
-from experiments.verification.effort import QUICK, Effort
-from experiments.verification.table import Row
+from experiments.run import directory as run_directory
+from experiments.run.program import UserError
+from experiments.verify_theory import memory_flow, recall_chain, report, sampling, table
+from experiments.verify_theory.effort import QUICK, Effort
+from experiments.verify_theory.table import Row
 from theory import recall_chain as exact_chain
 
 pytestmark = pytest.mark.xdist_group("verify_theory")
@@ -155,10 +155,11 @@ def test_a_wrong_formula_is_found_out(monkeypatch):
 
 
 FAILING = """
-from experiments import program, verify_theory
-from experiments.verification import report
-from experiments.verification.effort import Outcome
-from experiments.verification.table import Row
+from experiments.run import program
+from experiments.verify_theory import __main__ as verify_theory
+from experiments.verify_theory import report
+from experiments.verify_theory.effort import Outcome
+from experiments.verify_theory.table import Row
 bad = Row("f", "n", "s", predicted=2.0, measured=2.3, tolerance=0.1)
 for name in report.FAMILIES:
     report.FAMILIES[name] = lambda *_: Outcome([bad], {})

@@ -6,7 +6,7 @@ import pytest
 from theory import memory_flow
 from toy import memory
 from toy.memory import Memory
-from toy.training import Trainer
+from training.loop import Trainer
 
 N, ALPHA = 5, 0.3
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from toy import language, probes, recall, surgery, transformer
-from truncation import eigenprune, factored, search
+from truncation import factored
 from truncation import intervention as iv
-from truncation.search import Evaluator
+from truncation.rules import eigenprune
+from truncation.search import evaluator as search
+from truncation.search.evaluator import Evaluator
 
 VARIANTS = {
     "mlp": {},

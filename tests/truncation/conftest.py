@@ -9,7 +9,7 @@ import pytest
 
 from truncation import intervention as iv
 from truncation import linear
-from truncation.model import Entry, Model
+from truncation.search.model import Entry, Model
 
 D, HIDDEN, CLASSES, NOISE = 16, 24, 6, 5
 SHAPES = {

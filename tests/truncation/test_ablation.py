@@ -3,7 +3,7 @@ import pytest
 
 from truncation import ablation
 from truncation import intervention as iv
-from truncation.search import Evaluator
+from truncation.search.evaluator import Evaluator
 
 EXAMPLES = np.arange(60)
 

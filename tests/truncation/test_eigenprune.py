@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import eigenprune, linear, statistics
-from truncation.eigenprune import Pruning
-from truncation.search import Evaluator
+from truncation import linear
+from truncation.rules import eigenprune
+from truncation.rules.eigenprune import Pruning
+from truncation.search import statistics
+from truncation.search.evaluator import Evaluator
 
 EXAMPLES = np.arange(60)
 KEY = (0, "fc_out")

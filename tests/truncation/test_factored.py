@@ -5,7 +5,7 @@ import pytest
 
 from truncation import factored, linear
 from truncation import intervention as iv
-from truncation.search import Evaluator
+from truncation.search.evaluator import Evaluator
 
 EXAMPLES = np.arange(60)
 

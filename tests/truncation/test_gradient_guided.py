@@ -2,10 +2,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import gradient_guided, grid, search, statistics
 from truncation import intervention as iv
 from truncation.intervention import edit
-from truncation.search import Evaluator
+from truncation.rules import gradient_guided, grid
+from truncation.search import evaluator as search
+from truncation.search import statistics
+from truncation.search.evaluator import Evaluator
 
 RHOS = (*search.LASER_RHOS, "-0.07", "-0.2", "-0.5")
 EXAMPLES = np.arange(0, 40)

@@ -2,10 +2,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import greedy, grid, search, statistics
 from truncation import intervention as iv
-from truncation.model import Model
-from truncation.search import Evaluator
+from truncation.rules import greedy, grid
+from truncation.search import evaluator as search
+from truncation.search import statistics
+from truncation.search.evaluator import Evaluator
+from truncation.search.model import Model
 
 RHOS = ("0.5", "0.2", "0", "-0.07", "-0.2")
 

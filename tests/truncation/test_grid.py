@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 
-from truncation import grid, intervention, search, statistics
-from truncation.search import Evaluator
+from truncation import intervention
+from truncation.rules import grid
+from truncation.search import evaluator as search
+from truncation.search import statistics
+from truncation.search.evaluator import Evaluator
 
 RHOS = (*search.LASER_RHOS, "-0.07", "-0.2", "-0.5")
 

@@ -2,9 +2,9 @@ import jax
 import numpy as np
 
 from truncation import intervention as iv
-from truncation import random_matrix
-from truncation.model import Model
-from truncation.search import Evaluator
+from truncation.rules import random_matrix
+from truncation.search.evaluator import Evaluator
+from truncation.search.model import Model
 
 
 def spiked(spikes, sigma, shape=(90, 120)):

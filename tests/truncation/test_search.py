@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from truncation import intervention as iv
-from truncation import search, table
-from truncation.search import Evaluator
+from truncation.search import evaluator as search
+from truncation.search import table
+from truncation.search.evaluator import Evaluator
 
 TEXTS = [
     "1.fc_in@0.5",

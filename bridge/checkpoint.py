@@ -1,0 +1,241 @@
+"""A GPT-NeoX checkpoint from a directory, without torch.
+
+checkpoint = bridge.load("pythia-70m")
+logits = bridge.logits(checkpoint, tokens)        # [batch, length, vocab]
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from bridge import config as configs
+from bridge import module, names
+from bridge import network as model
+from bridge.config import Config
+from bridge.errors import CheckpointError
+from bridge.formats import weight_sets
+from bridge.formats.stored import FLOATS, StoredTensor
+
+DTYPES: dict[str, np.dtype] = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float16": np.dtype(np.float16),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A model in memory and where it came from.
+
+    params is the tree of bridge.network; stored_dtype is that of the files; weights the
+    name of the file, or index of shards, that was read.
+    """
+
+    config: Config
+    params: dict[str, Any]
+    directory: pathlib.Path | None = None
+    stored_dtype: str = "float32"
+    weights: str | None = None
+
+
+def _check(
+    tensors: Mapping[str, StoredTensor], rules: Mapping[str, names.Rule], optional: frozenset[str]
+) -> None:
+    """Raise one CheckpointError that names everything unexpected, missing or misshapen."""
+    faults = []
+    for title, wrong in (
+        ("missing", [name for name in rules if name not in tensors]),
+        ("unexpected", [n[:200] for n in tensors if n not in rules and n not in optional]),
+    ):
+        if wrong:
+            faults.append(f"{title}: {', '.join(wrong)}")
+    for name, rule in rules.items():
+        if name not in tensors:
+            continue
+        tensor = tensors[name]
+        if tensor.shape != rule.shape:
+            faults.append(f"misshapen: {name} is {tensor.shape}, expected {rule.shape}")
+        if tensor.dtype not in FLOATS.values():
+            faults.append(f"wrong dtype: {name} is {tensor.dtype}, expected a float")
+    if faults:
+        raise CheckpointError("; ".join(faults))
+
+
+def _resolve_aliases(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    resolved: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        proper = names.ALIASES.get(name, name)
+        if proper in resolved:
+            raise CheckpointError(f"{proper} is there under two names")
+        resolved[proper] = tensor
+    return resolved
+
+
+def _allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    # Aligned to 64 bytes, so that the CPU backend adopts the array instead of copying it.
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def _fill(tensor: StoredTensor, rule: names.Rule, dtype: np.dtype) -> list[np.ndarray]:
+    tensor.verify()
+    parameters = [_allocate(rule.parameter_shape, dtype) for _ in rule.paths]
+    row = 0
+    with np.errstate(over="raise", invalid="ignore"):
+        for block in tensor.read(rule.rows):
+            rule.place(parameters, row, block)
+            row += len(block)
+    return parameters
+
+
+def _check_tied(tensors: Mapping[str, StoredTensor]) -> None:
+    inputs, outputs = tensors["gpt_neox.embed_in.weight"], tensors["embed_out.weight"]
+    outputs.verify()
+    same = inputs.shape == outputs.shape and inputs.dtype == outputs.dtype
+    if not same or not all(
+        np.array_equal(a, b) for a, b in zip(inputs.read(1), outputs.read(1), strict=True)
+    ):
+        raise CheckpointError("tie_word_embeddings is true, but embed_out.weight differs")
+
+
+def _set(tree: Any, path: names.Path, value: Any) -> None:
+    for step in path[:-1]:
+        tree = tree[step]
+    tree[path[-1]] = value
+
+
+def _get(tree: Any, path: names.Path) -> Any:
+    for step in path:
+        tree = tree[step]
+    return tree
+
+
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A directory whose weights have been found complete, and not yet read."""
+
+    config: Config
+    weights: str
+    tensors: dict[str, StoredTensor]
+    rules: dict[str, names.Rule]
+    ranks: dict[tuple[int, str], int]
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Errors open with the path of what they are about."""
+    try:
+        yield
+    except CheckpointError as error:
+        prefix = "" if str(error).startswith(str(path.parent)) else f"{path}: "
+        raise CheckpointError(f"{prefix}{error}") from None
+
+
+def _open(directory: pathlib.Path, weights: str | None, config: Config | None) -> _Opened:
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: not a directory")
+    config = config or configs.read(directory / "config.json")
+    chosen = weights or weight_sets.choose(directory)
+    with _naming(directory / chosen):
+        tensors = _resolve_aliases(weight_sets.open_weights(directory / chosen))
+        ranks = {}
+        if chosen == names.FACTORED_FILE:
+            ranks = names.stored_ranks(config, {name: t.shape for name, t in tensors.items()})
+        rules = names.rules(config, ranks)
+        tied = frozenset({"embed_out.weight"} if config.tied_embeddings else ())
+        _check(tensors, rules, names.buffers(config) | tied)
+    return _Opened(config, chosen, tensors, rules, ranks)
+
+
+def check(path: str | os.PathLike[str], *, weights: str | None = None) -> Config:
+    """The architecture of a directory whose weights are complete, without reading them.
+
+    Names, shapes and dtypes are checked as load does, checksums of payloads are not.
+    Raises CheckpointError.
+    """
+    return _open(pathlib.Path(path), weights, None).config
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    dtype: str = "float32",
+    weights: str | None = None,
+    config: Config | None = None,
+    shardings: Any = None,
+) -> Checkpoint:
+    """The checkpoint in a directory, its parameters cast to dtype one tensor at a time.
+
+    dtype is float32, bfloat16 or float16. The directory holds config.json (or `config` is
+    given) and weights as safetensors, .bin or .npz; `weights` names the file or index to
+    read when the preference of bridge.formats.weight_sets is not meant. shardings is a tree like
+    params (bridge.sharding.param_shardings) that places each tensor as it is read.
+
+    Peak memory on the host is the parameters in dtype plus a few blocks of 8 MiB on the
+    CPU backend, and one tensor plus blocks where devices have memory of their own.
+
+    Raises CheckpointError (a ValueError) for anything wrong with the files, ValueError for
+    an unknown dtype.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not supported; known are {', '.join(DTYPES)}")
+    directory = pathlib.Path(path)
+    opened = _open(directory, weights, config)
+    if opened.ranks and shardings is not None:
+        raise CheckpointError(
+            f"{directory / opened.weights}: matrices in factors cannot be spread over a mesh; "
+            "export them dense"
+        )
+    tensors, params = opened.tensors, module.shapes(opened.config)
+    for layer, matrix in opened.ranks:
+        del params["layers"][layer][matrix]["kernel"]
+    with _naming(directory / opened.weights):
+        if opened.config.tied_embeddings and "embed_out.weight" in tensors:
+            _check_tied(tensors)
+        for name, rule in opened.rules.items():
+            try:
+                filled = _fill(tensors[name], rule, DTYPES[dtype])
+            except FloatingPointError:
+                raise CheckpointError(f"{name} holds values too large for {dtype}") from None
+            for target, array in zip(rule.paths, filled, strict=True):
+                where = None if shardings is None else _get(shardings, target)
+                _set(params, target, jax.device_put(array, where))
+            del filled, array
+        for name in tensors.keys() - opened.rules.keys():
+            tensors[name].verify()
+    stored = tensors["gpt_neox.embed_in.weight"].dtype
+    stored_name = next(name for name, known in FLOATS.items() if known == stored)
+    return Checkpoint(opened.config, params, directory, stored_name, opened.weights)
+
+
+def logits(
+    checkpoint: Checkpoint,
+    tokens: Int[Array | np.ndarray, "batch length"],
+    *,
+    mask: Bool[Array | np.ndarray, "batch length"] | None = None,
+) -> Float[Array, "batch length vocab"]:
+    """float32 logits at every position; mask is true at real tokens (padding on any side).
+
+    Computed in the dtype the checkpoint was loaded in. Raises ValueError for tokens
+    outside the vocabulary or a length beyond the model's positions.
+    """
+    config = checkpoint.config
+    host = np.asarray(tokens)
+    if host.size and not (host.min() >= 0 and host.max() < config.vocab_size):
+        raise ValueError(
+            f"tokens run from {host.min()} to {host.max()}; expected 0 to {config.vocab_size - 1}"
+        )
+    if host.shape[1] > config.max_positions:
+        raise ValueError(f"length {host.shape[1]} exceeds the {config.max_positions} positions")
+    real = None if mask is None else jax.numpy.asarray(mask)
+    return model.forward(checkpoint.params, config, jax.numpy.asarray(host), real)

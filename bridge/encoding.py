@@ -1,0 +1,236 @@
+"""Examples as arrays: prompt and answer tokenised together, padded on the right.
+
+A row is one sequence, prompt and continuation. Row 0 of an example is its answer; a
+distractor of one token is read off the same logits as the answer's first token, so only
+longer distractors have rows of their own.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from bridge.tasks.example import Encode, Example, TaskError
+
+NOISE = " the"
+
+
+class Batch(NamedTuple):
+    """Encoded examples; every array has a leading axis of examples.
+
+    tokens hold the prompt and all but the last token of the continuation. The logits at
+    position at[..., j] predict targets[..., j]; counted is false at padding, of answers
+    and of whole rows. rivals are the distractors of one token, -1 for padding. number is
+    the examples of one list.
+    """
+
+    tokens: Int[np.ndarray, "examples rows length"]
+    mask: Bool[np.ndarray, "examples rows length"]
+    at: Int[np.ndarray, "examples rows answers"]
+    targets: Int[np.ndarray, "examples rows answers"]
+    counted: Bool[np.ndarray, "examples rows answers"]
+    rivals: Int[np.ndarray, "examples rivals"]
+    number: Int[np.ndarray, " examples"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """What scoring must know of the tokens; hashable, so it may be static under jit.
+
+    noise is the token " the"; ids from num_tokens on are padding rows of the embedding,
+    which no text can hold, and are masked. rivals says that every example has distractors.
+    """
+
+    noise: int
+    num_tokens: int
+    rivals: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoded:
+    """Examples with their arrays; dropped says, a line each, what was left out and why."""
+
+    examples: tuple[Example, ...]
+    batch: Batch
+    vocabulary: Vocabulary
+    dropped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """How many examples."""
+        return len(self.examples)
+
+
+class _Row(NamedTuple):
+    """One sequence: all its tokens, and how many come before the continuation."""
+
+    tokens: list[int]
+    start: int
+
+
+def encode_examples(
+    examples: Sequence[Example],
+    encode: Encode,
+    *,
+    num_tokens: int,
+    max_length: int = 2048,
+    max_distractors: int = 8,
+    prefix: Sequence[int] = (),
+    noise: str = NOISE,
+) -> Encoded:
+    """Tokenise examples for scoring.
+
+    encode gives the ids of a text and adds none of its own; prefix (the id of a
+    beginning-of-text token, say) goes in front of every row. Prompt and continuation are
+    tokenised together; where that changes the end of the prompt, the continuation begins
+    with the first token that differs, for the answer and its distractors alike. Examples
+    of more than max_length tokens are dropped and reported; distractors beyond
+    max_distractors are not used.
+
+    Raises TaskError where no example is left, a continuation adds no token, or noise is
+    not a single token.
+    """
+    found = encode(noise)
+    if len(found) != 1:
+        raise TaskError(f"noise {noise!r} is {len(found)} tokens in this tokenizer; expected one")
+    kept, rows, rivals, long = [], [], [], 0
+    for example in examples:
+        own, single = _rows_of(example, encode, list(prefix), max_distractors)
+        if max(len(row.tokens) for row in own) > max_length:
+            long += 1
+            continue
+        kept.append(example)
+        rows.append(own)
+        rivals.append(single)
+    if not kept:
+        raise TaskError(
+            f"none of {len(examples)} examples has at most {max_length} tokens"
+            if examples
+            else "no examples"
+        )
+    dropped = (f"{long} of {len(examples)} examples exceed {max_length} tokens",) if long else ()
+    vocabulary = Vocabulary(found[0], num_tokens, all(e.distractors for e in kept))
+    return Encoded(tuple(kept), _arrays(rows, rivals), vocabulary, dropped)
+
+
+def take(batch: Batch, indices: Int[np.ndarray, " n"]) -> Batch:
+    """These examples, without the padding that only others need, in lengths of few kinds."""
+    chosen = Batch(*(leaf[indices] for leaf in batch))
+    length = bucket_length(int(chosen.mask.sum(axis=-1).max()))
+    rows = int(chosen.counted.any(axis=-1).sum(axis=-1).max())
+    answers = int(chosen.counted.sum(axis=-1).max())
+    length = min(length, chosen.tokens.shape[-1])
+    return chosen._replace(
+        tokens=chosen.tokens[:, :rows, :length],
+        mask=chosen.mask[:, :rows, :length],
+        at=chosen.at[:, :rows, :answers],
+        targets=chosen.targets[:, :rows, :answers],
+        counted=chosen.counted[:, :rows, :answers],
+    )
+
+
+def select(encoded: Encoded, indices: Int[np.ndarray, " n"]) -> Encoded:
+    """The examples at these indices, in this order."""
+    examples = tuple(encoded.examples[i] for i in indices)
+    batch = Batch(*(leaf[indices] for leaf in encoded.batch))
+    return Encoded(examples, batch, encoded.vocabulary)
+
+
+def bucket_length(length: int) -> int:
+    """The least of 8, 16, 24, 32, 48, 64, 96, 128, ... that is not below length.
+
+    Each is at most one and a half times the one before (from 16 on), so that padding
+    stays below a third and there are few shapes to compile.
+    """
+    bucket = 8
+    while bucket < length:
+        bucket = bucket * 3 // 2 if bucket & (bucket - 1) == 0 and bucket >= 16 else _above(bucket)
+    return bucket
+
+
+def _above(number: int) -> int:
+    return 1 << number.bit_length()
+
+
+def _rows_of(
+    example: Example, encode: Encode, prefix: list[int], max_distractors: int
+) -> tuple[list[_Row], list[int]]:
+    """The rows of an example, the answer's first, and its distractors of a single token."""
+    context = prefix + list(encode(example.prompt))
+    texts = (example.answer, *example.distractors[:max_distractors])
+    whole = [prefix + list(encode(example.prompt + text)) for text in texts]
+    start = min(_common(context, tokens) for tokens in whole)
+    if start == 0:
+        raise TaskError(
+            f"prompt {example.prompt[-30:]!r} and answer {example.answer!r} begin with one "
+            "token, which nothing predicts"
+        )
+    for text, tokens in zip(texts, whole, strict=True):
+        if len(tokens) == start:
+            raise TaskError(f"{text!r} adds no token to prompt {example.prompt[-30:]!r}")
+    answer, *others = whole
+    rows, rivals = [_Row(answer, start)], []
+    for tokens in others:
+        if len(tokens) == start + 1:
+            rivals.append(tokens[start])
+        else:
+            rows.append(_Row(tokens, start))
+    return rows, rivals
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    length = min(len(first), len(second))
+    return next((i for i in range(length) if first[i] != second[i]), length)
+
+
+def _arrays(rows: Sequence[Sequence[_Row]], rivals: Sequence[Sequence[int]]) -> Batch:
+    examples, most = len(rows), max(map(len, rows))
+    flat = [row for own in rows for row in own]
+    # The last token is only predicted, never read.
+    length = bucket_length(max(len(row.tokens) - 1 for row in flat))
+    answers = max(len(row.tokens) - row.start for row in flat)
+    tokens = np.zeros((examples, most, length), np.int32)
+    mask = np.zeros((examples, most, length), bool)
+    at = np.zeros((examples, most, answers), np.int32)
+    targets = np.zeros((examples, most, answers), np.int32)
+    counted = np.zeros((examples, most, answers), bool)
+    for i, own in enumerate(rows):
+        for j, row in enumerate(own):
+            read = len(row.tokens) - 1
+            count = len(row.tokens) - row.start
+            tokens[i, j, :read] = row.tokens[:-1]
+            mask[i, j, :read] = True
+            at[i, j] = np.minimum(row.start - 1 + np.arange(answers), read - 1)
+            targets[i, j, :count] = row.tokens[row.start :]
+            counted[i, j, :count] = True
+    single = np.full((examples, max(map(len, rivals), default=0)), -1, np.int32)
+    for i, tokens_of_one in enumerate(rivals):
+        single[i, : len(tokens_of_one)] = tokens_of_one
+    return Batch(tokens, mask, at, targets, counted, single, np.arange(examples, dtype=np.int32))
+
+
+def concatenate(parts: Sequence[Encoded]) -> Encoded:
+    """The examples of several parts in one list, in order; one tokenizer must have made them."""
+    shapes = [np.max([leaf.shape[1:] for leaf in leaves], axis=0) for leaves in _by_field(parts)]
+    leaves = []
+    for name, shape, group in zip(Batch._fields, shapes, _by_field(parts), strict=True):
+        empty = -1 if name == "rivals" else 0
+        widened = [
+            np.pad(
+                leaf,
+                [(0, 0), *((0, w - h) for w, h in zip(shape, leaf.shape[1:], strict=True))],
+                constant_values=empty,
+            )
+            for leaf in group
+        ]
+        leaves.append(np.concatenate(widened))
+    batch = Batch(*leaves)._replace(number=np.arange(sum(map(len, parts)), dtype=np.int32))
+    first = parts[0].vocabulary
+    vocabulary = dataclasses.replace(first, rivals=all(p.vocabulary.rivals for p in parts))
+    examples = tuple(example for part in parts for example in part.examples)
+    return Encoded(examples, batch, vocabulary, tuple(d for p in parts for d in p.dropped))
+
+
+def _by_field(parts: Sequence[Encoded]) -> list[list[np.ndarray]]:
+    return [[part.batch[i] for part in parts] for i in range(len(Batch._fields))]

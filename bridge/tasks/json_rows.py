@@ -1,0 +1,219 @@
+"""JSON files of examples, read so that whatever is wrong is told with its file and line."""
+
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bridge.tasks.example import TaskError
+
+_SPACE = " \t\r\n"
+
+
+class Row:
+    """One JSON object of a file, with the line it begins at."""
+
+    def __init__(self, path: pathlib.Path, line: int, value: Any):
+        """Raises TaskError where the value is not an object."""
+        self.path, self.line = path, line
+        if not isinstance(value, dict):
+            raise self.error(f"expected an object, found {_kind(value)}")
+        self.value: dict[str, Any] = value
+
+    def error(self, problem: str) -> TaskError:
+        """An error that names the file and line."""
+        return TaskError(f"{self.path}, line {self.line}: {problem}")
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there."""
+        return name in self.value
+
+    def text(self, *names: str) -> str:
+        """The first of these fields that is there; it must be a string that is not blank."""
+        name = next((name for name in names if name in self.value), None)
+        if name is None:
+            raise self.error(f"no field {' or '.join(map(repr, names))}")
+        found = self.value[name]
+        if not isinstance(found, str):
+            raise self.error(f"{name!r} is {_kind(found)}; expected a string")
+        if not found.strip():
+            raise self.error(f"{name!r} is blank")
+        return found
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of strings that are not blank; empty where the field is not there."""
+        found = self.value.get(name, [])
+        if not isinstance(found, list):
+            raise self.error(f"{name!r} is {_kind(found)}; expected a list of strings")
+        for item in found:
+            if not isinstance(item, str):
+                raise self.error(f"{name!r} holds {_kind(item)}; expected strings")
+            if not item.strip():
+                raise self.error(f"{name!r} holds a blank string")
+        return tuple(found)
+
+    def nested(self, name: str) -> "Row":
+        """The object in this field."""
+        if name not in self.value:
+            raise self.error(f"no field {name!r}")
+        if not isinstance(self.value[name], dict):
+            raise self.error(f"{name!r} is {_kind(self.value[name])}; expected an object")
+        return Row(self.path, self.line, self.value[name])
+
+    def numbers(self, but: Sequence[str]) -> dict[str, float]:
+        """All fields that are numbers, without those in `but`."""
+        return {
+            name: float(found)
+            for name, found in self.value.items()
+            if name not in but and isinstance(found, int | float) and not isinstance(found, bool)
+        }
+
+
+def lines(path: pathlib.Path) -> list[Row]:
+    """The objects of a JSON-lines file; blank lines are skipped."""
+    rows = []
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = _DECODER.decode(line)
+        except json.JSONDecodeError as error:
+            problem = f"not JSON: {error.msg} at column {error.colno}"
+            raise TaskError(f"{path}, line {number}: {problem}") from None
+        except (ValueError, RecursionError) as error:
+            raise TaskError(f"{path}, line {number}: {error}") from None
+        rows.append(Row(path, number, value))
+    return _not_empty(rows, path)
+
+
+def array(path: pathlib.Path) -> list[Row]:
+    """The objects of a JSON file that holds one array."""
+    text = _text(path)
+    members = _members(path, text, 0, "[")
+    return _not_empty([Row(path, _line(text, at), value) for _, value, at in members], path)
+
+
+def object_with_array(path: pathlib.Path, name: str) -> tuple[Row, list[Row]]:
+    """The object that a JSON file holds, and the objects of the array in its field `name`."""
+    text = _text(path)
+    members = {key: (value, at) for key, value, at in _members(path, text, 0, "{")}
+    whole = Row(path, 1, {key: value for key, (value, _) in members.items()})
+    if name not in members:
+        raise whole.error(f"no field {name!r}")
+    at = members[name][1]
+    if not isinstance(members[name][0], list):
+        found = _kind(members[name][0])
+        raise TaskError(f"{path}, line {_line(text, at)}: {name!r} is {found}; expected a list")
+    inside = _members(path, text, at, "[", partial=True)
+    rows = [Row(path, _line(text, start), value) for _, value, start in inside]
+    return whole, _not_empty(rows, path)
+
+
+def _text(path: pathlib.Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise TaskError(f"{path}: no such file") from None
+    except OSError as error:
+        raise TaskError(f"{path}: {error.strerror}") from None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise TaskError(f"{path}, line {line}: not UTF-8 text") from None
+
+
+def _not_empty(rows: list[Row], path: pathlib.Path) -> list[Row]:
+    if not rows:
+        raise TaskError(f"{path}: no examples in it")
+    return rows
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value"}
+    return "null" if value is None else names.get(type(value), "a number")
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {twice!r} is there twice")
+    return found
+
+
+def _constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_constant=_constant)
+
+
+def _members(
+    path: pathlib.Path, text: str, at: int, opening: str, *, partial: bool = False
+) -> Iterator[tuple[str, Any, int]]:
+    """(key, value, offset of the value) of each member of the array or object at `at`.
+
+    json tells offsets only of syntax errors, and the line of a wrong field is wanted: so
+    the outermost level is walked here and each member is decoded on its own. partial: text
+    may follow the closing bracket.
+    """
+
+    def skip(position: int) -> int:
+        while position < len(text) and text[position] in _SPACE:
+            position += 1
+        return position
+
+    def wrong(position: int, problem: str) -> TaskError:
+        return TaskError(f"{path}, line {_line(text, position)}: {problem}")
+
+    def expect(position: int, characters: str) -> str:
+        if position >= len(text):
+            raise wrong(len(text), "not JSON: the file ends too early")
+        if text[position] not in characters:
+            wanted = " or ".join(repr(c) for c in characters)
+            raise wrong(position, f"not JSON: found {text[position]!r}, expected {wanted}")
+        return text[position]
+
+    def decode(position: int) -> tuple[Any, int]:
+        try:
+            return _DECODER.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            raise wrong(error.pos, f"not JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:
+            raise wrong(position, str(error)) from None
+
+    closing = {"[": "]", "{": "}"}[opening]
+    start = skip(at)
+    if start < len(text) and text[start] in "[{" and text[start] != opening:
+        wanted = "a list" if opening == "[" else "an object"
+        raise wrong(start, f"the file does not hold {wanted}")
+    expect(start, opening)
+    position = skip(start + 1)
+    first = True
+    while not (first and position < len(text) and text[position] == closing):
+        key = ""
+        if opening == "{":
+            expect(position, '"')
+            key, position = decode(position)
+            position = skip(position)
+            expect(position, ":")
+            position = skip(position + 1)
+        if position >= len(text):
+            raise wrong(len(text), "not JSON: the file ends too early")
+        begun = position
+        value, position = decode(position)
+        yield key, value, begun
+        first = False
+        position = skip(position)
+        if expect(position, f",{closing}") == closing:
+            break
+        position = skip(position + 1)
+    after = skip(position + 1)
+    if not partial and after < len(text):
+        raise wrong(after, f"not JSON: text after the closing {closing!r}")

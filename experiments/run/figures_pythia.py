@@ -1,0 +1,139 @@
+"""Figures of the programs on Pythia: before and after a cut, along training, spectra."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.run import style
+from experiments.run.style import COLOURS, CYCLE
+
+Arrays = Mapping[str, np.ndarray]
+
+# A composition of many cuts would leave a legend no room for the panel.
+LONGEST_LABEL = 34
+
+
+def distributions(before: Arrays, after: Arrays, name: str) -> Figure:
+    """Per test example: log p(answer), p(" the") and the margin, before and after the cut."""
+    canvas, ((left, middle, right),) = style.figure(1, 3, height=2.4)
+    shown = name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 4]} ..."
+    panels: list[tuple[Axes, str, str, float]] = [
+        (left, "loss", "log p(answer), nats", -1.0),
+        (middle, "p_the", 'p(" the")', 1.0),
+    ]
+    for letter, (axes, metric, label, sign) in zip("ab", panels, strict=True):
+        values = [sign * scores[metric][:, 0] for scores in (before, after)]
+        edges = np.histogram_bin_edges(np.concatenate(values), bins=24).tolist()
+        for sample, title, colour in zip(
+            values, ("full", shown), (COLOURS["neutral"], COLOURS["correct"]), strict=True
+        ):
+            axes.hist(sample, edges, histtype="stepfilled", color=colour, alpha=0.25)
+            axes.hist(sample, edges, histtype="step", color=colour, label=title, lw=1.2)
+            axes.axvline(float(np.mean(sample)), color=colour, lw=0.9, ls="--")
+        axes.set_xlabel(label)
+        axes.set_ylabel("test examples")
+        style.panel(axes, letter, "dashed: mean" if letter == "a" else "")
+    style.legend_below(left, 1)
+    _against(right, -before["loss"][:, 0], -after["loss"][:, 0])
+    return canvas
+
+
+def _against(axes: Axes, before: np.ndarray, after: np.ndarray) -> None:
+    low, high = (float(f(np.concatenate([before, after]))) for f in (np.min, np.max))
+    room = 0.03 * (high - low) + 1e-3
+    axes.plot([low - room, high + room], [low - room, high + room], color="0.7", lw=0.8, zorder=0)
+    better = after > before
+    for chosen, colour, label in (
+        (better, COLOURS["correct"], f"better ({better.mean():.0%})"),
+        (~better, COLOURS["noise"], f"worse ({(~better).mean():.0%})"),
+    ):
+        axes.plot(before[chosen], after[chosen], ".", ms=3, alpha=0.6, color=colour, label=label)
+    axes.set_xlabel("log p(answer), full")
+    axes.set_ylabel("log p(answer), after")
+    axes.set_aspect("equal", adjustable="datalim")
+    style.legend_below(axes)
+    style.panel(axes, "c", "each example")
+
+
+def along_training(
+    steps: np.ndarray, intervals: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[str]
+) -> Figure:
+    """p(answer), p(" the") and the margin against the step, full and truncated.
+
+    intervals: METRIC -> MODEL -> [3, steps], mean with the ends of its interval; names are
+    the models in order, the full one first.
+    """
+    labels = {
+        "p_answer": "p(answer)",
+        "p_the": 'p(" the")',
+        "margin_the": 'log p(answer) - log p(" the")',
+        "logit_difference": "logit(answer) - logit(distractor)",
+        "accuracy": "accuracy",
+    }
+    shown = [metric for metric in labels if metric in intervals]
+    canvas, rows = style.figure(-(-len(shown) // 3), 3, height=2.2)
+    for axes in rows.flat[len(shown) :]:
+        axes.set_visible(False)
+    for letter, axes, metric in zip("abcde", rows.flat, shown, strict=False):
+        for colour, name in zip((COLOURS["neutral"], *CYCLE), names, strict=False):
+            mean, low, high = intervals[metric][name]
+            axes.plot(
+                _shifted(steps), mean, color=colour, label=name,
+                ls="--" if name == "full" else "-", marker="o", ms=2,
+            )  # fmt: skip
+            axes.fill_between(_shifted(steps), low, high, color=colour, alpha=0.18, lw=0)
+        if metric in ("p_answer", "p_the", "accuracy"):
+            top = max(float(intervals[metric][name][2].max()) for name in names)
+            axes.set_ylim(-0.02 * top, 1.05 * top or 1.0)
+        else:
+            axes.axhline(0, color="0.7", lw=0.8, zorder=0)
+        axes.set_ylabel(labels[metric])
+        _step_axis(axes, steps)
+        style.panel(axes, letter, "")
+    handles, texts = rows.flat[0].get_legend_handles_labels()
+    canvas.legend(handles, texts, loc="outside lower center", ncols=min(4, len(names)))
+    return canvas
+
+
+def spectra(steps: np.ndarray, values: Mapping[str, np.ndarray]) -> Figure:
+    """Singular values [steps, r] of matrices along training, the largest three in colour."""
+    columns = min(4, len(values))
+    canvas, panels = style.figure(-(-len(values) // columns), columns, height=2.0)
+    for index, axes in enumerate(panels.flat):
+        if index >= len(values):
+            axes.set_visible(False)
+            continue
+        name, trajectory = list(values.items())[index]
+        rank = trajectory.shape[1]
+        # Some 60 lines show the bulk; a thousand would only darken it.
+        bulk = np.unique(np.linspace(0, rank - 1, min(60, rank)).astype(int))
+        axes.plot(_shifted(steps), trajectory[:, bulk], color="0.75", lw=0.5, zorder=0)
+        for rank_index, colour in zip(range(min(3, rank)), CYCLE, strict=False):
+            axes.plot(
+                _shifted(steps), trajectory[:, rank_index], color=colour, lw=1.2,
+                label=rf"$\sigma_{rank_index + 1}$",
+            )  # fmt: skip
+        axes.set_title(name, loc="left")
+        axes.set_ylim(0, float(trajectory.max()) * 1.08)
+        if index % columns == 0:
+            axes.set_ylabel("singular value")
+        _step_axis(axes, steps)
+    handles, texts = panels[0, 0].get_legend_handles_labels()
+    canvas.legend(handles, texts, loc="outside lower center", ncols=3)
+    return canvas
+
+
+def _shifted(steps: np.ndarray) -> np.ndarray:
+    # Step 0 has a place on a logarithmic axis, half an octave below step 1.
+    return np.maximum(steps, 0.5)
+
+
+def _step_axis(axes: Axes, steps: np.ndarray) -> None:
+    if len(steps) > 1:
+        style.step_axis(axes)
+    else:
+        axes.set_xlabel("training step")
+    if steps[0] == 0 and len(steps) > 1:
+        axes.axvline(0.5, color="0.85", lw=0.6, zorder=0)

@@ -1,0 +1,134 @@
+"""The settings of the small Pythia's training, and what they resolve to."""
+
+import dataclasses
+import functools
+
+import jax
+from tokenizers import Tokenizer
+
+import bridge
+from experiments.run.program import UserError, user_errors
+from mini_pythia import training
+from mini_pythia.corpus import Corpus, packed_block
+from mini_pythia.prompts import Prompt, evaluation_sets
+from mini_pythia.schedule import checkpoint_steps, record_steps
+from mini_pythia.tokenizer import train_tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class MiniPythiaConfig:
+    """Every flag that changes a result; the flags' help says what each means."""
+
+    num_layers: int
+    d_model: int
+    num_heads: int
+    vocab_size: int
+    length: int
+    alpha: float
+    num_people: int
+    world_seed: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    dtype: str
+    block_steps: int
+    devices: int
+    checkpoint_every: int
+    record_every: int
+    record_prompts: int
+    test_prompts: int
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A configuration resolved into the objects a run is made of."""
+
+    config: MiniPythiaConfig
+    model: bridge.Config
+    settings: training.Settings
+    corpus: Corpus
+    tokenizer: Tokenizer
+    mesh: jax.sharding.Mesh
+
+    @functools.cached_property
+    def checkpoints(self) -> tuple[int, ...]:
+        """Steps that are saved."""
+        return checkpoint_steps(self.config.steps, self.config.checkpoint_every)
+
+    @functools.cached_property
+    def stops(self) -> tuple[int, ...]:
+        """Steps that are measured, those that are saved among them."""
+        return record_steps(self.checkpoints, self.config.record_every)
+
+    @functools.cached_property
+    def test_prompts(self) -> dict[str, list[Prompt]]:
+        """What the final figures are measured on."""
+        return evaluation_sets(self.corpus, part="test", count=self.config.test_prompts)
+
+    @functools.cached_property
+    def validation_prompts(self) -> dict[str, list[Prompt]]:
+        """What a search may choose on."""
+        return evaluation_sets(self.corpus, part="validation", count=self.config.test_prompts)
+
+    @functools.cached_property
+    def record_prompts(self) -> dict[str, list[Prompt]]:
+        """What is measured along training: validation prompts, fewer of them."""
+        return evaluation_sets(self.corpus, part="validation", count=self.config.record_prompts)
+
+    def start(self) -> training.State:
+        """The state before the first step, on all devices."""
+        key = jax.random.key(self.config.seed)
+        return training.replicate(
+            training.init_state(self.model, self.settings, key=key), self.mesh
+        )
+
+    def block(self, index: int) -> jax.Array:
+        """The sequences of block `index`, [block_steps, batch, length], on the devices."""
+        config = self.config
+        rows = packed_block(
+            self.corpus,
+            self.tokenizer,
+            seed=config.seed,
+            index=index,
+            num_sequences=config.block_steps * config.batch_size,
+            length=config.length,
+        )
+        shape = (config.block_steps, config.batch_size, config.length)
+        return training.place_block(rows.reshape(shape), self.mesh)
+
+
+def build(config: MiniPythiaConfig) -> Setup:
+    """Resolve a configuration; UserError names the flag that cannot be."""
+    present = jax.devices()
+    used = config.devices or len(present)
+    if used > len(present):
+        raise UserError(f"--devices={used}, but there are only {len(present)}")
+    if config.batch_size % used:
+        raise UserError(f"--batch_size={config.batch_size} is not a multiple of {used} devices")
+    with user_errors():
+        corpus = Corpus(
+            alpha=config.alpha, num_people=config.num_people, world_seed=config.world_seed
+        )
+        return Setup(
+            config=config,
+            model=bridge.Config(
+                vocab_size=config.vocab_size,
+                num_layers=config.num_layers,
+                d_model=config.d_model,
+                num_heads=config.num_heads,
+                d_ff=4 * config.d_model,
+            ),
+            settings=training.Settings(
+                steps=config.steps,
+                learning_rate=config.learning_rate,
+                warmup_steps=config.warmup_steps,
+                weight_decay=config.weight_decay,
+                dtype=config.dtype,
+            ),
+            corpus=corpus,
+            tokenizer=train_tokenizer(corpus, vocab_size=config.vocab_size),
+            mesh=training.data_mesh(present[:used]),
+        )

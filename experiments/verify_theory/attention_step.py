@@ -1,0 +1,103 @@
+"""The first attention step: gradient of the query-key weight by automatic differentiation.
+
+The feed-forward weight is set to what it learns (tau with probability alpha, outputs alike,
+nothing else) and the value weight to a faint copy, whose strength divides out. Labels enter
+through their law given the correct output, which leaves only the sequences to sample.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.verify_theory import sampling, simplified
+from experiments.verify_theory.effort import Effort, Outcome
+from experiments.verify_theory.table import Row, mean_and_error, worst
+from theory import attention_step
+from toy import language, recall
+
+FAMILY = "attention"
+ALPHA = 0.3
+# Faint enough that copying does not move the probabilities: they change by this over N.
+COPY = 1e-3
+IMPOSSIBLE = -30.0
+
+
+def verify(effort: Effort, seed: int) -> Outcome:
+    """Rows and arrays of the family."""
+    rows: list[Row] = []
+    arrays = {}
+    for label, law, length in (
+        ("uniform", language.uniform(16), 64),
+        ("Zipf", language.zipf(**sampling.ZIPF), 24),  # type: ignore[arg-type]
+    ):
+        found_rows, arrays[f"attention/{label}"] = _rows(
+            label, law, length, effort.sequences // 2, seed
+        )
+        rows += found_rows
+    return Outcome(rows, arrays)
+
+
+def _rows(
+    label: str, law: language.Language, length: int, sequences: int, seed: int
+) -> tuple[list[Row], np.ndarray]:
+    problem = sampling.task(law, alpha=ALPHA, length=length)
+    predicted = attention_step.population_gradient(
+        law.unigram, law.bigram, trigger=0, alpha=ALPHA, length=length
+    )
+    samples = sampling.group_means(
+        problem, functools.partial(_step, problem), sequences=sequences, seed=seed
+    )
+    mean, error = mean_and_error(samples)
+    size = law.num_tokens
+    setting = f"{label} N={size}, T={length}, alpha={ALPHA}"
+    tau, after_trigger = size, size + 1
+    gaps = samples[:, 1:size].mean(axis=1) - samples[:, tau]
+    gap = attention_step.correct_minus_noise(predicted, 0).mean()
+    rows = [worst(FAMILY, "g at every key feature", setting, predicted, mean, error)]
+    for name, value, drawn in (
+        ("g at etilde(q)", predicted[after_trigger], samples[:, after_trigger]),
+        ("g at e(tau)", predicted[tau], samples[:, tau]),
+        ("mean g at e(k)", predicted[1:size].mean(), samples[:, 1:size].mean(axis=1)),
+        ("correct minus noise key", gap, gaps),
+    ):
+        centre, spread = mean_and_error(drawn)
+        rows.append(Row(FAMILY, name, setting, float(value), float(centre), error=float(spread)))
+    in_order = (
+        mean[after_trigger] == mean.max() and mean[after_trigger] > mean[1:size].mean() > mean[tau]
+    )
+    rows.append(
+        Row(
+            FAMILY,
+            "order: after q, ordinary, noise",
+            setting,
+            1.0,
+            float(in_order and mean[tau] < 0),
+            tolerance=0.0,
+            note="one where the order and the signs hold",
+        )
+    )
+    return rows, np.stack([predicted, mean, error])
+
+
+def _step(problem: recall.Task, batch: recall.Batch) -> jax.Array:
+    """Minus the gradient of the row of W that e(q) queries, per unit of copying."""
+    size = problem.vocab_size
+    trigger, noise = problem.triggers[0], problem.noise[0]
+    outputs = jnp.asarray(problem.outputs)
+    logits = jnp.full(size, IMPOSSIBLE)
+    logits = logits.at[outputs].set(math.log((1 - ALPHA) / len(problem.outputs)))
+    logits = logits.at[noise].set(math.log(ALPHA))
+    params = simplified.zeros(size)
+    params["feed_forward"] = params["feed_forward"].at[:, trigger].set(logits)
+    params["value"] = params["value"].at[:, :size].set(COPY * jnp.eye(size))
+
+    def loss(query_key: jax.Array) -> jax.Array:
+        found = simplified.trace({**params, "query_key": query_key}, batch.tokens).logits
+        log_p = jax.nn.log_softmax(found, axis=-1)
+        correct = jnp.take_along_axis(log_p, batch.correct, axis=1)[:, 0]
+        return -jnp.mean((1 - ALPHA) * correct + ALPHA * log_p[:, noise])
+
+    return -jax.grad(loss)(params["query_key"])[trigger] / COPY

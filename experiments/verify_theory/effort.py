@@ -1,0 +1,61 @@
+"""How much each verification simulates: the quick and the full version."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.verify_theory.table import Row
+
+
+class Outcome(NamedTuple):
+    """What one family of predictions returns: its rows and what its figures are drawn from."""
+
+    rows: list[Row]
+    arrays: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """Sizes of the simulations.
+
+    memory_step: step size of the long runs for N = 16, in proportion to N elsewhere.
+    embedding_draws: random embeddings per d_model.
+    sequences: sampled for moments and gradients. margin_sizes: N of the margin rows.
+    replicates: sampled gradients per m. sample_sizes: m.
+    training_sizes: N of the learning times. training_step, training_batch: of those runs.
+    """
+
+    memory_step: float
+    embedding_draws: int
+    sequences: int
+    margin_sizes: tuple[int, ...]
+    replicates: int
+    sample_sizes: tuple[int, ...]
+    training_sizes: tuple[int, ...]
+    training_step: float
+    training_batch: int
+
+
+QUICK = Effort(
+    memory_step=2.0,
+    embedding_draws=200,
+    sequences=2**16,
+    margin_sizes=(8, 16, 32),
+    replicates=400,
+    sample_sizes=(8, 64, 512, 8192),
+    training_sizes=(12, 24),
+    training_step=1.0,
+    training_batch=64,
+)
+FULL = Effort(
+    memory_step=0.5,
+    embedding_draws=1000,
+    sequences=2**19,
+    margin_sizes=(8, 16, 32, 64),
+    replicates=2400,
+    sample_sizes=(8, 64, 512, 8192),
+    training_sizes=(12, 24, 40),
+    training_step=0.5,
+    training_batch=64,
+)

@@ -1,0 +1,162 @@
+"""Training of the simplified model against the reduced flow: half times and attribution.
+
+The reduced flow is a heuristic of leading order in 1/N, so these rows allow a relative error of
+2.5 / N (finite steps and a finite number of sequences are well within it).
+"""
+
+import numpy as np
+import optax
+
+from experiments.verify_theory import sampling, simplified
+from experiments.verify_theory.effort import Effort, Outcome
+from experiments.verify_theory.table import Row
+from theory import learning_times
+from toy import language
+from training import loop as training
+from training.loop import Measurement, Trainer
+
+FAMILY = "learning"
+ALPHA = 0.3
+LENGTH_PER_TOKEN = 8
+EVALUATION = 512
+NUM_SEEDS = 2
+# Runs end at this multiple of the predicted half time of attention.
+REACH = 1.6
+
+
+def verify(effort: Effort, seed: int) -> Outcome:
+    """Rows and arrays of the family."""
+    rows: list[Row] = []
+    arrays: dict[str, np.ndarray] = {}
+    measured, predicted = [], []
+    for size in effort.training_sizes:
+        curves = _train(size, effort, seed)
+        arrays |= {f"learning/{size}/{name}": value for name, value in curves.items()}
+        half = learning_times.half_times(size, ALPHA)
+        noise, noise_error = _first(curves["times"], curves["p_noise"], ALPHA / 2)
+        attention, attention_error = _first(curves["times"], curves["attention_correct"], 0.5)
+        measured.append((noise, attention, attention / noise))
+        predicted.append(tuple(half))
+        setting = f"uniform N={size}, T={LENGTH_PER_TOKEN * size}, alpha={ALPHA}"
+        allowed = 2.5 / size
+        for name, value, found, note in (
+            ("time to half of p(noise)", half.noise, noise, f"seeds +- {noise_error:.2g}"),
+            (
+                "time to half attention",
+                half.attention,
+                attention,
+                f"seeds +- {attention_error:.2g}",
+            ),
+            ("ratio of the two times", half.ratio, attention / noise, ""),
+        ):
+            rows.append(Row(FAMILY, name, setting, value, found, tolerance=allowed, note=note))
+        rows += _attribution_rows(size, curves, half, setting, allowed)
+    arrays["learning/half_times"] = np.column_stack([effort.training_sizes, predicted, measured])
+    sizes = np.array(effort.training_sizes, dtype=np.float64)
+    if sizes.size < 2:
+        return Outcome(rows, arrays)
+    for index, name in ((1, "attention time"), (2, "ratio of times")):
+        slopes = [
+            np.polyfit(np.log(sizes), np.log([row[index] for row in table]), 1)[0]
+            for table in (predicted, measured)
+        ]
+        rows.append(
+            Row(
+                FAMILY,
+                f"exponent of {name} in N",
+                f"N={sizes[0]:g}..{sizes[-1]:g}",
+                float(slopes[0]),
+                float(slopes[1]),
+                # A relative error of 2.5/N at the smallest N, as a part of this exponent.
+                tolerance=float(2.5 / sizes[0] / np.log(sizes[-1] / sizes[0]) / abs(slopes[0])),
+                note="N^(3/2), over log N for the ratio, as N grows",
+            )
+        )
+    return Outcome(rows, arrays)
+
+
+def _train(size: int, effort: Effort, seed: int) -> dict[str, np.ndarray]:
+    half = learning_times.half_times(size, ALPHA)
+    step = effort.training_step
+    num_steps = round(REACH * half.attention / step)
+    early = range(0, min(num_steps, round(6 * half.noise / step)) + 1)
+    late = range(0, num_steps + 1, max(1, num_steps // 80))
+    problem = sampling.task(language.uniform(size), alpha=ALPHA, length=LENGTH_PER_TOKEN * size)
+    trainer = Trainer(
+        simplified.Simplified(problem, effort.training_batch),
+        optax.sgd(step),
+        tuple(range(seed, seed + NUM_SEEDS)),
+    )
+    measurement = Measurement(
+        "model", simplified.measure(problem, EVALUATION), frozenset({*early, *late, num_steps})
+    )
+    records = list(training.run(trainer, [measurement], num_steps=num_steps))
+    found = {
+        name: np.stack([record.measured["model"][name] for record in records])
+        for name in records[0].measured["model"]
+    }
+    return {"times": np.array([record.step * step for record in records]), **found}
+
+
+def _first(times: np.ndarray, values: np.ndarray, level: float) -> tuple[float, float]:
+    """First time each seed reaches a level, interpolated: mean and half the range over seeds."""
+    reached = []
+    for curve in values.T:
+        index = int(np.argmax(curve >= level))
+        if curve[index] < level:
+            return float("nan"), float("nan")
+        if index == 0:
+            reached.append(times[0])
+            continue
+        share = (level - curve[index - 1]) / (curve[index] - curve[index - 1])
+        reached.append(times[index - 1] + share * (times[index] - times[index - 1]))
+    return float(np.mean(reached)), float(np.ptp(reached) / 2)
+
+
+def _attribution_rows(
+    size: int,
+    curves: dict[str, np.ndarray],
+    half: learning_times.Times,
+    setting: str,
+    allowed: float,
+) -> list[Row]:
+    """Who writes the noise margin: early, while attention is uniform, and at the end."""
+    times = curves["times"]
+    predicted = learning_times.curves(size, ALPHA, times)
+    attended, fed = (
+        curves[f"{part}_margin"].mean(axis=1) for part in ("attention", "feed_forward")
+    )
+    early = (times > half.noise) & (times < 6 * half.noise)
+    late = times > 0.9 * times[-1]
+    return [
+        Row(
+            FAMILY,
+            "attention's share of the early margin",
+            setting,
+            float(np.mean(predicted.attention_margin[early]) / np.mean(_total(predicted)[early])),
+            float(np.mean(attended[early]) / np.mean((attended + fed)[early])),
+            tolerance=allowed,
+            note="2/N to leading order",
+        ),
+        Row(
+            FAMILY,
+            "late margin written by F",
+            setting,
+            float(np.mean(predicted.feed_forward_margin[late])),
+            float(np.mean(fed[late])),
+            tolerance=allowed,
+        ),
+        Row(
+            FAMILY,
+            "late margin written by attention",
+            setting,
+            float(np.mean(predicted.attention_margin[late])),
+            float(np.mean(attended[late])),
+            tolerance=allowed,
+            note="copying of the correct token",
+        ),
+    ]
+
+
+def _total(curves: learning_times.Curves) -> np.ndarray:
+    return curves.attention_margin + curves.feed_forward_margin

@@ -1,0 +1,255 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.bridge.words import Words
+
+import bridge
+from bridge import encoding, scoring
+from bridge import network as model
+from bridge.encoding import Batch, Vocabulary, bucket_length
+from bridge.tasks import Example, TaskError
+
+# One worker, so that what is compiled for one test serves the others.
+pytestmark = pytest.mark.xdist_group("pythia_scoring")
+
+CONFIG = bridge.Config(
+    vocab_size=48, num_layers=2, d_model=16, num_heads=2, d_ff=24, max_positions=64
+)
+EXAMPLES = (
+    Example("Madrid is in", " Spain", (" France", " Italy")),
+    Example("We all know that the city of Paris is found in", " France", (" Spainland",)),
+    Example("Two words follow", " one other", (" the", " other one too", " one")),
+    Example("In", " Spainland", (" Spain", " Frankland")),
+)
+
+
+@pytest.fixture(scope="module")
+def params():
+    # Larger than at the start of training, so that probabilities differ clearly.
+    start = bridge.init_params(CONFIG, key=jax.random.key(0))
+    return jax.tree.map(lambda leaf: leaf * 3, start)
+
+
+def encoded(examples=EXAMPLES, words=None, **keywords):
+    words = words or Words(longest=6)
+    keywords = {"num_tokens": 40, **keywords}
+    return encoding.encode_examples(examples, words, **keywords)
+
+
+def log_probabilities(params, words, example, text, num_tokens=40):
+    """log p of each token of a continuation, one sequence at a time, all logits computed."""
+    context, whole = words(example.prompt), words(example.prompt + text)
+    assert whole[: len(context)] == context
+    # Zeros follow, which what comes before cannot see: one shape to compile.
+    row = jnp.asarray([(whole + [0] * 20)[:20]])
+    logits = model.forward(params, CONFIG, row)[0, :, :num_tokens]
+    logits = np.asarray(logits, np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    places = range(len(context), len(whole))
+    return [log_p[i - 1] for i in places], [whole[i] for i in places]
+
+
+def by_hand(params, words, example):
+    laws, tokens = log_probabilities(params, words, example, example.answer)
+    each = [law[token] for law, token in zip(laws, tokens, strict=True)]
+    rivals, per_token = [], []
+    for text in example.distractors:
+        found = log_probabilities(params, words, example, text)
+        values = [law[token] for law, token in zip(*found, strict=True)]
+        rivals.append(sum(values))
+        per_token.append(np.mean(values))
+    order = np.argsort(-laws[0], kind="stable")
+    return {
+        "loss": -sum(each),
+        "loss_per_token": -np.mean(each),
+        "accuracy": float(all(np.argmax(law) == t for law, t in zip(laws, tokens, strict=True))),
+        "rank": 1.0 + list(order).index(tokens[0]),
+        "p_answer": np.exp(sum(each)),
+        "p_the": np.exp(laws[0][words(" the")[0]]),
+        "margin_the": each[0] - laws[0][words(" the")[0]],
+        "logit_difference": sum(each) - max(rivals),
+        "choice": float(np.mean(each) > max(per_token)),
+    }
+
+
+@pytest.mark.parametrize("memory", [1, 2**30])
+def test_every_figure_against_one_sequence_at_a_time(params, memory):
+    words = Words(longest=6)
+    found = scoring.evaluate(params, CONFIG, encoded(words=words), memory=memory)
+    assert set(found) == set(scoring.names(Vocabulary(0, 40, True)))
+    for i, example in enumerate(EXAMPLES):
+        for name, value in by_hand(params, words, example).items():
+            np.testing.assert_allclose(found[name][i], value, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def test_an_answer_that_is_certain(params):
+    """accuracy and choice are 1, rank 1, where the unembedding favours the answer alone."""
+    words = Words(longest=6)
+    one = encoded(EXAMPLES[:1], words)
+    answer = words(" Spain")[0]
+    norm = {"scale": jnp.zeros(16), "bias": jnp.ones(16)}
+    kernel = jnp.zeros((16, 48)).at[:, answer].set(2.0)
+    sure = {**params, "final_norm": norm, "embed_out": {"kernel": kernel}}
+    found = scoring.evaluate(sure, CONFIG, one)
+    np.testing.assert_allclose(found["p_answer"], np.exp(32) / (np.exp(32) + 39), rtol=1e-6)
+    np.testing.assert_allclose(found["logit_difference"], 32, rtol=1e-5)
+    assert (found["accuracy"], found["choice"], found["rank"]) == (1, 1, 1)
+    # The rows beyond num_tokens exist in no text, so they compete for nothing.
+    loud = {**sure, "embed_out": {"kernel": kernel.at[:, 40:].set(99.0)}}
+    for name, value in scoring.evaluate(loud, CONFIG, one).items():
+        np.testing.assert_array_equal(value, found[name])
+
+
+def test_equal_logits_rank_by_id():
+    batch = Batch(
+        tokens=np.zeros((2, 1, 8), np.int32),
+        mask=np.ones((2, 1, 8), bool),
+        at=np.zeros((2, 1, 1), np.int32),
+        targets=np.array([[[3]], [[0]]], np.int32),
+        counted=np.ones((2, 1, 1), bool),
+        rivals=np.zeros((2, 0), np.int32),
+        number=np.arange(2, dtype=np.int32),
+    )
+    logits = jnp.zeros((2, 1, 1, 9)).at[:, :, :, 5].set(1.0)
+    found = scoring.scores_of_logits(logits, batch, Vocabulary(noise=5, num_tokens=6, rivals=False))
+    np.testing.assert_array_equal(found["rank"][:, 0], [5, 2])
+    np.testing.assert_array_equal(found["accuracy"], 0)
+    np.testing.assert_allclose(found["p_the"], np.e / (np.e + 5), rtol=1e-6)
+    np.testing.assert_allclose(found["margin_the"], -1, rtol=1e-6)
+    assert "choice" not in found
+
+
+def test_order_and_company_do_not_matter(params):
+    words = Words(longest=6)
+    whole = scoring.evaluate(params, CONFIG, encoded(words=words))
+    halves = EXAMPLES[3:1:-1], EXAMPLES[1::-1]
+    alone = [scoring.evaluate(params, CONFIG, encoded(half, words)) for half in halves]
+    for name, values in whole.items():
+        reverse = np.concatenate([one[name] for one in alone])
+        np.testing.assert_allclose(values[::-1], reverse, rtol=2e-5, atol=1e-6)
+
+
+def test_bfloat16_activations_stay_near(params):
+    params = jax.tree.map(lambda leaf: leaf / 3, params)
+    exact = scoring.evaluate(params, CONFIG, encoded())
+    rough = scoring.evaluate(params, CONFIG, encoded(), dtype="bfloat16")
+    assert rough["loss"].dtype == np.float32
+    error = np.abs(rough["loss_per_token"] - exact["loss_per_token"])
+    assert 0 < error.max() < 0.1
+
+
+def test_a_prefix_goes_before_every_row():
+    words = Words()
+    plain, prefixed = encoded(words=words), encoded(words=words, prefix=(39,))
+    np.testing.assert_array_equal(prefixed.batch.tokens[:, 0, 0], 39)
+    length = plain.batch.mask[:, 0].sum(axis=-1)
+    np.testing.assert_array_equal(prefixed.batch.mask[:, 0].sum(axis=-1), length + 1)
+    np.testing.assert_array_equal(prefixed.batch.targets, plain.batch.targets)
+
+
+class Merging:
+    """Characters, except that "=1" is one token: prompt and answer share it."""
+
+    def __call__(self, text):
+        if text == " the":
+            return [0]
+        codes, rest = [], text
+        while rest:
+            size = 2 if rest.startswith("=1") else 1
+            codes.append(1 + sum(map(ord, rest[:size])) % 37)
+            rest = rest[size:]
+        return codes
+
+
+def test_a_token_across_the_border_belongs_to_the_continuation():
+    encode = Merging()
+    whole = encode("3x4=12")
+    assert len(whole) == 5
+    found = encoded((Example("3x4=", "12", ("22", "1")),), encode)
+    row = found.batch
+    # Predicted from "3x4": "=1" and "2" for the answer; its distractors from the same place.
+    np.testing.assert_array_equal(row.targets[0, 0, : row.counted[0, 0].sum()], whole[3:])
+    assert row.at[0, 0, 0] == 2
+    assert row.counted[0].sum(axis=-1).tolist() == [2, 3]
+    assert row.rivals[0].tolist() == [encode("=1")[0]]
+
+
+def test_long_examples_are_dropped_and_told():
+    found = encoded(max_length=8)
+    assert len(found) == 3
+    assert found.dropped == ("1 of 4 examples exceed 8 tokens",)
+    with pytest.raises(TaskError, match="none of 4 examples"):
+        encoded(max_length=1)
+
+
+def test_what_cannot_be_encoded():
+    with pytest.raises(TaskError, match="' the' is 2 tokens"):
+        encoded(words=Words(longest=2))
+    with pytest.raises(TaskError, match="no examples"):
+        encoded(())
+    with pytest.raises(TaskError, match="begin with one token"):
+        encoded((Example("=", "12"),), Merging())
+    with pytest.raises(TaskError, match="adds no token"):
+        encoded((Example("a", " b"),), lambda text: [0] if text in (" the",) else [1])
+
+
+def test_figures_without_distractors():
+    mixed = encoded((*EXAMPLES, Example("No rival", " here")))
+    assert not mixed.vocabulary.rivals
+    assert "choice" not in scoring.names(mixed.vocabulary)
+
+
+def test_buckets_are_few_and_hold_everybody():
+    lengths = [2] * 30 + [20] * 30 + [5] * 2 + [50]
+    examples = [Example(" ".join(f"w{i}" for i in range(n)), " x") for n in lengths]
+    found = encoding.encode_examples(examples, Words(), num_tokens=99)
+    groups = scoring.buckets(found.batch)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
+    assert [encoding.take(found.batch, g).tokens.shape[-1] for g in groups] == [8, 24, 64]
+
+
+def test_bucket_lengths():
+    found = sorted({bucket_length(n) for n in range(1, 1025)})
+    assert found == [8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
+    assert all(bucket_length(n) >= n for n in range(1, 1025))
+
+
+def test_joined_parts_score_as_they_did_apart(params):
+    words = Words(longest=6)
+    parts = [encoded(EXAMPLES[:1], words), encoded(EXAMPLES[1:], words)]
+    joined = encoding.concatenate(parts)
+    assert joined.examples == EXAMPLES
+    assert joined.batch.number.tolist() == [0, 1, 2, 3]
+    whole = scoring.evaluate(params, CONFIG, joined)
+    apart = [scoring.evaluate(params, CONFIG, part) for part in parts]
+    for name, values in whole.items():
+        expected = np.concatenate([one[name] for one in apart])
+        np.testing.assert_allclose(values, expected, rtol=2e-5, atol=1e-6)
+
+
+def test_memory_decides_how_many_run_at_once():
+    batch = encoded().batch
+    one = scoring.bytes_per_example(CONFIG, batch)
+    assert scoring.batch_size(CONFIG, batch, memory=1) == 1
+    assert scoring.batch_size(CONFIG, batch, memory=2 * one) == 2
+    assert scoring.batch_size(CONFIG, batch, memory=99 * one) == len(batch.number)
+    wide = dataclasses.replace(CONFIG, vocab_size=50304)
+    assert scoring.bytes_per_example(wide, batch) > 10 * one
+
+
+def test_top_tokens_are_those_of_the_softmax(params):
+    words = Words(longest=6)
+    found = encoded(words=words)
+    ids, values = scoring.top_tokens(params, CONFIG, found, 3, memory=1)
+    x = scoring.last_stream(params, CONFIG, found.batch)
+    outer = scoring.outer_params(params)
+    law = scoring.first_probabilities(outer, CONFIG, x, found.batch, found.vocabulary)
+    assert law.shape == (4, 40)
+    for i, example in enumerate(EXAMPLES):
+        expected = np.exp(log_probabilities(params, words, example, example.answer)[0][0])
+        np.testing.assert_allclose(law[i], expected, rtol=2e-5, atol=1e-7)
+        assert ids[i].tolist() == np.argsort(-expected)[:3].tolist()
+        np.testing.assert_allclose(values[i], expected[ids[i]], rtol=2e-5)

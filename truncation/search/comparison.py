@@ -1,0 +1,87 @@
+"""Scores of candidates against the full model: flat rows, and the choice of one of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from truncation.intervention import Intervention
+from truncation.search import statistics
+from truncation.search.evaluator import LOWER_IS_BETTER, gain
+from truncation.search.table import HostScores
+
+
+def summarise(
+    scores: HostScores,
+    full: HostScores,
+    weights: np.ndarray,
+    *,
+    prefix: str = "",
+    seed: int = 0,
+    samples: int = 2000,
+) -> list[dict[str, Any]]:
+    """One flat row per candidate: every mean, its change to the full model, the 95 % interval.
+
+    scores are [candidates, examples, answers], full [examples, answers]. Keys are
+    METRIC, METRIC_change, METRIC_change_low and METRIC_change_high after `prefix`.
+    """
+    rows: list[dict[str, Any]] = [{} for _ in next(iter(scores.values()))]
+    for name, values in scores.items():
+        means = statistics.weighted_mean(values, weights)
+        change = statistics.paired_bootstrap(
+            values - full[name], weights, seed=seed, samples=samples
+        )
+        for index, row in enumerate(rows):
+            row[prefix + name] = float(means[index])
+            row[f"{prefix}{name}_change"] = float(change.mean[index])
+            row[f"{prefix}{name}_change_low"] = float(change.low[index])
+            row[f"{prefix}{name}_change_high"] = float(change.high[index])
+    return rows
+
+
+def merit(scores: HostScores, weights: np.ndarray, objective: str) -> list[tuple[float, float]]:
+    """What candidates are ranked by, higher first: the objective, ties broken by lower loss."""
+    if objective not in scores:
+        raise ValueError(f"objective {objective!r}: the model scores {' '.join(scores)}")
+    sign = -1 if objective in LOWER_IS_BETTER else 1
+    means = sign * statistics.weighted_mean(scores[objective], weights)
+    losses = -statistics.weighted_mean(scores["loss"], weights)
+    return list(zip(means.tolist(), losses.tolist(), strict=True))
+
+
+def within_noise(
+    scores: HostScores,
+    full: HostScores,
+    weights: np.ndarray,
+    chosen: int,
+    objective: str,
+    *,
+    seed: int = 0,
+    samples: int = 2000,
+) -> str | None:
+    """A sentence where the chosen candidate's gain could come from picking the best of many."""
+    gains = gain(objective, scores[objective], full[objective][None])
+    thresholds = statistics.noise_of_the_best(gains, weights, seed=seed, samples=samples)
+    threshold = float(thresholds[chosen])
+    best = float(statistics.weighted_mean(gains[chosen], weights))
+    if best > threshold:
+        return None
+    return (
+        f"the best of {len(gains)} candidates gains {best:.4g} in {objective}, within the "
+        f"{threshold:.4g} expected by chance from {len(weights)} examples: "
+        "it is not distinguishable from doing nothing"
+    )
+
+
+def best_of(
+    interventions: Sequence[Intervention],
+    scores: HostScores,
+    full: HostScores,
+    weights: np.ndarray,
+    objective: str,
+) -> int | None:
+    """Index of the best candidate, None where none beats the full model."""
+    ranked = merit(scores, weights, objective)
+    winner = max(range(len(interventions)), key=ranked.__getitem__)
+    baseline = merit({name: v[None] for name, v in full.items()}, weights, objective)[0]
+    return winner if ranked[winner] > baseline else None
