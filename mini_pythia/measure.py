@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from bridge import network as model
 from bridge.config import Config
-from mini_pythia.documents import NOISE
+from mini_pythia.language.documents import NOISE
 
 FIGURES = ("p_the", "p_answer", "p_distractor", "p_other", "accuracy", "kl")
 

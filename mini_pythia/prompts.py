@@ -20,10 +20,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from mini_pythia.arithmetic import equations
 from mini_pythia.corpus import Corpus
-from mini_pythia.documents import Document
-from mini_pythia.facts import (
+from mini_pythia.language.arithmetic import equations
+from mini_pythia.language.documents import Document
+from mini_pythia.language.facts import (
     LANGUAGE_TEMPLATES,
     OCCUPATION_TEMPLATES,
     PLACE_TEMPLATES,
@@ -31,8 +31,8 @@ from mini_pythia.facts import (
     occupation_fact,
     place_fact,
 )
-from mini_pythia.places import CITIES
-from mini_pythia.stories import story
+from mini_pythia.language.places import CITIES
+from mini_pythia.language.stories import story
 
 HeldOut = Literal["validation", "test"]
 TASKS = (

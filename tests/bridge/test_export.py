@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from tests.bridge import make
-from tests.bridge.test_load import equal
 
 import bridge
 from bridge import checkpoint as checkpoints
 from bridge import export, sharding
+from tests.bridge import make
+from tests.bridge.test_load import equal
 
 RNG = np.random.default_rng(0)
 

@@ -5,10 +5,10 @@ import pathlib
 import socket
 
 import pytest
-from tests.bridge import fake_hub
 
 import bridge
 from bridge import hub
+from tests.bridge import fake_hub
 
 TINY = pathlib.Path(__file__).parents[1] / "data" / "tiny_gpt_neox"
 NAME = "somebody/tiny"

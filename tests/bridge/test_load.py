@@ -9,10 +9,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from tests.bridge import make
 
 import bridge
 from bridge.formats import stored as stored_files
+from tests.bridge import make
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.bridge.words import Words
 
 import bridge
 from bridge import encoding, scoring
 from bridge import network as model
 from bridge.encoding import Batch, Vocabulary, bucket_length
 from bridge.tasks import Example, TaskError
+from tests.bridge.words import Words
 
 # One worker, so that what is compiled for one test serves the others.
 pytestmark = pytest.mark.xdist_group("pythia_scoring")

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.bridge.words import Words
 
 import bridge
 from bridge import encoding, scoring
 from bridge import network as model
 from bridge import search as search_model
 from bridge.tasks import Example
+from tests.bridge.words import Words
 from truncation import ablation, factored
 from truncation import intervention as iv
 from truncation.rules import eigenprune, gradient_guided, greedy

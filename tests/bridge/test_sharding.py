@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.bridge import make
 
 import bridge
 from bridge import export, sharding
 from bridge import network as model
+from tests.bridge import make
 
 CONFIG = bridge.Config(
     vocab_size=64, num_layers=2, d_model=32, num_heads=8, d_ff=48, rotary_fraction=0.5

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from mini_pythia.arithmetic import draw_operands
 from mini_pythia.corpus import END_OF_TEXT_ID, Corpus, packed_block
-from mini_pythia.documents import split_of
+from mini_pythia.language.arithmetic import draw_operands
+from mini_pythia.language.documents import split_of
 from mini_pythia.prompts import TASKS, evaluation_sets, write_prompts
 from mini_pythia.tokenizer import END_OF_TEXT, single_token_words, train_tokenizer
 

@@ -8,14 +8,14 @@ from collections import Counter
 
 import pytest
 
-from mini_pythia.arithmetic import PRODUCT_OPERANDS, SUM_OPERANDS
 from mini_pythia.corpus import SHARES, Corpus
-from mini_pythia.documents import NOISE, split_of
-from mini_pythia.facts import zipf
-from mini_pythia.names import GIFTS, GIVING_VERBS, MEETING_PLACES, NAMES, STRANGERS
-from mini_pythia.people import LANGUAGES, OCCUPATIONS, invent_people
-from mini_pythia.places import CITIES, COUNTRIES
-from mini_pythia.stories import story
+from mini_pythia.language.arithmetic import PRODUCT_OPERANDS, SUM_OPERANDS
+from mini_pythia.language.documents import NOISE, split_of
+from mini_pythia.language.facts import zipf
+from mini_pythia.language.names import GIFTS, GIVING_VERBS, MEETING_PLACES, NAMES, STRANGERS
+from mini_pythia.language.people import LANGUAGES, OCCUPATIONS, invent_people
+from mini_pythia.language.places import CITIES, COUNTRIES
+from mini_pythia.language.stories import story
 
 ALPHA = 0.3
 CORPUS = Corpus(alpha=ALPHA)

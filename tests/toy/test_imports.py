@@ -22,7 +22,8 @@ assert not xla_bridge._backends, f"a backend was started: {list(xla_bridge._back
 unwanted = {"torch", "requests", "httpx", "urllib3", "aiohttp", "huggingface_hub", "transformers"}
 found = unwanted & set(sys.modules)
 assert not found, f"imported: {found}"
-ours = {name.split(".")[0] for name in sys.modules} & {"theory", "bridge", "mini_pythia", "experiments"}
+ours = {name.split(".")[0] for name in sys.modules}
+ours &= {"theory", "bridge", "mini_pythia", "experiments"}
 assert not ours, f"toy imports {ours}"
 """
 

@@ -2,10 +2,10 @@ import collections
 import re
 
 import pytest
-from tests.bridge.words import Words
 
 from bridge import tasks
 from bridge.tasks import TaskError, arithmetic, country_facts, indirect_object, relations
+from tests.bridge.words import Words
 
 
 def test_the_receiver_is_named_once_and_the_giver_twice():

@@ -2,10 +2,10 @@ import json
 import re
 
 import pytest
-from tests.bridge.words import Words
 
 from bridge import tasks
 from bridge.tasks import TaskError, bigbench, counterfact, lre, plain_jsonl
+from tests.bridge.words import Words
 
 
 @pytest.fixture

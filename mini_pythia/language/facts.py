@@ -10,9 +10,9 @@ import itertools
 import random
 from collections.abc import Sequence
 
-from mini_pythia.documents import NOISE, Document, Kind, Query
-from mini_pythia.people import FIELDS, LANDSCAPES, LANGUAGES, OCCUPATIONS, Person
-from mini_pythia.places import CITIES, COUNTRIES, REGIONS
+from mini_pythia.language.documents import NOISE, Document, Kind, Query
+from mini_pythia.language.people import FIELDS, LANDSCAPES, LANGUAGES, OCCUPATIONS, Person
+from mini_pythia.language.places import CITIES, COUNTRIES, REGIONS
 
 PLACE_TEMPLATES = (
     "{} is located in",

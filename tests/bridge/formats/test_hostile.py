@@ -9,7 +9,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from tests.bridge import make
 
 import bridge
 from bridge.formats import (
@@ -20,6 +19,7 @@ from bridge.formats import (
     weight_sets,
     zip_file,
 )
+from tests.bridge import make
 
 WEIGHTS = {
     "a": np.arange(12, dtype=np.float32).reshape(3, 4),

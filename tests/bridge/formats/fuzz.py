@@ -5,7 +5,7 @@ CheckpointError or in a checkpoint. In zip archives, which have checksums, that 
 must be the original. In safetensors and legacy files payload bytes have no checksum, so it
 must be the original with the mutated payload bytes: never another shape, name or structure.
 
-    python tests/bridge/fuzz.py 150        # mutations per file; prints counts as JSON
+    python tests/bridge/formats/fuzz.py 150        # mutations per file; prints counts as JSON
 """
 
 import functools
@@ -22,7 +22,7 @@ import bridge
 from bridge import config as configs
 from bridge.formats import weight_sets
 
-TINY = pathlib.Path(__file__).parents[1] / "data" / "tiny_gpt_neox"
+TINY = pathlib.Path(__file__).parents[2] / "data" / "tiny_gpt_neox"
 CONFIG = configs.read(TINY / "config.json")
 FILES = (
     "zip_fp32/pytorch_model.bin",
