@@ -235,4 +235,4 @@ def draw(
 
 if __name__ == "__main__":
     define_flags()
-    program.run(main)
+    program.run_flags(main)

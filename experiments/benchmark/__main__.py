@@ -257,4 +257,4 @@ def draw(growth: dict[str, float]) -> Any:
 
 if __name__ == "__main__":
     define_flags()
-    program.run(main)
+    program.run_flags(main)

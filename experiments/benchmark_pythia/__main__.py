@@ -190,4 +190,4 @@ def _score(logits: Any, batch: encoding.Batch, vocabulary: encoding.Vocabulary) 
 
 if __name__ == "__main__":
     define_flags()
-    program.run(main)
+    program.run_flags(main)

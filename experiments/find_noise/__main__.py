@@ -332,4 +332,4 @@ def _state(run: str, step: int) -> State:
 
 if __name__ == "__main__":
     define_flags()
-    program.run(main)
+    program.run_flags(main)

@@ -1,20 +1,12 @@
-"""Figures of a noisy-recall run, from its saved arrays alone.
-
-    python -m experiments.noisy_recall.figures --run=runs/noisy_recall
-
-redraws figures/ without training.
-"""
+"""Figures of a noisy-recall run, from its saved arrays alone."""
 
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-from absl import flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.run import directory as run_directory
-from experiments.run import program, style
-from experiments.run.program import UserError
+from experiments.run import style
 from experiments.run.style import COLOURS, CYCLE
 from truncation.intervention import MATRICES
 
@@ -213,20 +205,3 @@ def _curve(axes: Axes, arrays: Arrays, matrix: str, alpha: float, *, legend: boo
     _probability(axes, "probability, clean")
     if legend:
         axes.legend(loc="best")
-
-
-def main() -> None:
-    """Redraw the figures of a finished run."""
-    path = flags.FLAGS.run
-    config = run_directory.read_config(path)
-    directory = run_directory.RunDirectory(run_directory.Path(path))
-    arrays = directory.read_arrays()
-    if not any(name.startswith("final/") for name in arrays):
-        raise UserError(f"--run={path} is not finished: it has no final figures yet")
-    for name, figure in draw(arrays, config["alpha"]):
-        print(directory.save_figure(figure, name))
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string("run", "runs/noisy_recall", "A finished run directory.")
-    program.run(main)

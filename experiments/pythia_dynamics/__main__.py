@@ -288,4 +288,4 @@ def _with_tokenizer(config: DynamicsConfig, directories: Mapping[int, Path]) -> 
 
 if __name__ == "__main__":
     define_flags()
-    program.run(main)
+    program.run_flags(main)

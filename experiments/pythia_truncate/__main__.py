@@ -397,4 +397,4 @@ def _save(plan: Plan, checkpoint: bridge.Checkpoint, evaluator: Evaluator, resul
 
 if __name__ == "__main__":
     define_flags()
-    program.run(main)
+    program.run_flags(main)

@@ -28,6 +28,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.run import stop
 from experiments.run.program import UserError
 
 OURS = ("config.json", "metrics.jsonl", "trajectory.npz", "summary.json", "checkpoints", "figures")
@@ -45,6 +46,16 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """Absolute, as orbax wants it."""
         return (self.path / "checkpoints").absolute()
+
+    def promise(self) -> str:
+        """What an interrupted run says about continuing."""
+        try:
+            kept = any(not path.name.startswith(".") for path in self.checkpoints.iterdir())
+        except OSError:
+            kept = False
+        if kept:
+            return "the same command continues from the last checkpoint"
+        return "no checkpoint was written yet, the same command begins again"
 
     def write_json(self, name: str, value: Any) -> None:
         """Write one JSON file, floats with all their digits."""
@@ -110,6 +121,7 @@ def open_run(path: str | os.PathLike[str], config: Any, *, overwrite: bool) -> R
         raise UserError(f"--out={folder} cannot be written: {error.strerror}") from error
 
     run = RunDirectory(folder)
+    stop.promise(run.promise)
     _sweep(folder)
     if overwrite:
         for name in OURS:

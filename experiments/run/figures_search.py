@@ -193,4 +193,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("run", "runs/find_noise", "Directory of a finished find_noise run.")
-    program.run(main)
+    program.run_flags(main)

@@ -1,25 +1,27 @@
-"""What every program shares: entry point, flag errors, and how failures are told.
+"""What every program shares: the way from the command line to the body, and how failures are told.
 
-A program defines typed absl flags, builds a frozen dataclass in main, and passes it to a
-pure run(config). Whatever the user can cause ends in one line on stderr and a non-zero exit:
+A program is a folder experiments/NAME with settings (a frozen dataclass), a __main__.py of a few
+lines, and experiment.py whose main(config, place) does the work. Only then is
+JAX imported, so that --help answers at once. Whatever a user can cause ends in one line on stderr:
 
-    2  a bad flag, an impossible combination, or an output directory that cannot be used
-    1  the run itself failed: values stopped being finite, the disk is full, a check failed
-    130  interrupted; the same command continues the run
+    2    a bad flag, an impossible combination, or an output directory that cannot be used
+    1    the run itself failed: values stopped being finite, the disk is full, a check failed
+    130  interrupted; the line says what the same command would continue from
 """
 
 import contextlib
 import dataclasses
 import errno
-import signal
+import importlib
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
-from absl import app, flags, logging
-
-Config = TypeVar("Config")
+from experiments.run import stop
+from training.settings import Settings, setting
 
 
 class UserError(Exception):
@@ -34,18 +36,162 @@ class RunFailedError(UserError):
     exit_code = 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Shared(Settings):
+    """The settings that every program has: where results go, not what they are."""
+
+    out: str = setting("", "Directory of this run.")
+    overwrite: bool = setting(False, "Replace a finished or different run of this program.")
+    redraw: bool = setting(False, "Only redraw the figures of the finished run in --out.")
+    compilation_cache: bool = setting(
+        True, "Keep compiled functions in the user's cache directory for the next run."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a program leaves its results, and under which name it owns them."""
+
+    program: str
+    out: str
+    overwrite: bool = False
+
+
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
     """Turn a library's ValueError about its arguments into the one line of a UserError."""
     try:
         yield
     except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise UserError(_one_line(error)) from error
+        raise UserError(one_line(error)) from error
 
 
-def config_from_flags(config_type: type[Config]) -> Config:
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The program experiments/NAME with its settings; doc is what its help says first."""
+
+    name: str
+    settings: type[Settings]
+    doc: str | None
+
+    def start(self) -> None:
+        """Be this program: parse the command line, do the work, leave with an exit code."""
+        stop.listen()
+        code = self.run(sys.argv[1:])
+        sys.stdout.flush()
+        sys.exit(code)
+
+    def run(self, arguments: Sequence[str]) -> int:
+        """The whole program in this process; returns the exit code."""
+        _quieten()
+        return guarded(lambda: _body(self, arguments))
+
+
+def guarded(main: Callable[[], int | None]) -> int:
+    """Call main and turn what a user can cause into one line and an exit code."""
+    try:
+        return main() or 0
+    except UserError as error:
+        _complain(one_line(error))
+        return error.exit_code
+    except (stop.Interrupted, KeyboardInterrupt):
+        stop.leave()
+        raise
+    except Exception as error:
+        if (refused := disk_refusal(error)) is None:
+            raise
+        _complain(f"{refused}; what was written before is intact")
+        return 1
+
+
+def _body(program: Program, arguments: Sequence[str]) -> int | None:
+    # Imported here: a Ctrl-C in the first moments then meets the handlers of stop.listen().
+    from absl import flags as absl_flags
+
+    from experiments.run import flags
+
+    name, config_type = program.name, program.settings
+    defaults = {"out": f"runs/{name}"}
+    if flags.is_help(arguments):
+        groups: dict[str, type[Settings]] = {"settings": config_type, "in every program": Shared}
+        print(flags.usage(name, program.doc or "", groups, defaults), end="")
+        return 0
+    values = absl_flags.FlagValues()
+    flags.define(config_type, values)
+    flags.define(Shared, values, defaults)
+    try:
+        rest = values([name, *arguments])
+        if rest[1:]:
+            raise ValueError(f"unexpected argument {rest[1]!r}; flags begin with --")
+        shared = flags.read(Shared, values)
+        config = None if shared.redraw else flags.read(config_type, values)
+    except (absl_flags.Error, ValueError, OSError) as error:
+        raise UserError(one_line(error)) from error
+    if not shared.out.strip():
+        raise UserError("--out is empty; name a directory for this run")
+    if shared.compilation_cache:
+        _keep_compilations()
+    experiment = importlib.import_module(f"experiments.{name}.experiment")
+    if config is None:
+        return experiment.redraw(shared.out)
+    return experiment.main(config, Place(name, shared.out, shared.overwrite))
+
+
+def _quieten() -> None:
+    # Neither deprecations inside libraries nor the checkpointer's diary are for a user at a
+    # terminal to act on; what fails there is raised too, and told in one line.
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", message=".*compilation cache.*")
+    import logging
+
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+
+def _keep_compilations() -> None:
+    """Let JAX keep what it compiles; JAX reads these when it is imported, and fails silently."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(home) / "truncated-weights"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def disk_refusal(error: BaseException) -> str | None:
+    """The line to tell where the disk refused a write, or None for any other error.
+
+    Libraries in other languages wrap the system's error in one of their own, whose text alone
+    still says what happened.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in REFUSALS:
+            return one_line(seen)
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            text = str(seen)
+            if f"os error {number}" in text or os.strerror(number) in text:
+                return os.strerror(number)
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line."""
+    return " ".join(str(error).split())
+
+
+def _complain(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+
+
+# The four below serve the programs that still define their flags one by one.
+
+
+def config_from_flags(config_type: type) -> Any:
     """The frozen dataclass whose every field is the flag of the same name."""
-    fields = dataclasses.fields(config_type)  # type: ignore[arg-type]
+    from absl import flags
+
+    fields = dataclasses.fields(config_type)
     values = {field.name: flags.FLAGS[field.name].value for field in fields}
     return config_type(
         **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
@@ -54,54 +200,31 @@ def config_from_flags(config_type: type[Config]) -> Config:
 
 def define_output_flags(default: str) -> None:
     """--out and --overwrite, the same in every program."""
+    from absl import flags
+
     flags.DEFINE_string("out", f"runs/{default}", "Directory of this run.")
     flags.DEFINE_bool("overwrite", False, "Replace a finished or different run in --out.")
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run_flags(main: Callable[[], int | None]) -> None:
     """Parse flags, call main, and turn failures into one line and an exit code."""
-    app.run(lambda _: sys.exit(_guarded(main)), flags_parser=_parse)
+    from absl import app
+
+    _quieten()
+    stop.promise(lambda: "the same command continues from the last checkpoint")
+    with contextlib.suppress(ValueError):
+        stop.listen()
+    app.run(lambda _: sys.exit(guarded(main)), flags_parser=_parse)
 
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
-    # Neither deprecations inside libraries nor the checkpointer's diary are for a user at a
-    # terminal to act on; what fails there is raised too, and told in one line below.
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-    logging.set_verbosity(logging.FATAL)
+    from absl import flags
+
     try:
         rest = flags.FLAGS(list(argv))
         if rest[1:]:
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags begin with --")
     except flags.Error as error:
-        _complain(_one_line(error))
+        _complain(one_line(error))
         sys.exit(UserError.exit_code)
     return rest
-
-
-def _guarded(main: Callable[[], int | None]) -> int:
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with contextlib.suppress(ValueError):  # only the main thread may set handlers
-        signal.signal(signal.SIGTERM, interrupt)
-    try:
-        return main() or 0
-    except UserError as error:
-        _complain(_one_line(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        _complain("interrupted; the same command continues from the last checkpoint")
-        return 130
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        _complain(f"{_one_line(error)}; what was written before is intact")
-        return 1
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
-def _complain(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)

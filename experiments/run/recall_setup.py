@@ -14,6 +14,7 @@ from experiments.run.directory import read_config
 from experiments.run.program import UserError, user_errors
 from toy import language, recall, transformer
 from toy.recall_problem import RecallProblem
+from toy.settings import NoisyRecall
 from training import optimizer
 from training.checkpoint import Store
 from training.loop import State, Trainer
@@ -21,57 +22,11 @@ from truncation import intervention
 from truncation.intervention import Intervention
 
 
-@dataclasses.dataclass(frozen=True)
-class RecallConfig:
-    """Every flag of experiments/noisy_recall/__main__.py, under the same name."""
-
-    language: str
-    text: str
-    num_tokens: int
-    zipf_exponent: float
-    concentration: float
-    alpha: float
-    length: int
-    num_triggers: int
-    triggers: tuple[str, ...]
-    num_noise: int
-    existing_noise: bool
-    scoring: str
-    d_model: int
-    d_hidden: int
-    feed_forward: tuple[str, ...]
-    positions: str
-    learned_query: bool
-    attention_residual: bool
-    feed_forward_residual: bool
-    frozen: tuple[str, ...]
-    trained: tuple[str, ...]
-    steps: int
-    batch_size: int
-    optimizer: str
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    schedule: str
-    warmup: int
-    seed: int
-    num_seeds: int
-    devices: int
-    matmul_precision: str
-    eval_every: int
-    eval_batch: int
-    final_batch: int
-    spectrum_every: int
-    checkpoint_every: int
-    interventions: tuple[str, ...]
-    rhos: tuple[str, ...]
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Setup:
     """What a configuration stands for; building it touches no device."""
 
-    config: RecallConfig
+    config: NoisyRecall
     language: language.Language
     task: recall.Task
     model: transformer.TransformerConfig
@@ -105,7 +60,7 @@ class Setup:
         return Trainer(self.problem, descent, tuple(seeds), tuple(local[:count]))
 
 
-def build(config: RecallConfig) -> Setup:
+def build(config: NoisyRecall) -> Setup:
     """Check a configuration and build what it stands for; UserError says what cannot be."""
     with user_errors():
         words = _language(config)
@@ -165,15 +120,16 @@ def read_setup(path: str | Path) -> Setup:
     return build(config_from(read_config(path), path))
 
 
-def config_from(values: Mapping[str, Any], path: str | Path) -> RecallConfig:
+def config_from(values: Mapping[str, Any], path: str | Path) -> NoisyRecall:
     """A configuration from the flags stored in config.json."""
-    names = {field.name for field in dataclasses.fields(RecallConfig)}
+    names = {field.name for field in dataclasses.fields(NoisyRecall)}
     if missing := names - set(values):
         raise UserError(f"{path} is not a run of noisy_recall: no flag {sorted(missing)[0]}")
     plain: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names
     }
-    return RecallConfig(**plain)
+    with user_errors():
+        return NoisyRecall(**plain)
 
 
 def restore(path: str | Path, step: int | None = None) -> tuple[Setup, int, State]:
@@ -187,7 +143,7 @@ def restore(path: str | Path, step: int | None = None) -> tuple[Setup, int, Stat
     return setup, int(state.step), state
 
 
-def _language(config: RecallConfig) -> language.Language:
+def _language(config: NoisyRecall) -> language.Language:
     if config.text:
         return language.read(config.text)
     if config.language == "uniform":
@@ -199,7 +155,7 @@ def _language(config: RecallConfig) -> language.Language:
     )
 
 
-def _triggers(config: RecallConfig, words: language.Language) -> tuple[int, ...]:
+def _triggers(config: NoisyRecall, words: language.Language) -> tuple[int, ...]:
     tokens = []
     for text in config.triggers:
         if words.symbols and text in words.symbols:

@@ -174,4 +174,4 @@ def report(summary: Mapping[str, float], directory: RunDirectory) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    program.run(main)
+    program.run_flags(main)

@@ -280,4 +280,4 @@ def _interventions(
 
 if __name__ == "__main__":
     define_flags()
-    program.run(main)
+    program.run_flags(main)

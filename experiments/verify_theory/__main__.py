@@ -45,4 +45,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     define_flags()
-    program.run(main)
+    program.run_flags(main)

@@ -14,12 +14,11 @@ from absl.testing import flagsaver
 from experiments.run import program
 
 
-def once(name, main, arguments):
+def capture(function):
     out, err, code = io.StringIO(), io.StringIO(), 0
-    sys.argv = [f"{name}.py", *arguments]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            program.run(main)
+            code = function()
         except SystemExit as stop:
             code = stop.code or 0
     return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
@@ -27,13 +26,17 @@ def once(name, main, arguments):
 
 def drive(name):
     module = importlib.import_module(f"{name}.__main__")
-    module.define_flags()
-    main = module.main
     results = []
-    for arguments in json.load(sys.stdin):
-        saved = flagsaver.save_flag_values()
-        results.append(once(name, main, arguments))
-        flagsaver.restore_flag_values(saved)
+    if hasattr(module, "PROGRAM"):
+        for arguments in json.load(sys.stdin):
+            results.append(capture(lambda: module.PROGRAM.run(arguments)))  # noqa: B023
+    else:
+        module.define_flags()
+        for arguments in json.load(sys.stdin):
+            saved = flagsaver.save_flag_values()
+            sys.argv = [f"{name}.py", *arguments]
+            results.append(capture(lambda: program.run_flags(module.main)))
+            flagsaver.restore_flag_values(saved)
     json.dump(results, sys.stdout)
 
 

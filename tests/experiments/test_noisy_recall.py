@@ -206,13 +206,13 @@ def test_a_bad_command_is_one_line_before_any_work(finished, tmp_path):
     unfinished.mkdir()
     shutil.copy(whole / "config.json", unfinished)
     cases = {
-        "alpha=1.5": ["--alpha=1.5"],
-        "alpha is nan": ["--alpha=nan"],
+        "alpha=1.5: it must lie in [0, 1]": ["--alpha=1.5"],
+        "alpha=nan: it must be finite": ["--alpha=nan"],
         "no_such_flag": ["--no_such_flag=1"],
         "steps=0": ["--steps=0"],
         "spectrum_every=-1": ["--spectrum_every=-1"],
         "checkpoint_every=-1": ["--checkpoint_every=-1"],
-        "'square' is none of": ["--feed_forward=square"],
+        "for 'square': it must be one of none, linear, mlp": ["--feed_forward=square"],
         "RHO 2 is outside [0, 1]": ["--interventions=0.fc_in@2"],
         "the model has layers 0-0": ["--interventions=7.fc_in@0"],
         "unknown matrix 'fc'": ["--interventions=0.fc@0"],
@@ -268,12 +268,12 @@ def test_figures_are_redrawn_from_the_arrays_alone(finished, tmp_path):
     np.savez(out / "trajectory.npz", **begun)
     refused = redraw(out)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == (f"error: --run={out} is not finished: it has no final figures yet\n")
+    assert refused.stderr == (f"error: --out={out} is not finished: it has no final figures yet\n")
 
 
 def redraw(out):
     return subprocess.run(
-        [sys.executable, "-m", "experiments.noisy_recall.figures", f"--run={out}"],
+        [sys.executable, "-m", "experiments.noisy_recall", "--redraw", f"--out={out}"],
         capture_output=True, text=True, check=False, env=os.environ | SMALL_MACHINE,
     )  # fmt: skip
 

@@ -1,7 +1,10 @@
 """The contract of every program, on one that does nothing: exit codes and single lines."""
 
+import dataclasses
 import errno
+import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,31 +12,38 @@ import time
 
 import pytest
 
-from experiments.run import program
+from experiments.run import program, stop
 from experiments.run.program import RunFailedError, UserError
 
+PROGRAMS = ["noisy_recall"]
 SCRIPT = """
-import dataclasses, signal, sys, time
-from absl import flags
-from experiments.run import program
-
-flags.DEFINE_float("alpha", 0.5, "A share.", lower_bound=0.0, upper_bound=1.0)
-flags.DEFINE_list("names", ["a"], "Some names.")
-program.define_output_flags("nothing")
+import dataclasses, sys, time, types
+from experiments.run import stop
+from experiments.run.program import Program
+from training.settings import Settings, setting
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    alpha: float
-    names: tuple
+class Config(Settings):
+    alpha: float = setting(0.5, "A share.", lower=0.0, upper=1.0)
+    names: tuple[str, ...] = setting(("a",), "Some names.")
+    sizes: tuple[int, ...] = setting((), "Some sizes.", lower=1)
+    loud: bool = setting(False, "Shout.")
+    model: str = setting("m", "A name.", required=True)
 
-def main():
-    config = program.config_from_flags(Config)
+def main(config, place):
     assert hash(config)
-    print(config.alpha, config.names, flags.FLAGS.out, flags.FLAGS.overwrite, flush=True)
-    if config.alpha == 0.75:
-        time.sleep(60)
+    print(config.alpha, config.names, config.sizes, place.out, place.overwrite, flush=True)
+    if config.loud:
+        stop.promise(lambda: "nothing is kept")
+        while config.alpha == 0.75:  # a loop that looks between two pieces of work
+            stop.check()
+            time.sleep(0.01)
+        time.sleep(60)  # one long piece of work
 
-program.run(main)
+sys.modules["experiments.nothing"] = types.ModuleType("experiments.nothing")
+experiment = sys.modules["experiments.nothing.experiment"] = types.ModuleType("experiment")
+experiment.main = main
+Program("nothing", Config, "Does nothing.").start()
 """
 
 
@@ -54,9 +64,10 @@ def start(script, *arguments):
 
 
 def test_flags_become_a_hashable_configuration(script):
-    running = start(script, "--alpha=0.25", "--names=a,b", "--overwrite")
+    running = start(script, "--alpha=0.25", "--names=a,b", "--sizes=3,4", "--overwrite")
     out, err = running.communicate(timeout=60)
-    assert (out, err, running.returncode) == ("0.25 ('a', 'b') runs/nothing True\n", "", 0)
+    expected = "0.25 ('a', 'b') (3, 4) runs/nothing True\n"
+    assert (out, err, running.returncode) == (expected, "", 0)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +78,16 @@ def test_flags_become_a_hashable_configuration(script):
         (["--aplha=0.5"], "aplha"),
         (["extra"], "'extra'"),
         (["--flagfile=absent.flags"], "absent.flags"),
+        (["--flagfile=/"], "Is a directory"),
+        (["--alpha=nan"], "--alpha=nan: it must be finite"),
+        (["--alpha=inf"], "--alpha=inf: it must be finite"),
+        (["--names=a,b,a"], "'a' is in it twice"),
+        (["--names=0.1,0.10"], "'0.10' is in it twice"),
+        (["--names=a,,b"], "an entry is empty"),
+        (["--sizes=²"], "'²' is not a whole number"),
+        (["--sizes=0"], "for 0: it must be at least 1"),
+        (["--model="], "it must be given"),
+        (["--out="], "--out is empty"),
     ],
 )
 def test_a_bad_command_line_is_one_line_and_exit_2(script, arguments, named):
@@ -79,14 +100,50 @@ def test_a_bad_command_line_is_one_line_and_exit_2(script, arguments, named):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_signals_end_in_130_and_say_how_to_continue(script, sent):
-    running = start(script, "--alpha=0.75")
+@pytest.mark.parametrize("alpha", [0.75, 0.5])
+def test_signals_end_in_130_and_say_what_is_kept(script, sent, alpha):
+    running = start(script, f"--alpha={alpha}", "--loud")
     assert running.stdout.readline()
-    time.sleep(0.05)
+    time.sleep(0.1)
+    began = time.monotonic()
     running.send_signal(sent)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert err == "error: interrupted; the same command continues from the last checkpoint\n"
+    assert err == "error: interrupted; nothing is kept\n"
+    # The loop obeys at its next look, the long piece of work after the grace.
+    if alpha == 0.5:
+        assert time.monotonic() - began > 0.9 * stop.GRACE
+
+
+def test_a_second_signal_does_not_wait(script):
+    running = start(script, "--loud")
+    assert running.stdout.readline()
+    time.sleep(0.1)
+    began = time.monotonic()
+    running.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert time.monotonic() - began < 0.9 * stop.GRACE
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_shows_every_flag_at_once_and_brings_no_jax(program):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"experiments.{program}", "--help"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0
+    module = importlib.import_module(f"experiments.{program}.__main__")
+    fields = dataclasses.fields(module.PROGRAM.settings)
+    names = {field.name for field in fields} | {"overwrite", "redraw", "compilation_cache"}
+    for name in names:
+        assert re.search(rf"--(\[no\])?{name}\b", done.stdout), name
+    assert f"--out=runs/{program}" in done.stdout
+    assert done.stdout.startswith(f"usage: python -m experiments.{program} ")
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert not {"jax", "numpy", "matplotlib", "flax"} & imported
 
 
 def raising(error):
@@ -96,14 +153,6 @@ def raising(error):
     return main
 
 
-@pytest.fixture
-def quiet_signals():
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-@pytest.mark.usefixtures("quiet_signals")
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
@@ -115,26 +164,22 @@ def quiet_signals():
             "[Errno 28] No space left on device: 'x/trajectory.npz'; "
             "what was written before is intact",
         ),
-        (KeyboardInterrupt(), 130, "interrupted; the same command continues from the last "
-         "checkpoint"),
     ],
 )  # fmt: skip
 def test_what_a_user_can_cause_is_one_line(capsys, error, code, line):
-    assert program._guarded(raising(error)) == code
+    assert program.guarded(raising(error)) == code
     assert capsys.readouterr().err == f"error: {line}\n"
 
 
-@pytest.mark.usefixtures("quiet_signals")
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EIO, "broken disk")])
 def test_what_is_our_own_fault_keeps_its_traceback(error):
     with pytest.raises(type(error)):
-        program._guarded(raising(error))
+        program.guarded(raising(error))
 
 
-@pytest.mark.usefixtures("quiet_signals")
 def test_success_and_a_code_of_its_own():
-    assert program._guarded(lambda: None) == 0
-    assert program._guarded(lambda: 3) == 3
+    assert program.guarded(lambda: None) == 0
+    assert program.guarded(lambda: 3) == 3
 
 
 def convert(error):

@@ -7,17 +7,11 @@ import pytest
 
 from experiments.run import recall_setup
 from experiments.run.program import UserError
-from experiments.run.recall_setup import RecallConfig
+from toy.settings import NoisyRecall
 
-PLAIN = RecallConfig(
-    language="zipf", text="", num_tokens=6, zipf_exponent=1.0, concentration=8.0, alpha=0.5,
-    length=8, num_triggers=1, triggers=(), num_noise=1, existing_noise=False, scoring="every",
-    d_model=4, d_hidden=0, feed_forward=("mlp", "mlp"), positions="gaussian",
-    learned_query=False, attention_residual=True, feed_forward_residual=True, frozen=(),
-    trained=(), steps=5, batch_size=16, optimizer="sgd", learning_rate=0.03, momentum=0.9,
-    weight_decay=1e-4, schedule="constant", warmup=0, seed=3, num_seeds=2, devices=0,
-    matmul_precision="highest", eval_every=5, eval_batch=4, final_batch=4, spectrum_every=0,
-    checkpoint_every=0, interventions=(), rhos=("0", "0.5"),
+PLAIN = NoisyRecall(
+    num_tokens=6, length=8, d_model=4, steps=5, batch_size=16, seed=3, num_seeds=2,
+    eval_every=5, eval_batch=4, final_batch=4, rhos=("0", "0.5"),
 )  # fmt: skip
 
 
