@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from theory import memory_flow
+from theory import frequent_memory, memory_flow
 from toy import memory
 from toy.memory import Memory
 from training.loop import Trainer
@@ -124,8 +124,65 @@ def test_measures_of_a_matrix_written_by_hand():
         ((4, 1.0), "alpha"),
         ((4, 0.5, -1), "d_model"),
         ((4, 0.5, 0, -2), "batch_size"),
+        ((2, 0.5, 0, 0, (0.5, 0.6)), "frequencies"),
+        ((3, 0.5, 0, 0, (0.5, 0.5)), "frequencies"),
+        ((2, 0.5, 0, 0, (), 1.0), "shared"),
     ],
 )
 def test_memories_that_cannot_be(settings, message):
     with pytest.raises(ValueError, match=message):
         Memory(*settings)
+
+
+def test_facts_with_frequencies_and_a_shared_feature_follow_their_flow():
+    law = memory.frequencies("zipf", 6, exponent=1.2)
+    problem = Memory(6, ALPHA, frequencies=law, shared=0.4)
+    facts = frequent_memory.facts(np.array(law), ALPHA, 0.4)
+    errors = []
+    for rate in (0.4, 0.2):
+        weights = trained(problem, rate, round(40 / rate))
+        assert weights["fc_in"].shape == (7, 7)
+        exact = frequent_memory.logits(facts, np.array([40.0]))[0]
+        found = np.asarray(memory.logits({k: np.float32(v) for k, v in weights.items()}))
+        errors.append(np.abs(found - exact).max())
+    assert errors[0] < 0.02
+    assert errors[1] / errors[0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_sampled_inputs_come_as_often_as_they_should():
+    law = memory.frequencies("zipf", N)
+    problem = Memory(N, ALPHA, batch_size=4, frequencies=law)
+    params, frozen = problem.init(jax.random.key(0))
+
+    def gradient(key):
+        return jax.grad(problem.loss)(params, frozen, key, lambda batch: batch)["fc_in"]
+
+    drawn = jax.jit(jax.vmap(gradient))(jax.random.split(jax.random.key(1), 4000))
+    exact = jax.grad(Memory(N, ALPHA, frequencies=law).loss)(
+        params, frozen, jax.random.key(0), lambda batch: batch
+    )["fc_in"]
+    z = (drawn.mean(axis=0) - exact) / (np.std(drawn, axis=0) / np.sqrt(4000))
+    assert np.abs(z).max() < 4.5
+
+
+def test_measures_of_facts_by_hand():
+    z = np.float32([[2, 0, 1], [0, 0, 3]])
+    weights = {"embed": np.eye(2, dtype=np.float32), "fc_in": z}
+    weights["unembed"] = np.eye(3, dtype=np.float32)
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    found = memory.measure_facts(weights)
+    np.testing.assert_allclose(found["p_correct"], [p[0, 0], p[1, 1]], rtol=1e-6)
+    np.testing.assert_allclose(found["p_noise"], p[:, 2], rtol=1e-6)
+    np.testing.assert_allclose(found["margin"], [1, -3])
+
+
+def test_frequencies_by_name(tmp_path):
+    assert memory.frequencies("uniform", 4) == ()
+    np.testing.assert_allclose(memory.frequencies("zipf", 3), np.array([6, 3, 2]) / 11)
+    text = tmp_path / "text.txt"
+    text.write_text("aabbbbccccccd")
+    np.testing.assert_allclose(
+        memory.frequencies("text", 3, text=str(text)), np.array([6, 4, 2]) / 12
+    )
+    with pytest.raises(ValueError, match="4 symbols"):
+        memory.frequencies("text", 5, text=str(text))
