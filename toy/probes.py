@@ -10,11 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from toy import network, transformer
-from toy.layer import Weights, unembedding
-from toy.network import Trace
+from toy import transformer
 from toy.recall import Batch, Task
-from toy.transformer_config import TransformerConfig
+from toy.transformer import Trace, TransformerConfig, Weights
 from truncation import intervention
 from truncation.intervention import Intervention
 
@@ -86,7 +84,7 @@ def attribution(
     what each block adds to the residual stream, so the parts sum to the margin where all
     residual connections are on.
     """
-    unembed = unembedding(config, weights)
+    unembed = weights["unembed"]
     noise = jnp.mean(unembed[:, jnp.asarray(task.noise)], axis=1)
     direction = noise[None, None] - unembed.T[batch.correct]
     names = ["embedding"]
@@ -102,7 +100,7 @@ def full_model(
     task: Task, config: TransformerConfig, weights: Weights, batch: Batch
 ) -> dict[str, Array]:
     """Outputs, attention, confusion and attribution of the model as it is."""
-    trace = network.run(config, weights, batch.tokens, batch.positions)
+    trace = transformer.bind(config, weights).at(batch.tokens, batch.positions)
     parts = attribution(task, config, weights, trace, batch)
     return {
         **outputs(task, trace, batch),
@@ -133,20 +131,15 @@ def truncated_models(
     for layer in sorted(set(lowest)):
         members = [i for i, low in enumerate(lowest) if low == layer]
         order += members
-        below = {
-            name: network.below(config, weights, batch.tokens, layer)
-            for name, batch in batches.items()
-        }
+        model = transformer.bind(config, weights)
+        below = {name: model.prefix(batch.tokens, layer) for name, batch in batches.items()}
 
         def evaluate(
             edited: Weights, layer: int = layer, below: dict[str, Array] = below
         ) -> dict[str, dict[str, Array]]:
+            model = transformer.bind(config, edited)
             return {
-                name: outputs(
-                    task,
-                    network.onward(config, edited, below[name], layer, batch.positions),
-                    batch,
-                )
+                name: outputs(task, model.suffix(below[name], layer, batch.positions), batch)
                 for name, batch in batches.items()
             }
 

@@ -1,20 +1,6 @@
-"""Tasks: prompts with answers and distractors, our own and the papers', and how to mark them."""
+"""Tasks: prompts with answers and distractors, our own and readers for the users' files."""
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Example, Marking, Task, TaskError, spaced
-from bridge.tasks.registry import NAMES, PUBLISHED, READERS, card_of, load
+from bridge.tasks.example import Encode, Example, Task, TaskError, spaced
+from bridge.tasks.registry import NAMES, READERS, load
 
-__all__ = [
-    "NAMES",
-    "PUBLISHED",
-    "READERS",
-    "Card",
-    "Encode",
-    "Example",
-    "Marking",
-    "Task",
-    "TaskError",
-    "card_of",
-    "load",
-    "spaced",
-]
+__all__ = ["NAMES", "READERS", "Encode", "Example", "Task", "TaskError", "load", "spaced"]

@@ -1,1 +1,0 @@
-"""The tasks of eigenpruning (arXiv 2404.03147), after the paper: its code has no licence."""

@@ -1,1 +1,0 @@
-"""Readers of layouts that hold many tasks."""

@@ -1,1 +1,0 @@
-"""How answers are marked: pure functions of texts and of log-probabilities, on the host."""

@@ -1,1 +1,0 @@
-"""Tasks written down here: nothing to fetch, nothing to license."""
