@@ -7,9 +7,9 @@ of embeddings, and a recall accuracy asks how often the argmax it gives is the r
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from toy import transformer
+from toy.layer import Layer, Weights, unembedding
 from toy.recall import Task
-from toy.transformer import TransformerConfig, Weights
+from toy.transformer_config import TransformerConfig
 
 
 def recalls(task: Task, config: TransformerConfig, weights: Weights) -> dict[str, Float[Array, ""]]:
@@ -23,16 +23,20 @@ def recalls(task: Task, config: TransformerConfig, weights: Weights) -> dict[str
     """
     layers, embed = weights["layers"], weights["embed"]
     first, last = layers[0], layers[config.num_layers - 1]
-    found = {"copy": _copy(task, embed, last, weights["unembed"])}
+    found = {"copy": _copy(task, embed, last, unembedding(config, weights))}
     if config.num_layers > 1:
         found["induction"] = _induction(task, embed, first, last)
-    if config.positions != "none":
+    if config.positions not in ("none", "rotary"):
         found["previous_token"] = _previous_token(weights["position"], first)
     return found
 
 
 def _query(x: Array, layer: Weights) -> Array:
     return x @ layer["q_proj"] if "q_proj" in layer else x
+
+
+def _value(x: Array, layer: Weights) -> Array:
+    return x @ layer["v_proj"] if "v_proj" in layer else x
 
 
 def _previous_token(position: Array, layer: Weights) -> Array:
@@ -43,7 +47,7 @@ def _previous_token(position: Array, layer: Weights) -> Array:
 
 
 def _induction(task: Task, embed: Array, first: Weights, last: Weights) -> Array:
-    marks = embed @ first["v_proj"] @ first["out_proj"]
+    marks = _value(embed, first) @ first["out_proj"]
     triggers = jnp.asarray(task.triggers)
     scores = _query(embed[triggers], last) @ (marks @ last["k_proj"]).T
     return jnp.mean(jnp.argmax(scores, axis=1) == triggers)
@@ -51,7 +55,7 @@ def _induction(task: Task, embed: Array, first: Weights, last: Weights) -> Array
 
 def _copy(task: Task, embed: Array, last: Weights, unembed: Array) -> Array:
     tokens = jnp.asarray(task.outputs)
-    scores = embed[tokens] @ last["v_proj"] @ last["out_proj"] @ unembed
+    scores = _value(embed[tokens], last) @ last["out_proj"] @ unembed
     return jnp.mean(jnp.argmax(scores, axis=1) == tokens)
 
 
@@ -63,14 +67,13 @@ def feed_forward_margins(
     One entry per layer ("0", "1", ...), and "0+1" for the second one reading what the first
     adds to E[q]; means over triggers. With several noise tokens, the largest of their logits.
     """
-    model = transformer.bind(config, weights)
+    out = unembedding(config, weights)
+    layers = [Layer(config, weights, index, {}) for index in range(config.num_layers)]
     triggers = weights["embed"][jnp.asarray(task.triggers)]
-    found = {}
-    for layer, block in enumerate(model.layers):
-        found[str(layer)] = _margin(task, block.feed(triggers) @ weights["unembed"])
+    found = {str(layer.index): _margin(task, layer.feed(triggers) @ out) for layer in layers}
     if config.num_layers == 2:
-        both = model.layers[1].feed(triggers + model.layers[0].feed(triggers))
-        found["0+1"] = _margin(task, both @ weights["unembed"])
+        both = layers[1].feed(triggers + layers[0].feed(triggers))
+        found["0+1"] = _margin(task, both @ out)
     return found
 
 

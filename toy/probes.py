@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from toy import transformer
+from toy import network, transformer
+from toy.layer import Weights, unembedding
+from toy.network import Trace
 from toy.recall import Batch, Task
-from toy.transformer import Trace, TransformerConfig, Weights
+from toy.transformer_config import TransformerConfig
 from truncation import intervention
 from truncation.intervention import Intervention
 
@@ -84,7 +86,7 @@ def attribution(
     what each block adds to the residual stream, so the parts sum to the margin where all
     residual connections are on.
     """
-    unembed = weights["unembed"]
+    unembed = unembedding(config, weights)
     noise = jnp.mean(unembed[:, jnp.asarray(task.noise)], axis=1)
     direction = noise[None, None] - unembed.T[batch.correct]
     names = ["embedding"]
@@ -100,7 +102,7 @@ def full_model(
     task: Task, config: TransformerConfig, weights: Weights, batch: Batch
 ) -> dict[str, Array]:
     """Outputs, attention, confusion and attribution of the model as it is."""
-    trace = transformer.bind(config, weights).at(batch.tokens, batch.positions)
+    trace = network.run(config, weights, batch.tokens, batch.positions)
     parts = attribution(task, config, weights, trace, batch)
     return {
         **outputs(task, trace, batch),
@@ -131,15 +133,20 @@ def truncated_models(
     for layer in sorted(set(lowest)):
         members = [i for i, low in enumerate(lowest) if low == layer]
         order += members
-        model = transformer.bind(config, weights)
-        below = {name: model.prefix(batch.tokens, layer) for name, batch in batches.items()}
+        below = {
+            name: network.below(config, weights, batch.tokens, layer)
+            for name, batch in batches.items()
+        }
 
         def evaluate(
             edited: Weights, layer: int = layer, below: dict[str, Array] = below
         ) -> dict[str, dict[str, Array]]:
-            model = transformer.bind(config, edited)
             return {
-                name: outputs(task, model.suffix(below[name], layer, batch.positions), batch)
+                name: outputs(
+                    task,
+                    network.onward(config, edited, below[name], layer, batch.positions),
+                    batch,
+                )
                 for name, batch in batches.items()
             }
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from toy import mechanisms, probes, recall, spectra, transformer
+from toy import mechanisms, network, probes, recall, spectra, transformer
 from toy.recall import Batch, Task
 from toy.transformer import TransformerConfig, Weights
 from training.loop import Measure, Shard
@@ -31,8 +31,9 @@ class RecallProblem:
     ) -> Float[Array, ""]:
         """Cross-entropy in nats on a fresh noisy batch."""
         batch = shard(recall.sample(self.task, key, batch_size=self.batch_size))
-        model = transformer.bind(self.config, transformer.combine(params, frozen))
-        log_p = jax.nn.log_softmax(model.at(batch.tokens, batch.positions).logits, axis=-1)
+        weights = transformer.combine(params, frozen)
+        trace = network.run(self.config, weights, batch.tokens, batch.positions)
+        log_p = jax.nn.log_softmax(trace.logits, axis=-1)
         labels = batch.labels[:, :, None]
         return -probes.mean(jnp.take_along_axis(log_p, labels, axis=-1)[:, :, 0], batch)
 

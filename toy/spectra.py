@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from toy import transformer
+from toy.layer import unembedding
 from toy.recall import Task
 from toy.transformer import TransformerConfig, Weights
 from truncation import spectrum
@@ -37,12 +38,12 @@ def noise_direction(
     the mean over noise tokens; fc_in and v_proj have the same pulled back through fc_out and
     out_proj (the ReLU between taken as open).
     """
-    direction = jnp.mean(weights["unembed"][:, jnp.asarray(task.noise)], axis=1)
+    direction = jnp.mean(unembedding(config, weights)[:, jnp.asarray(task.noise)], axis=1)
     block = weights["layers"][layer]
     if name in ("q_proj", "k_proj"):
         return None
     if name == "v_proj":
         return block["out_proj"] @ direction
-    if name == "fc_in" and config.feed_forward[layer] == "mlp":
+    if name == "fc_in" and "fc_out" in block:
         return block["fc_out"] @ direction
     return direction

@@ -1,19 +1,40 @@
 """Shapes and options of the recall Transformer (toy/transformer.py)."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
-FeedForward = Literal["none", "linear", "mlp"]
-Positions = Literal["gaussian", "sinusoidal", "learned", "none"]
+FeedForward = Literal["none", "linear", "mlp", "linear_mlp", "relu"]
+Positions = Literal["gaussian", "sinusoidal", "learned", "rotary", "none"]
+
+# The matrices of each kind of feed-forward, in the order they are applied.
+_INNER: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "linear": ("fc_in",),
+    "mlp": ("fc_in", "fc_out"),
+    "linear_mlp": ("fc_in", "fc_out"),
+    "relu": ("fc_in",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
     """Shapes and options; hashable, so that it names a compiled function.
 
-    feed_forward: one entry per layer, and so the number of layers. d_hidden 0 means
-    4 d_model. frozen: LAYER.MATRIX names that stay at their initial values, as "0.k_proj";
-    "embeddings" and "unembedding" are frozen unless named in `trained`.
+    feed_forward: one entry per layer, and so the number of layers:
+        none, linear (h W_in), mlp (relu(h W_in) W_out), linear_mlp (h W_in W_out, two matrices
+        without a ReLU), relu (relu(h W_in), one matrix).
+    d_hidden: width of an MLP; 0 means 4 d_model.
+    positions: added to the embeddings, or rotary: queries and keys turn with their position.
+    identity_value: W_V is the identity and not learned.
+    scaled_scores: scores are divided by sqrt(d_model / num_heads).
+    scaled_embeddings: embeddings and positions start with variance 1/d_model instead of 1.
+    scaled_logits: logits are divided by sqrt(d_model).
+    tied_output: the unembedding is the transposed embedding.
+    parallel: attention and feed-forward both read the stream that enters the layer.
+    layer_norm: attention, feed-forward and unembedding read (x - mean) / deviation, no gains.
+    last_residual: off, a last layer without feed-forward passes its attention on alone.
+    frozen: LAYER.MATRIX names that stay at their initial values, as "0.k_proj";
+        "embeddings" and "unembedding" are frozen unless named in `trained`.
     """
 
     vocab_size: int
@@ -21,10 +42,19 @@ class TransformerConfig:
     d_model: int = 128
     d_hidden: int = 0
     feed_forward: tuple[FeedForward, ...] = ("mlp", "mlp")
+    num_heads: int = 1
     positions: Positions = "gaussian"
     learned_query: bool = False
+    identity_value: bool = False
+    scaled_scores: bool = True
+    scaled_embeddings: bool = False
+    scaled_logits: bool = False
+    tied_output: bool = False
+    parallel: bool = False
+    layer_norm: bool = False
     attention_residual: bool = True
     feed_forward_residual: bool = True
+    last_residual: bool = True
     frozen: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
 
@@ -34,8 +64,19 @@ class TransformerConfig:
         if not self.feed_forward:
             raise ValueError("feed_forward needs one entry per layer, it is empty")
         for kind in self.feed_forward:
-            if kind not in ("none", "linear", "mlp"):
-                raise ValueError(f"feed_forward {kind!r} is none of none, linear, mlp")
+            if kind not in _INNER:
+                raise ValueError(f"feed_forward {kind!r} is none of {', '.join(_INNER)}")
+        if self.positions not in get_args(Positions):
+            kinds = ", ".join(get_args(Positions))
+            raise ValueError(f"positions {self.positions!r} is none of {kinds}")
+        if self.num_heads < 1 or self.d_model % self.num_heads:
+            raise ValueError(
+                f"num_heads is {self.num_heads}, it must divide d_model = {self.d_model}"
+            )
+        if self.positions == "rotary" and (self.d_model // self.num_heads) % 2:
+            raise ValueError("rotary positions need an even d_model / num_heads")
+        if self.parallel and not (self.attention_residual and self.feed_forward_residual):
+            raise ValueError("parallel layers add both blocks to the stream: keep both residuals")
         known = {
             f"{layer}.{name}" for layer in range(self.num_layers) for name in self.names(layer)
         }
@@ -45,6 +86,8 @@ class TransformerConfig:
         for name in self.trained:
             if name not in ("embeddings", "unembedding"):
                 raise ValueError(f"trained names {name!r}; known are embeddings unembedding")
+        if self.tied_output and "unembedding" in self.trained:
+            raise ValueError("tied_output has no unembedding of its own to be trained")
 
     @property
     def num_layers(self) -> int:
@@ -56,16 +99,20 @@ class TransformerConfig:
         """Width of a feed-forward's hidden layer."""
         return self.d_hidden or 4 * self.d_model
 
+    def feed_forward_names(self, layer: int) -> tuple[str, ...]:
+        """The matrices of a layer's feed-forward, in the order they are applied."""
+        return _INNER[self.feed_forward[layer]]
+
     def names(self, layer: int) -> tuple[str, ...]:
         """The matrices of a layer, in the order they are applied."""
         query = ("q_proj",) if self.learned_query else ()
-        inner = {"none": "", "linear": "fc_in", "mlp": "fc_in fc_out"}[self.feed_forward[layer]]
-        return (*query, "k_proj", "v_proj", "out_proj", *inner.split())
+        value = () if self.identity_value else ("v_proj",)
+        return (*query, "k_proj", *value, "out_proj", *self.feed_forward_names(layer))
 
     def shape(self, layer: int, name: str) -> tuple[int, int]:
-        """[d_in, d_out] of a matrix; a linear feed-forward is a square fc_in."""
+        """[d_in, d_out] of a matrix."""
         square = (self.d_model, self.d_model)
-        if self.feed_forward[layer] == "linear":
+        if len(self.feed_forward_names(layer)) < 2:
             return square
         return {
             "fc_in": (self.d_model, self.hidden_size),

@@ -1,6 +1,20 @@
-"""Tasks: prompts with answers and distractors, our own and readers for the users' files."""
+"""Tasks: prompts with answers and distractors, our own and the papers', and how to mark them."""
 
-from bridge.tasks.example import Encode, Example, Task, TaskError, spaced
-from bridge.tasks.registry import NAMES, READERS, load
+from bridge.tasks.card import Card
+from bridge.tasks.example import Encode, Example, Marking, Task, TaskError, spaced
+from bridge.tasks.registry import NAMES, PUBLISHED, READERS, card_of, load
 
-__all__ = ["NAMES", "READERS", "Encode", "Example", "Task", "TaskError", "load", "spaced"]
+__all__ = [
+    "NAMES",
+    "PUBLISHED",
+    "READERS",
+    "Card",
+    "Encode",
+    "Example",
+    "Marking",
+    "Task",
+    "TaskError",
+    "card_of",
+    "load",
+    "spaced",
+]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -17,7 +18,11 @@ class Example:
     The text that a model should prefer is prompt + answer exactly: a space between them is
     the first character of the answer (and of each distractor), never the last of the prompt.
     group is what the example is an instance of (a relation, a template); covariates are
-    numbers that describe it (the frequency of its fact).
+    numbers that describe it (the frequency of its fact). item names what several examples
+    share, so that a split keeps them on one side and a resample draws them together: the
+    fact of three paraphrases, the question of six options; empty where there is no other.
+    gold is what generated text is marked against where that is not the answer: of a word
+    problem the answer is its worked steps, gold the number they end in.
     Raises TaskError for an empty prompt, a blank answer or distractor, or a distractor that
     is the answer.
     """
@@ -27,6 +32,8 @@ class Example:
     distractors: tuple[str, ...] = ()
     group: str = ""
     covariates: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    item: str = ""
+    gold: str = ""
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -40,13 +47,39 @@ class Example:
             raise TaskError(f"answer {self.answer!r} is among the distractors")
 
 
+Metric = Literal["top1", "choice_summed", "contains", "number"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Marking:
+    """How answers are marked where the task was published.
+
+    top1            every token of the answer is the most probable of the whole vocabulary
+    choice_summed   the answer has the largest summed log-probability of a closed set
+    contains        the generated text contains the answer
+    number          the number that the generated text ends in is the right one
+
+    The last two generate at most new_tokens tokens, and stop in front of any text of stop.
+    """
+
+    metric: Metric = "top1"
+    new_tokens: int = 0
+    stop: tuple[str, ...] = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A named list of examples; dropped says, a line each, what was left out and why."""
+    """A named list of examples; dropped says, a line each, what was left out and why.
+
+    closed holds the answers of a closed task (" true", " false") in the order of the source:
+    every example has one of them as its answer and the others as its distractors.
+    """
 
     name: str
     examples: tuple[Example, ...]
     dropped: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    marking: Marking = Marking()
 
 
 def spaced(
@@ -57,6 +90,7 @@ def spaced(
     add_space: bool = True,
     group: str = "",
     covariates: Mapping[str, float] | None = None,
+    item: str = "",
 ) -> Example:
     """An Example whose space stands in front of the answer, wherever the source put it.
 
@@ -67,14 +101,26 @@ def spaced(
     """
     bare = prompt.rstrip()
     space = prompt[len(bare) :] or (" " if add_space else "")
-
-    def continued(text: str) -> str:
-        return text if text[:1].isspace() else space + text
-
-    right = continued(answer)
-    wrong = dict.fromkeys(continued(text) for text in distractors)
+    right = _continued(answer, space)
+    wrong = dict.fromkeys(_continued(text, space) for text in distractors)
     wrong.pop(right, None)
-    return Example(bare, right, tuple(wrong), group, dict(covariates or {}))
+    return Example(bare, right, tuple(wrong), group, dict(covariates or {}), item)
+
+
+def _continued(text: str, space: str) -> str:
+    return text if text[:1].isspace() else space + text
+
+
+def choose(prompt: str, right: str, closed: Sequence[str], **fields: Any) -> Example:
+    """An Example of a closed task: the distractors are the other answers, in their order.
+
+    closed are the answers as they follow the prompt, space included. Raises TaskError where
+    right is none of them.
+    """
+    if right not in closed:
+        raise TaskError(f"answer {right!r} is none of {', '.join(map(repr, closed))}")
+    wrong = tuple(text for text in closed if text != right)
+    return Example(prompt, right, wrong, **fields)
 
 
 def words(text: str) -> tuple[str, ...]:

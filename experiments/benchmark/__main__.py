@@ -17,15 +17,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 from experiments.benchmark.operation_count import matrix_product_operations
+from experiments.benchmark.plain import PlainProblem
 from experiments.run import program, style
 from experiments.run.directory import RunDirectory, open_run
 from experiments.run.program import user_errors
-from toy import language, probes, recall, recall_problem, transformer
+from toy import language, recall, recall_problem, transformer
 from toy.recall_problem import RecallProblem
 from training import loop as training
 from training import optimizer
@@ -62,20 +62,6 @@ class BenchmarkConfig:
     rounds: int
     quick: bool
     matmul_precision: str
-
-
-class PlainProblem(RecallProblem):
-    """The same loss by the plain forward: all positions, all matrices one at a time."""
-
-    def loss(self, params: Any, frozen: Any, key: Any, shard: Any) -> jax.Array:
-        """Cross-entropy in nats on a fresh noisy batch."""
-        batch = recall.sample(self.task, key, batch_size=self.batch_size)
-        logits = transformer.bind(self.config, transformer.combine(params, frozen))(batch.tokens)
-        log_p = jax.nn.log_softmax(logits, axis=-1)
-        here = jnp.take_along_axis(log_p, batch.positions[:, :, None], axis=1)
-        return -probes.mean(
-            jnp.take_along_axis(here, batch.labels[:, :, None], axis=-1)[:, :, 0], batch
-        )
 
 
 def main() -> None:

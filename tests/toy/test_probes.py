@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, probes, recall, recall_problem, transformer
+from toy import language, network, probes, recall, recall_problem, transformer
 from toy.transformer import TransformerConfig
 from truncation import intervention
 
@@ -21,9 +21,7 @@ def world():
     weights["layers"] = jax.tree.map(lambda w: 2 * w, weights["layers"])
     weights["unembed"] = 3 * weights["unembed"]
     batch = jax.jit(lambda key: recall.sample(task, key, batch_size=40))(jax.random.key(1))
-    trace = jax.jit(lambda w: transformer.bind(config, w).at(batch.tokens, batch.positions))(
-        weights
-    )
+    trace = jax.jit(lambda w: network.run(config, w, batch.tokens, batch.positions))(weights)
     assert 0 < batch.weights.sum() < batch.weights.size
     return task, config, weights, batch, trace
 
@@ -100,7 +98,7 @@ def test_attribution_sums_to_the_margin_and_each_part_is_what_its_block_does(wor
     assert list(parts)[3:] == ["attention_1", "feed_forward_1"]
     margins, without = [], []
     removed = intervention.apply(weights, "1.mlp@0", transformer.matrices(config))
-    cut = transformer.bind(config, removed).at(batch.tokens, batch.positions).logits
+    cut = network.run(config, removed, batch.tokens, batch.positions).logits
     for row, slot in scored(batch):
         for logits, found in ((trace.logits, margins), (cut, without)):
             z = np.asarray(logits[row, slot], np.float64)
@@ -123,9 +121,8 @@ def test_truncated_models_are_the_interventions_applied_one_at_a_time(world):
 
     @jax.jit
     def one(edited):
-        model = transformer.bind(config, edited)
         return {
-            name: probes.outputs(task, model.at(b.tokens, b.positions), b)
+            name: probes.outputs(task, network.run(config, edited, b.tokens, b.positions), b)
             for name, b in batches.items()
         }
 
@@ -152,7 +149,7 @@ def test_evaluation_measures_full_and_truncated_models_on_both_sets(world):
         assert float(got[f"{name}/dropped"]) == 0
     weights = transformer.combine(params, frozen)
     clean = recall.sample(task, key, batch_size=12, alpha=0.0)
-    trace = transformer.bind(config, weights).at(clean.tokens, clean.positions)
+    trace = network.run(config, weights, clean.tokens, clean.positions)
     expected = probes.outputs(task, trace, clean)
     assert float(got["clean/full/loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
 
@@ -163,7 +160,7 @@ def test_training_loss_is_the_cross_entropy_at_scored_positions(world):
     params, frozen = problem.init(jax.random.key(0))
     given = problem.loss(params, frozen, jax.random.key(1), lambda batch: batch)
     batch = recall.sample(task, jax.random.key(1), batch_size=40)
-    logits = transformer.bind(config, transformer.combine(params, frozen))(batch.tokens)
+    logits = network.run(config, transformer.combine(params, frozen), batch.tokens).logits
     losses = [
         -np.log(softmax(logits[row, int(batch.positions[row, slot])])[int(batch.labels[row, slot])])
         for row, slot in scored(batch)

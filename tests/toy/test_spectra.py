@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, recall, spectra, transformer
+from toy import language, network, recall, spectra, transformer
 from toy.transformer import TransformerConfig
 
 
@@ -68,14 +68,12 @@ def test_noise_direction_is_the_gradient_of_the_noise_logit(world, matrix):
         block["fc_out"] = jnp.zeros_like(block["fc_out"])
     edited = {**weights, "layers": {0: {k: v for k, v in block.items() if k != "q_proj"}}}
     edited["embed"] = jnp.full_like(weights["embed"], 50.0)
-    model = transformer.bind(alone, edited)
     size = alone.shape(0, matrix)[1]
 
     def noise_logit(delta):
-        def push(_, name, inputs, outputs):
-            return outputs + delta[None, None] if name == matrix else outputs
-
-        logits = model(jnp.zeros((1, 1), jnp.int32), push)[0, 0]
+        hooks = {(0, matrix): lambda inputs, apply: apply(inputs) + delta[None, None]}
+        tokens = jnp.zeros((1, 1), jnp.int32)
+        logits = network.run(alone, edited, tokens, None, hooks).logits[0, 0]
         return jnp.mean(logits[jnp.asarray(task.noise)])
 
     gradient = jax.grad(noise_logit)(jnp.zeros(size))

@@ -1,4 +1,4 @@
-"""Both forwards against a reading of the formulas in NumPy, one number at a time."""
+"""The forward against a reading of the formulas in NumPy, one number at a time."""
 
 import math
 
@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from scipy import stats
 
-from toy import transformer
+from toy import network, transformer
+from toy.layer import unembedding
 from toy.transformer import TransformerConfig
 
 VOCAB, LENGTH, D = 5, 6, 4
@@ -31,8 +33,21 @@ CONFIGS = {
     "all trained": config(
         learned_query=True, positions="none", trained=("embeddings", "unembedding")
     ),
+    "no ReLU, no W_out": config(feed_forward=("linear_mlp", "relu"), scaled_embeddings=True),
+    "two heads": config(num_heads=2, learned_query=True, feed_forward=("mlp", "linear_mlp")),
+    "rotary": config(positions="rotary", num_heads=2, identity_value=True, scaled_scores=False),
+    "one rotary head": config(positions="rotary", learned_query=True),
+    "layer norm": config(layer_norm=True, identity_value=True),
+    "parallel and tied": config(
+        parallel=True, tied_output=True, scaled_logits=True, trained=("embeddings",)
+    ),
+    "attention alone at the end": config(feed_forward=("mlp", "none"), last_residual=False),
 }
 ALL = pytest.mark.parametrize("name", CONFIGS)
+# Each of the paths through a layer once: compiling costs more than checking.
+PATHS = pytest.mark.parametrize(
+    "name", ["published", "two heads", "one rotary head", "parallel and tied", "three layers"]
+)
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, VOCAB, (2, LENGTH)), jnp.int32)
 POSITIONS = jnp.asarray([[1, 5, 5], [0, 3, 4]], jnp.int32)
 
@@ -51,101 +66,158 @@ def drawn(config, seed=0):
 def by_hand(config, weights, tokens):
     """Logits [length, vocab] of one sequence, with loops for every sum over positions."""
     w = jax.tree.map(np.asarray, weights)
-    x = np.stack([w["embed"][token] + w["position"][t] for t, token in enumerate(tokens)])
+    x = np.stack([w["embed"][token] for token in tokens])
+    if config.positions not in ("none", "rotary"):
+        x = x + w["position"]
     for index, kind in enumerate(config.feed_forward):
         layer = w["layers"][index]
-        h = np.zeros_like(x)
-        for t in range(len(tokens)):
-            query = x[t] @ layer["q_proj"] if config.learned_query else x[t]
-            scores = [query @ (x[s] @ layer["k_proj"]) / math.sqrt(D) for s in range(t + 1)]
-            masses = [math.exp(score) for score in scores]
-            for s in range(t + 1):
-                h[t] += masses[s] / sum(masses) * (x[s] @ layer["v_proj"] @ layer["out_proj"])
-            if config.attention_residual:
-                h[t] += x[t]
+        attention = attention_by_hand(config, layer, normal(config, x))
+        last_alone = index == config.num_layers - 1 and kind == "none" and not config.last_residual
+        h = x + attention if config.attention_residual and not last_alone else attention
         if kind == "none":
             x = h
             continue
-        hidden = h @ layer["fc_in"]
-        feed = hidden if kind == "linear" else np.maximum(hidden, 0) @ layer["fc_out"]
+        feed = normal(config, x if config.parallel else h) @ layer["fc_in"]
+        if kind in ("mlp", "relu"):
+            feed = np.maximum(feed, 0)
+        if kind in ("mlp", "linear_mlp"):
+            feed = feed @ layer["fc_out"]
         x = h + feed if config.feed_forward_residual else feed
-    return x @ w["unembed"]
+    unembed = w["embed"].T if config.tied_output else w["unembed"]
+    return normal(config, x) @ unembed / (math.sqrt(D) if config.scaled_logits else 1)
+
+
+def normal(config, x):
+    if not config.layer_norm:
+        return x
+    return np.stack([(row - row.mean()) / math.sqrt(row.var() + 1e-5) for row in x])
+
+
+def attention_by_hand(config, layer, x):
+    size = D // config.num_heads
+    found = np.zeros_like(x)
+    for head in range(config.num_heads):
+        mine = slice(head * size, (head + 1) * size)
+        for t in range(len(x)):
+            query = (x[t] @ layer["q_proj"] if config.learned_query else x[t])[mine]
+            scores = []
+            for s in range(t + 1):
+                key = (x[s] @ layer["k_proj"])[mine]
+                if config.positions == "rotary":
+                    # Turning both is turning one by the difference of their positions.
+                    key = turned(key, s - t)
+                scores.append(query @ key / (math.sqrt(size) if config.scaled_scores else 1))
+            masses = [math.exp(score) for score in scores]
+            for s in range(t + 1):
+                value = x[s] if config.identity_value else x[s] @ layer["v_proj"]
+                found[t] += masses[s] / sum(masses) * (value[mine] @ layer["out_proj"][mine])
+    return found
+
+
+def turned(x, time):
+    """x as complex numbers x_i + j x_{i + d/2}, each times exp(j time 10000^(-2 i / d))."""
+    half = len(x) // 2
+    pairs = (x[:half] + 1j * x[half:]) * np.exp(1j * time * 10_000.0 ** (-np.arange(half) / half))
+    return np.concatenate([pairs.real, pairs.imag])
+
+
+LABELS = jnp.asarray([[0, 1, 2], [3, 4, 0]])
+
+
+def cross_entropy(logits):
+    log_p = jax.nn.log_softmax(logits)
+    return -jnp.mean(jnp.take_along_axis(log_p, LABELS[:, :, None], axis=-1))
 
 
 @ALL
-def test_both_forwards_and_their_gradients(name):
+def test_logits_and_gradient_are_those_of_the_formulas(name):
     config = CONFIGS[name]
     params, frozen = drawn(config)
-    labels = jnp.asarray([[0, 1, 2], [3, 4, 0]])
 
-    def loss(params, chosen):
-        log_p = jax.nn.log_softmax(
-            chosen(transformer.bind(config, transformer.combine(params, frozen)))
-        )
-        return -jnp.mean(jnp.take_along_axis(log_p, labels[:, :, None], axis=-1))
+    def plain(params):
+        weights = transformer.combine(params, frozen)
+        return np.stack([by_hand(config, weights, row) for row in TOKENS])
 
-    def at(model):
-        return model.at(TOKENS, POSITIONS).logits
+    @jax.jit
+    def everywhere(params):
+        return network.run(config, transformer.combine(params, frozen), TOKENS).logits
 
-    def gathered(model):
-        return jnp.take_along_axis(model(TOKENS), POSITIONS[:, :, None], axis=1)
+    @jax.jit
+    def loss(params):
+        weights = transformer.combine(params, frozen)
+        return cross_entropy(network.run(config, weights, TOKENS, POSITIONS).logits)
 
-    model = transformer.bind(config, transformer.combine(params, frozen))
-    expected = [by_hand(config, transformer.combine(params, frozen), row) for row in TOKENS]
-    np.testing.assert_allclose(model(TOKENS), np.stack(expected), atol=1e-12)
+    expected = plain(params)
+    np.testing.assert_allclose(everywhere(params), expected, atol=1e-12)
 
-    both = jax.jit(lambda p: [jax.value_and_grad(loss)(p, f) for f in (at, gathered)])
-    (value, gradient), (plain_value, plain_gradient) = both(params)
-    np.testing.assert_allclose(value, plain_value, rtol=1e-13)
-    for got, expected in zip(
-        jax.tree.leaves(gradient), jax.tree.leaves(plain_gradient), strict=True
-    ):
-        np.testing.assert_allclose(got, expected, atol=1e-13)
-    moved = [np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient)]
-    assert all(moved), "a trained weight has no effect on the loss"
+    def plain_loss(params):
+        logits = plain(params)[np.arange(2)[:, None], POSITIONS]
+        return float(cross_entropy(jnp.asarray(logits)))
+
+    value, gradient = jax.value_and_grad(loss)(params)
+    np.testing.assert_allclose(value, plain_loss(params), rtol=1e-13)
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient)), "a weight is dead"
+    # Along one direction, by central differences of the plain reading.
+    rng = np.random.default_rng(1)
+    direction = jax.tree.map(lambda x: rng.normal(size=x.shape), params)
+    moved = [jax.tree.map(lambda x, v, e=e: x + e * v, params, direction) for e in (1e-5, -1e-5)]
+    slope = (plain_loss(moved[0]) - plain_loss(moved[1])) / 2e-5
+    products = jax.tree.map(lambda g, v: float(np.sum(g * v)), gradient, direction)
+    assert sum(jax.tree.leaves(products)) == pytest.approx(slope, rel=1e-6, abs=1e-8)
 
 
-@pytest.mark.parametrize("name", ["published", "three layers"])
+def test_a_flax_module_runs_by_itself():
+    options = CONFIGS["published"]
+    model = transformer.Transformer(options, nnx.Rngs(0))
+    expected = by_hand(options, nnx.to_pure_dict(nnx.state(model)), np.asarray(TOKENS[0]))
+    np.testing.assert_allclose(model(TOKENS)[0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["published", "three layers", "two heads"])
 def test_single_precision_agrees_to_its_rounding(name):
+    expected = np.stack(
+        [by_hand(CONFIGS[name], transformer.combine(*drawn(CONFIGS[name])), row) for row in TOKENS]
+    )[np.arange(2)[:, None], POSITIONS]
+    weights = jax.tree.map(
+        lambda x: x.astype(jnp.float32), transformer.combine(*drawn(CONFIGS[name]))
+    )
     with jax.enable_x64(False):
-        params, frozen = transformer.init(CONFIGS[name], jax.random.key(1))
-        model = transformer.bind(CONFIGS[name], transformer.combine(params, frozen))
-        plain = jnp.take_along_axis(model(TOKENS), POSITIONS[:, :, None], axis=1)
-        at = model.at(TOKENS, POSITIONS).logits
-        scale = float(np.abs(plain).max())
-        np.testing.assert_allclose(at, plain, atol=2e-6 * max(scale, 1))
+        got = network.run(CONFIGS[name], weights, TOKENS, POSITIONS).logits
+    np.testing.assert_allclose(got, expected, atol=4e-6 * max(float(np.abs(expected).max()), 1))
 
 
-@ALL
+@PATHS
 def test_future_tokens_do_not_matter(name):
     config = CONFIGS[name]
-    model = transformer.bind(config, transformer.combine(*drawn(config)))
+    weights = transformer.combine(*drawn(config))
     changed = TOKENS.at[:, 4:].set((TOKENS[:, 4:] + 1) % VOCAB)
-    before, after = model(TOKENS), model(changed)
+    before, after = (network.run(config, weights, tokens).logits for tokens in (TOKENS, changed))
     np.testing.assert_allclose(before[:, :4], after[:, :4], atol=1e-13)
     assert np.abs(before[:, 4:] - after[:, 4:]).max() > 1e-5
 
 
-@ALL
+@PATHS
 def test_renaming_the_vocabulary_renames_the_logits(name):
     config = CONFIGS[name]
     weights = transformer.combine(*drawn(config))
     order = np.array([3, 0, 4, 1, 2])
-    renamed = {**weights, "embed": weights["embed"][order], "unembed": weights["unembed"][:, order]}
+    renamed = {**weights, "embed": weights["embed"][order]}
+    if not config.tied_output:
+        renamed["unembed"] = weights["unembed"][:, order]
     new_name = jnp.asarray(np.argsort(order), jnp.int32)
-    logits = transformer.bind(config, weights).at(TOKENS, POSITIONS).logits
-    moved = transformer.bind(config, renamed).at(new_name[TOKENS], POSITIONS).logits
+    logits = network.run(config, weights, TOKENS, POSITIONS).logits
+    moved = network.run(config, renamed, new_name[TOKENS], POSITIONS).logits
     np.testing.assert_allclose(moved, logits[..., order], atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["published", "no feed-forward", "one linear layer"])
+@pytest.mark.parametrize("name", ["published", "one linear layer", "parallel and tied"])
 def test_contributions_sum_to_what_is_unembedded(name):
     config = CONFIGS[name]
     weights = transformer.combine(*drawn(config))
-    trace = transformer.bind(config, weights).at(TOKENS, POSITIONS)
+    trace = network.run(config, weights, TOKENS, POSITIONS)
     assert len(trace.contributions) == 2 * config.num_layers + 1
     np.testing.assert_allclose(
-        sum(trace.contributions) @ weights["unembed"], trace.logits, atol=1e-12
+        sum(trace.contributions) @ unembedding(config, weights), trace.logits, atol=1e-12
     )
     np.testing.assert_allclose(
         trace.contributions[0],
@@ -153,11 +225,11 @@ def test_contributions_sum_to_what_is_unembedded(name):
     )
 
 
-@ALL
+@PATHS
 def test_patterns_are_causal_laws_and_halves_make_the_whole(name):
     config = CONFIGS[name]
-    model = transformer.bind(config, transformer.combine(*drawn(config)))
-    trace = model.at(TOKENS, POSITIONS)
+    weights = transformer.combine(*drawn(config))
+    trace = network.run(config, weights, TOKENS, POSITIONS)
     for layer, pattern in enumerate(trace.patterns):
         last = layer == config.num_layers - 1
         where = np.asarray(POSITIONS) if last else np.tile(np.arange(LENGTH), (2, 1))
@@ -165,31 +237,63 @@ def test_patterns_are_causal_laws_and_halves_make_the_whole(name):
         np.testing.assert_allclose(pattern.sum(axis=-1), 1, atol=1e-12)
         assert np.all(np.asarray(pattern)[np.arange(LENGTH) > where[:, :, None]] == 0)
     for layer in range(config.num_layers):
-        logits = model.suffix(model.prefix(TOKENS, layer), layer, POSITIONS).logits
+        x = network.below(config, weights, TOKENS, layer)
+        logits = network.onward(config, weights, x, layer, POSITIONS).logits
         np.testing.assert_allclose(logits, trace.logits, atol=1e-12)
 
 
-@ALL
-def test_hook_sees_every_matrix_and_may_replace_what_it_gives(name):
+@PATHS
+def test_hooks_see_every_matrix_once_and_may_replace_what_it_gives(name):
     config = CONFIGS[name]
     weights = transformer.combine(*drawn(config))
-    model = transformer.bind(config, weights)
-    config_names = {(i, m) for i in range(config.num_layers) for m in config.names(i)}
+    names = [(i, m) for i in range(config.num_layers) for m in config.names(i)]
     seen = {}
 
-    def watch(layer, matrix, inputs, outputs):
-        assert (layer, matrix) not in seen
-        seen[layer, matrix] = np.abs(inputs @ weights["layers"][layer][matrix] - outputs).max()
-        return outputs
+    def watch(key):
+        def hook(inputs, apply):
+            assert key not in seen
+            outputs = apply(inputs)
+            plain = inputs @ weights["layers"][key[0]][key[1]]
+            seen[key] = np.abs(plain - outputs).max()
+            return outputs
 
-    plain = model(TOKENS, watch)
-    assert set(seen) == config_names
+        return hook
+
+    # Watched, every matrix is applied by itself; the logits stay what they are when folded.
+    folded = network.run(config, weights, TOKENS, POSITIONS).logits
+    hooks = {key: watch(key) for key in names}
+    watched = network.run(config, weights, TOKENS, POSITIONS, hooks).logits
+    np.testing.assert_allclose(watched, folded, atol=1e-12)
+    assert set(seen) == set(names)
     assert max(seen.values()) < 1e-13
-    chosen = (config.num_layers - 1, "v_proj")
-    silenced = model(TOKENS, lambda i, m, _, out: 0 * out if (i, m) == chosen else out)
-    removed = transformer.matrices(config)[chosen].write(weights, jnp.zeros((D, D)))
-    np.testing.assert_allclose(silenced, transformer.bind(config, removed)(TOKENS), atol=1e-13)
-    assert np.abs(silenced - plain).max() > 1e-3
+    for key in names:
+        silenced = network.run(
+            config, weights, TOKENS, POSITIONS, {key: lambda inputs, apply: 0 * apply(inputs)}
+        ).logits
+        address = transformer.matrices(config)[key]
+        removed = address.write(weights, 0 * address.read(weights))
+        expected = network.run(config, removed, TOKENS, POSITIONS).logits
+        np.testing.assert_allclose(silenced, expected, atol=1e-12)
+        assert np.abs(silenced - folded).max() > 1e-7
+
+
+@PATHS
+def test_stops_in_front_of_every_matrix_and_goes_on(name):
+    config = CONFIGS[name]
+    weights = transformer.combine(*drawn(config))
+    expected = network.run(config, weights, TOKENS, POSITIONS).logits
+    for key, address in transformer.matrices(config).items():
+        x = network.below(config, weights, TOKENS, key[0])
+        inputs, rest = network.stop(config, weights, key, x, POSITIONS)
+        outputs = inputs @ address.read(weights)
+        got = network.go_on(config, weights, key, outputs, rest, POSITIONS)
+        np.testing.assert_allclose(got, expected, atol=1e-12, err_msg=str(key))
+        # A bias of its own is added to what the matrix gives.
+        if key[1] in ("v_proj", "out_proj", "fc_in", "fc_out"):
+            biased = address.add_bias(weights, jnp.full(outputs.shape[-1], 0.3))
+            got = network.go_on(config, biased, key, outputs, rest, POSITIONS)
+            whole = network.run(config, biased, TOKENS, POSITIONS).logits
+            np.testing.assert_allclose(got, whole, atol=1e-12, err_msg=str(key))
 
 
 @ALL
@@ -267,6 +371,10 @@ def test_sinusoidal_positions_have_their_closed_form():
         ({"frozen": ("0.q_proj",)}, "q_proj"),
         ({"feed_forward": ("linear",), "frozen": ("0.fc_out",)}, "fc_out"),
         ({"trained": ("embedding",)}, "'embedding'.*known are embeddings"),
+        ({"num_heads": 3}, "num_heads is 3, it must divide d_model = 4"),
+        ({"num_heads": 4, "positions": "rotary"}, "rotary positions need an even"),
+        ({"parallel": True, "attention_residual": False}, "keep both residuals"),
+        ({"tied_output": True, "trained": ("unembedding",)}, "no unembedding of its own"),
     ],
 )
 def test_options_that_cannot_be(options, message):

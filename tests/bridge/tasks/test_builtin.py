@@ -4,7 +4,8 @@ import re
 import pytest
 
 from bridge import tasks
-from bridge.tasks import TaskError, arithmetic, country_facts, indirect_object, relations
+from bridge.tasks import TaskError
+from bridge.tasks.own import arithmetic, country_facts, indirect_object, relations
 from tests.bridge.words import Words
 
 
@@ -137,7 +138,7 @@ def test_every_name_loads(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ioi", "known are indirect_object"),
+        ("stories", "known are indirect_object"),
         ("lre:", "expected lre:FILE"),
         ("sums:7", "takes nothing"),
         ("relations:x", "known are"),

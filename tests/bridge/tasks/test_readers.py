@@ -4,50 +4,9 @@ import re
 import pytest
 
 from bridge import tasks
-from bridge.tasks import TaskError, bigbench, counterfact, lre, plain_jsonl
+from bridge.tasks import TaskError
+from bridge.tasks.general import lre, pairs, plain_jsonl
 from tests.bridge.words import Words
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(content, name="file.json"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
-REWRITE = {
-    "case_id": 7,
-    "requested_rewrite": {
-        "prompt": "{} was born in",
-        "subject": "Ada",
-        "target_new": {"str": "Rome", "id": "Q1"},
-        "target_true": {"str": "London", "id": "Q2"},
-    },
-    "paraphrase_prompts": ["Ada's birthplace is"],
-}
-
-
-def test_original_counterfact(write):
-    path = write(json.dumps([REWRITE], indent=2))
-    (example,) = counterfact.read(path)
-    assert (example.prompt, example.answer, example.distractors) == (
-        "Ada was born in",
-        " London",
-        (" Rome",),
-    )
-    prompts = [e.prompt for e in counterfact.read(path, paraphrases=True)]
-    assert prompts == ["Ada was born in", "Ada's birthplace is"]
-
-
-def test_flat_counterfact(write):
-    row = {"base_prompt": "Ada was born in", "target_true": " London", "target_new": " Rome"}
-    (example,) = counterfact.read(write(json.dumps([row])))
-    assert example.prompt + example.answer == "Ada was born in London"
-    assert example.distractors == (" Rome",)
-
 
 RELATION = {
     "name": "fruit colour",
@@ -81,9 +40,9 @@ def test_bigbench_and_its_spaces(write):
         {"input": "Answer: ", "target": "yes"},
     ]
     path = write("\n".join(map(json.dumps, lines)) + "\n\n", "x.jsonl")
-    texts = [e.prompt + e.answer for e in bigbench.read(path)]
+    texts = [e.prompt + e.answer for e in pairs.read(path)]
     assert texts == ["The country of Prambanan is Indonesia", "25 - 759 = -734", "Answer: yes"]
-    kept = bigbench.read(path, add_space=False)
+    kept = pairs.read(path, add_space=False)
     assert kept[0].answer == "Indonesia"
     # The space that ends a prompt is moved, not lost.
     assert (kept[2].prompt, kept[2].answer) == ("Answer:", " yes")
@@ -120,10 +79,6 @@ def test_files_by_name_and_a_part_of_them(write):
     assert bare.examples[0].answer == "1"
 
 
-def changed(source, **changes):
-    return json.dumps([source | changes], indent=2)
-
-
 GOOD = '{"prompt": "a", "answer": "b"}\n'
 BAD = [
     (plain_jsonl, GOOD + '{"prompt": "a"', 2, "not JSON"),
@@ -138,35 +93,8 @@ BAD = [
     (plain_jsonl, GOOD.encode() + b'{"prompt": "\xff"}', 2, "not UTF-8"),
     (plain_jsonl, "[" * 100_000, 1, "recursion"),
     (plain_jsonl, "\n\n", None, "no examples"),
-    (bigbench, '{"context": "a"}', 1, "no field 'continuation' or 'answer' or 'target'"),
-    (bigbench, '{"continuation": "a"}', 1, "no field 'context'"),
-    (counterfact, '{"a": 1}', 1, "does not hold a list"),
-    (counterfact, "[]", None, "no examples"),
-    (counterfact, "", 1, "ends too early"),
-    (counterfact, "[\n{}\n]", 2, "no field 'base_prompt'"),
-    (counterfact, "[\n{},\n]", 3, "not JSON"),
-    (counterfact, '[\n{"base_prompt": "a",}\n]', 2, "not JSON"),
-    (counterfact, json.dumps([REWRITE]) + "x", 1, "text after the closing"),
-    (
-        counterfact,
-        "[\n" + json.dumps(REWRITE) + "\n" + json.dumps(REWRITE) + "]",
-        3,
-        "expected ','",
-    ),
-    (counterfact, "[\n" + json.dumps(REWRITE) + ",\n3]", 3, "found a number"),
-    (counterfact, changed(REWRITE, requested_rewrite=[]), 2, "'requested_rewrite' is a list"),
-    (
-        counterfact,
-        changed(REWRITE, requested_rewrite=REWRITE["requested_rewrite"] | {"prompt": "born in"}),
-        2,
-        "exactly one {}",
-    ),
-    (
-        counterfact,
-        changed(REWRITE, requested_rewrite=REWRITE["requested_rewrite"] | {"target_true": "x"}),
-        2,
-        "'target_true' is a string",
-    ),
+    (pairs, '{"context": "a"}', 1, "no field 'continuation' or 'answer' or 'target'"),
+    (pairs, '{"continuation": "a"}', 1, "no field 'context'"),
     (lre, "[]", 1, "does not hold an object"),
     (lre, '{"samples": 3}', 1, "'samples' is a number"),
     (lre, json.dumps({"samples": RELATION["samples"]}), 1, "'prompt_templates'"),
@@ -197,7 +125,6 @@ def test_malformed_files_give_one_line_with_file_and_place(write, reader, conten
 def test_truncated_files_are_refused_cleanly(write):
     """Prefixes of good files: an error with the file's name, or a whole shorter list."""
     for reader, text in (
-        (counterfact, json.dumps([REWRITE, REWRITE])),
         (lre, json.dumps(RELATION)),
         (plain_jsonl, GOOD * 2),
     ):

@@ -46,20 +46,34 @@ def load(
         others = rng.sample(problems, shots + 1)
         solved = [other for other in others if other != problem][:shots]
         before = "".join(f"{_asked(operation, *o)} {_result(operation, *o)}\n" for o in solved)
-        right = _result(operation, *problem)
-        wrong = dict.fromkeys(_slips(operation, *problem))
-        wrong.pop(right, None)
-        examples.append(
-            Example(
-                before + _asked(operation, *problem),
-                f" {right}",
-                tuple(f" {slip}" for slip in wrong if slip >= 0),
-                group=operation,
-                covariates={"first": float(problem[0]), "second": float(problem[1])},
-            )
-        )
-    lengths = [len(encode(example.answer)) for example in examples]
-    several = sum(length > 1 for length in lengths)
+        examples.append(_example(operation, problem, before))
+    return _task(operation, examples, encode)
+
+
+def every(encode: Encode, *, operation: Operation, smallest: int, largest: int) -> Task:
+    """All ordered pairs of operands from smallest to largest, in order, nothing before them."""
+    problems = itertools.product(range(smallest, largest + 1), repeat=2)
+    return _task(operation, [_example(operation, problem) for problem in problems], encode)
+
+
+def _example(operation: str, problem: tuple[int, ...], before: str = "") -> Example:
+    first, second = problem
+    right = _result(operation, first, second)
+    wrong = dict.fromkeys(_slips(operation, first, second))
+    wrong.pop(right, None)
+    return Example(
+        before + _asked(operation, first, second),
+        f" {right}",
+        tuple(f" {slip}" for slip in wrong if slip >= 0),
+        group=operation,
+        covariates={"first": float(first), "second": float(second)},
+        # 3 x 4 and 4 x 3 are one fact to know.
+        item=f"{operation} {min(problem)} {max(problem)}",
+    )
+
+
+def _task(operation: str, examples: list[Example], encode: Encode) -> Task:
+    several = sum(len(encode(example.answer)) > 1 for example in examples)
     report = (f"{several} of {len(examples)} results are more than one token",) if several else ()
     return Task(f"{operation}s", tuple(examples), report)
 

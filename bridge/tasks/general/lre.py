@@ -8,8 +8,8 @@ import os
 import pathlib
 import random
 
-from bridge.tasks import json_rows
 from bridge.tasks.example import Example, TaskError, spaced
+from bridge.tasks.files import json_rows
 
 
 def read(

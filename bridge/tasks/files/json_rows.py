@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bridge.tasks.example import TaskError
@@ -11,18 +11,21 @@ _SPACE = " \t\r\n"
 
 
 class Row:
-    """One JSON object of a file, with the line it begins at."""
+    """One JSON object of a file, with the line it begins at.
 
-    def __init__(self, path: pathlib.Path, line: int, value: Any):
+    unit is what the number counts: lines, or the rows of a file that has no lines.
+    """
+
+    def __init__(self, path: pathlib.Path, line: int, value: Any, unit: str = "line"):
         """Raises TaskError where the value is not an object."""
-        self.path, self.line = path, line
+        self.path, self.line, self.unit = path, line, unit
         if not isinstance(value, dict):
             raise self.error(f"expected an object, found {_kind(value)}")
         self.value: dict[str, Any] = value
 
     def error(self, problem: str) -> TaskError:
         """An error that names the file and line."""
-        return TaskError(f"{self.path}, line {self.line}: {problem}")
+        return TaskError(f"{self.path}, {self.unit} {self.line}: {problem}")
 
     def has(self, name: str) -> bool:
         """Whether the field is there."""
@@ -58,7 +61,23 @@ class Row:
             raise self.error(f"no field {name!r}")
         if not isinstance(self.value[name], dict):
             raise self.error(f"{name!r} is {_kind(self.value[name])}; expected an object")
-        return Row(self.path, self.line, self.value[name])
+        return Row(self.path, self.line, self.value[name], self.unit)
+
+    def integer(self, name: str) -> int:
+        """A whole number that must be there."""
+        found = self.value.get(name)
+        if isinstance(found, bool) or not isinstance(found, int):
+            seen = f"no field {name!r}" if name not in self.value else f"{name!r} is {_kind(found)}"
+            raise self.error(f"{seen}; expected a whole number")
+        return found
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """A list of whole numbers that must be there."""
+        found = self.value.get(name)
+        whole = isinstance(found, list) and all(type(item) is int for item in found)
+        if not isinstance(found, list) or not whole:
+            raise self.error(f"{name!r} is not a list of whole numbers")
+        return tuple(found)
 
     def numbers(self, but: Sequence[str]) -> dict[str, float]:
         """All fields that are numbers, without those in `but`."""
@@ -89,8 +108,13 @@ def lines(path: pathlib.Path) -> list[Row]:
 def array(path: pathlib.Path) -> list[Row]:
     """The objects of a JSON file that holds one array."""
     text = _text(path)
-    members = _members(path, text, 0, "[")
-    return _not_empty([Row(path, _line(text, at), value) for _, value, at in members], path)
+    return _not_empty(_rows(path, text, _members(path, text, 0, "[")), path)
+
+
+def whole(path: pathlib.Path) -> Row:
+    """The object that a JSON file holds."""
+    members = _members(path, _text(path), 0, "{")
+    return Row(path, 1, {key: value for key, value, _ in members})
 
 
 def object_with_array(path: pathlib.Path, name: str) -> tuple[Row, list[Row]]:
@@ -105,8 +129,22 @@ def object_with_array(path: pathlib.Path, name: str) -> tuple[Row, list[Row]]:
         found = _kind(members[name][0])
         raise TaskError(f"{path}, line {_line(text, at)}: {name!r} is {found}; expected a list")
     inside = _members(path, text, at, "[", partial=True)
-    rows = [Row(path, _line(text, start), value) for _, value, start in inside]
-    return whole, _not_empty(rows, path)
+    return whole, _not_empty(_rows(path, text, inside), path)
+
+
+def _rows(path: pathlib.Path, text: str, members: Iterable[tuple[str, Any, int]]) -> list[Row]:
+    """Members with their lines, counted on from one to the next: files have 50 MB."""
+    rows, line, counted = [], 1, 0
+    for _, value, at in members:
+        line += text.count("\n", counted, at)
+        counted = at
+        rows.append(Row(path, line, value))
+    return rows
+
+
+def opening(path: pathlib.Path) -> str:
+    """The first character that is not space, or "" of a blank file."""
+    return _text(path).lstrip(_SPACE)[:1]
 
 
 def _text(path: pathlib.Path) -> str:

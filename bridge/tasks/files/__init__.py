@@ -1,0 +1,1 @@
+"""Files of examples: JSON, JSON lines, Parquet, the hub; faults are told with their line."""

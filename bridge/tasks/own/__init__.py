@@ -1,0 +1,1 @@
+"""Tasks written down here: nothing to fetch, nothing to license."""

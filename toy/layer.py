@@ -1,0 +1,266 @@
+"""One layer of the recall Transformer: the formulas that toy/network.py runs.
+
+    h  = x + Attn(x),   Attn(x)_t = sum_{s <= t} softmax_s(x_t W_Q (x_s W_K)^T / sqrt d) x_s W_V W_O
+    x' = h + FF(h)
+
+and the options of transformer_config.py. What nobody looks at is folded where that is exact:
+scores are (x W_Q W_K^T) x^T, values (A x)(W_V W_O), and the last feed-forward matrix of all is
+multiplied into W_U. A hook between two matrices keeps them apart. A leaf of the weights may be an
+array, thin factors or have a bias (truncation/linear.py).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from toy.transformer_config import TransformerConfig
+from truncation import linear
+from truncation.address import Key
+
+Weights = dict[str, Any]
+# hook(inputs, apply) -> outputs stands where a matrix is applied: it may look at the inputs,
+# change them, call apply, change the outputs, or replace them without calling apply at all.
+Hook = Callable[[Array, Callable[[Array], Array]], Array]
+Hooks = Mapping[Key, Hook]
+NO_HOOKS: Hooks = {}
+# Where the last layer is wanted; everywhere where None.
+Positions = Int[Array, "batch scored"] | None
+
+
+class Pattern(NamedTuple):
+    """Attention of consecutive groups of queries, each over the keys it can see.
+
+    A group is [batch, heads, queries, keys] over the first `keys` positions: later ones are
+    in the future of the whole group.
+    """
+
+    groups: tuple[Float[Array, "batch heads _ _"], ...]
+
+    def mix(self, values: Float[Array, "batch length heads d"]) -> Array:
+        """Attention-weighted means of values, [batch, queries, heads, d]."""
+        means = [
+            jnp.einsum("bhqs,bshd->bqhd", group, values[:, : group.shape[-1]])
+            for group in self.groups
+        ]
+        return means[0] if len(means) == 1 else jnp.concatenate(means, axis=1)
+
+    def whole(self, length: int) -> Float[Array, "batch queries length"]:
+        """One array over all keys, averaged over heads."""
+        padded = [
+            jnp.pad(group.mean(axis=1), ((0, 0), (0, 0), (0, length - group.shape[-1])))
+            for group in self.groups
+        ]
+        return jnp.concatenate(padded, axis=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer: where its attention looks, what that moves, and the feed-forward."""
+
+    config: TransformerConfig
+    weights: Weights
+    index: int
+    hooks: Hooks
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the unembedding reads what this layer gives."""
+        return self.index == self.config.num_layers - 1
+
+    @property
+    def _matrices(self) -> Weights:
+        return self.weights["layers"][self.index]
+
+    def _apply(self, name: str, inputs: Array) -> Array:
+        def plain(inputs: Array) -> Array:
+            return _rows(lambda x: linear.apply(self._matrices[name], x), inputs)
+
+        hook = self.hooks.get((self.index, name))
+        return plain(inputs) if hook is None else hook(inputs, plain)
+
+    def _foldable(self, name: str) -> bool:
+        watched = (self.index, name) in self.hooks
+        return not watched and not isinstance(self._matrices[name], Mapping)
+
+    def _read(self, x: Array) -> Array:
+        return normalise(x) if self.config.layer_norm else x
+
+    def look(self, x: Float[Array, "batch length d"], positions: Positions) -> Pattern:
+        """Where attention at `positions` (all where None) looks."""
+        config, length = self.config, x.shape[1]
+        x = self._read(x)
+        query = take(x, positions)
+        if config.learned_query:
+            query = self._apply("q_proj", query)
+        scale = 1 / math.sqrt(config.d_model // config.num_heads) if config.scaled_scores else 1.0
+        turned = config.positions == "rotary"
+        watched = (self.index, "k_proj") in self.hooks
+        if config.num_heads == 1 and not turned and not watched:
+            # x_t W_Q W_K^T once per query spares a projection of every key. A bias on the keys
+            # would shift all scores of a query alike, which the softmax does not see.
+            query, keys = _pull(self._matrices["k_proj"], query, scale), x
+        else:
+            query, keys = query * scale, self._apply("k_proj", x)
+        query, keys = self._split(query), self._split(keys)
+        times = jnp.arange(length)[None]
+        where = times if positions is None else positions
+        if turned:
+            query, keys = _rotate(query, where), _rotate(keys, times)
+        if positions is not None or length < 2:
+            return Pattern((_attend(query, keys, where),))
+        # The first half of the queries sees no key of the second: a quarter of the work.
+        half = length // 2
+        early = _attend(query[:, :half], keys[:, :half], where[:, :half])
+        return Pattern((early, _attend(query[:, half:], keys, where[:, half:])))
+
+    def _split(self, x: Array) -> Float[Array, "batch _ heads d_head"]:
+        return x.reshape(*x.shape[:2], self.config.num_heads, -1)
+
+    def move(
+        self, pattern: Pattern, x: Float[Array, "batch length d"]
+    ) -> Float[Array, "batch _ d"]:
+        """The attention output: what is looked at, through W_V and W_O.
+
+        One head mixes before it projects, which commutes and is needed only at the queries;
+        several heads project first.
+        """
+        x = self._read(x)
+        if self.config.num_heads > 1:
+            values = x if self.config.identity_value else self._apply("v_proj", x)
+            return self.write(values, pattern)
+        mixed = pattern.mix(x[:, :, None])[:, :, 0]
+        hook = self.hooks.get((self.index, "ov"))
+        return self._project(mixed) if hook is None else hook(mixed, self._project)
+
+    def _project(self, mixed: Float[Array, "batch _ d"]) -> Array:
+        if self.config.identity_value:
+            return self.write(mixed)
+        if self._foldable("v_proj") and self._foldable("out_proj"):
+            folded = self._matrices["v_proj"] @ self._matrices["out_proj"]
+            return _rows(lambda x: x @ folded, mixed)
+        return self.write(self._apply("v_proj", mixed))
+
+    def write(self, values: Float[Array, "batch _ d"], pattern: Pattern | None = None) -> Array:
+        """The attention output from the values; pattern mixes them where that is still to do."""
+        if pattern is not None:
+            mixed = pattern.mix(self._split(values))
+            values = mixed.reshape(*mixed.shape[:2], -1)
+        return self._apply("out_proj", values)
+
+    def add_attention(self, x: Array, attention: Array) -> Array:
+        """The residual stream after attention."""
+        alone = self.is_last and self.config.feed_forward[self.index] == "none"
+        if not self.config.attention_residual or (alone and not self.config.last_residual):
+            return attention
+        return x + attention
+
+    @property
+    def _last(self) -> str | None:
+        """The matrix that the feed-forward ends in, if it ends in one."""
+        names = self.config.feed_forward_names(self.index)
+        return names[-1] if names and self.config.feed_forward[self.index] != "relu" else None
+
+    def open(self, h: Float[Array, "*batch d"]) -> Float[Array, "*batch _"]:
+        """The feed-forward up to what its last matrix multiplies."""
+        kind, inner = self.config.feed_forward[self.index], self._read(h)
+        if kind in ("none", "linear"):
+            return inner
+        inner = self._apply("fc_in", inner)
+        return inner if kind == "linear_mlp" else jax.nn.relu(inner)
+
+    def close(self, inner: Float[Array, "*batch _"]) -> Float[Array, "*batch d"]:
+        """The feed-forward output from what `open` gave; zero where the layer has none."""
+        if self.config.feed_forward[self.index] == "none":
+            return jnp.zeros_like(inner)
+        return inner if self._last is None else self._apply(self._last, inner)
+
+    def feed(self, h: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+        """The feed-forward output."""
+        return self.close(self.open(h))
+
+    def add_feed_forward(self, h: Array, feed: Array) -> Array:
+        """The residual stream after the feed-forward; a layer without one passes on."""
+        kind = self.config.feed_forward[self.index]
+        return h + feed if kind == "none" or self.config.feed_forward_residual else feed
+
+    def reads(self, rows: Array, h: Array) -> Array:
+        """What the feed-forward reads: the stream before attention, or after it."""
+        return rows if self.config.parallel else h
+
+    def unembed(self, h: Array, inner: Array, feed: Array) -> Float[Array, "*batch vocab"]:
+        """Logits of the last layer: h before its feed-forward, of which `open` gave inner.
+
+        The feed-forward's last matrix is multiplied into W_U, d_hidden * d * vocab once instead
+        of d_hidden * d for every position, which pays for a vocabulary smaller than the width;
+        `feed`, the feed-forward's output, is then read by nobody here.
+        """
+        config, out, last = self.config, unembedding(self.config, self.weights), self._last
+        pays = out.shape[1] <= config.d_model
+        if last is None or config.layer_norm or not (pays and self._foldable(last)):
+            stream = self._read(self.add_feed_forward(h, feed))
+            return _rows(lambda x: x @ out, stream)
+        folded = self._matrices[last] @ out
+        written = _rows(lambda x: x @ folded, inner)
+        return _rows(lambda x: x @ out, h) + written if config.feed_forward_residual else written
+
+
+def unembedding(config: TransformerConfig, weights: Weights) -> Float[Array, "d vocab"]:
+    """W_U as it is applied: tied and scaled where the options say so."""
+    out = weights["embed"].T if config.tied_output else weights["unembed"]
+    return out / math.sqrt(config.d_model) if config.scaled_logits else out
+
+
+def take(x: Float[Array, "batch length d"], positions: Positions) -> Float[Array, "batch _ d"]:
+    """The rows of x at `positions`, all of them where None."""
+    if positions is None:
+        return x
+    return jnp.take_along_axis(x, positions[:, :, None], axis=1)
+
+
+def normalise(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """Each row less its mean, over its standard deviation (plus 1e-5 in the variance)."""
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + 1e-5)
+
+
+def _attend(
+    query: Float[Array, "batch queries heads d"],
+    keys: Float[Array, "batch length heads d"],
+    where: Int[Array, "_ queries"],
+) -> Float[Array, "batch heads queries length"]:
+    scores = jnp.einsum("bqhd,bshd->bhqs", query, keys)
+    causal = jnp.arange(keys.shape[1])[None, None] <= where[:, :, None]
+    return jax.nn.softmax(jnp.where(causal[:, None], scores, -jnp.inf), axis=-1)
+
+
+def _pull(keys: linear.Leaf, query: Array, scale: float) -> Array:
+    """query W_K^T times scale, through the factors where W_K is stored as factors."""
+    if isinstance(keys, Mapping) and "kernel_in" in keys:
+        thin = _rows(lambda x: x @ (keys["kernel_out"].T * scale), query)
+        return _rows(lambda x: x @ keys["kernel_in"].T, thin)
+    return _rows(lambda x: x @ (linear.dense(keys).T * scale), query)
+
+
+def _rotate(
+    x: Float[Array, "batch queries heads d"], where: Int[Array, "_ queries"]
+) -> Float[Array, "batch queries heads d"]:
+    """Turn the pair (x_i, x_{i + d/2}) at position t by the angle t 10000^(-2 i / d)."""
+    half = x.shape[-1] // 2
+    rates = 10_000.0 ** (-jnp.arange(half) / half)
+    angles = where[:, :, None, None] * rates[None, None, None]
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    first, second = x[..., :half], x[..., half:]
+    turned = [first * cos - second * sin, first * sin + second * cos]
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+
+
+def _rows(function: Callable[[Array], Array], x: Array) -> Array:
+    # Flattened, because the gradient of a product over several leading axes makes XLA's CPU
+    # backend transpose the activations, which costs as much as the product.
+    flat = function(x.reshape(-1, x.shape[-1]))
+    return flat.reshape(*x.shape[:-1], flat.shape[-1])

@@ -1,0 +1,175 @@
+"""The forward of the recall Transformer, written once, over plain weights.
+
+    x^0_t = E[z_t] + P_t,   x^{l+1} = layer l (toy/layer.py),   logits = x^L W_U
+
+`run` is all of it; `below` and `onward` are its two halves, cut between any two layers; `stop`
+and `go_on` cut it in front of any matrix. All take the weights as one tree (trained and frozen
+together, transformer.combine), the positions at which the last layer is wanted, which does no
+other work (None: everywhere), and hooks {(layer, matrix): hook} that record or replace what
+a matrix reads and gives:
+
+    def hook(inputs, apply): return 0 * apply(inputs)       # this matrix gives nothing
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from toy.layer import NO_HOOKS, Hooks, Layer, Positions, Weights, take
+from toy.transformer_config import TransformerConfig
+from truncation.address import Key
+
+# Which part of a layer applies a matrix.
+_LOOKS = ("q_proj", "k_proj")
+_MOVES = ("v_proj", "out_proj", "ov")
+
+
+class Trace(NamedTuple):
+    """What a forward computed at the chosen positions; under jit, what nobody reads is free.
+
+    contributions: what each block added to the residual stream: embedding (or the stream that
+    entered the first layer run), then attention and feed-forward of each layer. With all residual
+    connections on they sum to what the unembedding reads.
+    patterns: attention of each layer run, over all positions below the last layer, of the
+    chosen positions in it; averaged over heads.
+    """
+
+    logits: Float[Array, "batch _ vocab"]
+    contributions: tuple[Float[Array, "batch _ d_model"], ...]
+    patterns: tuple[Float[Array, "batch _ length"], ...]
+
+
+def enter(
+    config: TransformerConfig, weights: Weights, tokens: Int[Array, "batch length"]
+) -> Float[Array, "batch length d"]:
+    """x^0: what the first layer reads."""
+    x = weights["embed"][tokens]
+    if config.positions in ("none", "rotary"):
+        return x
+    return x + weights["position"][None, : tokens.shape[1]]
+
+
+def run(
+    config: TransformerConfig,
+    weights: Weights,
+    tokens: Int[Array, "batch length"],
+    positions: Positions = None,
+    hooks: Hooks = NO_HOOKS,
+) -> Trace:
+    """The whole forward."""
+    return onward(config, weights, enter(config, weights, tokens), 0, positions, hooks)
+
+
+def below(
+    config: TransformerConfig,
+    weights: Weights,
+    tokens: Int[Array, "batch length"],
+    layer: int,
+    hooks: Hooks = NO_HOOKS,
+) -> Float[Array, "batch length d"]:
+    """The residual stream that enters `layer`: all that layers below it decide."""
+    x = enter(config, weights, tokens)
+    for index in range(layer):
+        here = Layer(config, weights, index, hooks)
+        h = here.add_attention(x, here.move(here.look(x, None), x))
+        x = here.add_feed_forward(h, here.feed(here.reads(x, h)))
+    return x
+
+
+def onward(
+    config: TransformerConfig,
+    weights: Weights,
+    x: Float[Array, "batch length d"],
+    layer: int,
+    positions: Positions = None,
+    hooks: Hooks = NO_HOOKS,
+) -> Trace:
+    """From the stream entering `layer` to the logits at `positions`."""
+    length, last = x.shape[1], config.num_layers - 1
+    contributions, patterns = [take(x, positions)], []
+    for index in range(layer, last):
+        here = Layer(config, weights, index, hooks)
+        pattern = here.look(x, None)
+        attention = here.move(pattern, x)
+        h = here.add_attention(x, attention)
+        feed = here.feed(here.reads(x, h))
+        x = here.add_feed_forward(h, feed)
+        contributions += [take(attention, positions), take(feed, positions)]
+        patterns.append(pattern.whole(length))
+    here, rows = Layer(config, weights, last, hooks), take(x, positions)
+    pattern = here.look(x, positions)
+    attention = here.move(pattern, x)
+    h = here.add_attention(rows, attention)
+    inner = here.open(here.reads(rows, h))
+    feed = here.close(inner)
+    return Trace(
+        here.unembed(h, inner, feed),
+        (*contributions, attention, feed),
+        (*patterns, pattern.whole(length)),
+    )
+
+
+def stop(
+    config: TransformerConfig,
+    weights: Weights,
+    key: Key,
+    x: Float[Array, "batch length d"],
+    positions: Positions,
+) -> tuple[Array, Any]:
+    """What the matrix `key` multiplies, and what `go_on` needs; x is the stream entering its layer.
+
+    positions is for the last layer; a layer below is run everywhere.
+    """
+    index, name = key
+    seen: list[Array] = []
+
+    def record(inputs: Array, apply: Callable[[Array], Array]) -> Array:
+        seen.append(inputs)
+        return apply(inputs)
+
+    here = Layer(config, weights, index, {key: record})
+    positions = positions if here.is_last else None
+    rows, pattern = take(x, positions), here.look(x, positions)
+    if name in _LOOKS:
+        return seen[0], x
+    attention = here.move(pattern, x)
+    if name in _MOVES:
+        # Several heads mix after W_V, so that going on from there needs the pattern again.
+        return seen[0], (rows, pattern if name == "v_proj" and config.num_heads > 1 else None)
+    h = here.add_attention(rows, attention)
+    here.feed(here.reads(rows, h))
+    return seen[0], (rows, h)
+
+
+def go_on(
+    config: TransformerConfig,
+    weights: Weights,
+    key: Key,
+    outputs: Array,
+    rest: Any,
+    positions: Positions,
+) -> Float[Array, "batch _ vocab"]:
+    """Logits at `positions`, as if matrix `key` had returned `outputs` before its bias."""
+    index, name = key
+    here_only = positions if index == config.num_layers - 1 else None
+    leaf = weights["layers"][index].get(name)
+    if isinstance(leaf, Mapping) and "bias" in leaf:
+        outputs = outputs + jnp.broadcast_to(leaf["bias"], outputs.shape)
+    here = Layer(config, weights, index, {key: lambda inputs, apply: outputs})
+    if name in _LOOKS:
+        x = rest
+        rows, pattern = take(x, here_only), here.look(x, here_only)
+        h = here.add_attention(rows, here.move(pattern, x))
+    elif name in _MOVES:
+        rows, pattern = rest
+        attention = here.write(outputs, pattern) if name == "v_proj" else outputs
+        h = here.add_attention(rows, attention)
+    else:
+        rows, h = rest
+    inner = here.open(here.reads(rows, h))
+    feed = here.close(inner)
+    if here.is_last:
+        return here.unembed(h, inner, feed)
+    return onward(config, weights, here.add_feed_forward(h, feed), index + 1, positions).logits
