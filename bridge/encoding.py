@@ -50,12 +50,17 @@ class Vocabulary:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
-    """Examples with their arrays; dropped says, a line each, what was left out and why."""
+    """Examples with their arrays; dropped says, a line each, what was left out and why.
+
+    places tells where each distractor of an example went: k is the k-th of its rivals,
+    -j its j-th row.
+    """
 
     examples: tuple[Example, ...]
     batch: Batch
     vocabulary: Vocabulary
     dropped: tuple[str, ...] = ()
+    places: tuple[tuple[int, ...], ...] = ()
 
     def __len__(self) -> int:
         """How many examples."""
@@ -94,15 +99,16 @@ def encode_examples(
     found = encode(noise)
     if len(found) != 1:
         raise TaskError(f"noise {noise!r} is {len(found)} tokens in this tokenizer; expected one")
-    kept, rows, rivals, long = [], [], [], 0
+    kept, rows, rivals, places, long = [], [], [], [], 0
     for example in examples:
-        own, single = _rows_of(example, encode, list(prefix), max_distractors)
+        own, single, where = _rows_of(example, encode, list(prefix), max_distractors)
         if max(len(row.tokens) for row in own) > max_length:
             long += 1
             continue
         kept.append(example)
         rows.append(own)
         rivals.append(single)
+        places.append(where)
     if not kept:
         raise TaskError(
             f"none of {len(examples)} examples has at most {max_length} tokens"
@@ -111,7 +117,7 @@ def encode_examples(
         )
     dropped = (f"{long} of {len(examples)} examples exceed {max_length} tokens",) if long else ()
     vocabulary = Vocabulary(found[0], num_tokens, all(e.distractors for e in kept))
-    return Encoded(tuple(kept), _arrays(rows, rivals), vocabulary, dropped)
+    return Encoded(tuple(kept), _arrays(rows, rivals), vocabulary, dropped, tuple(places))
 
 
 def take(batch: Batch, indices: Int[np.ndarray, " n"]) -> Batch:
@@ -134,7 +140,8 @@ def select(encoded: Encoded, indices: Int[np.ndarray, " n"]) -> Encoded:
     """The examples at these indices, in this order."""
     examples = tuple(encoded.examples[i] for i in indices)
     batch = Batch(*(leaf[indices] for leaf in encoded.batch))
-    return Encoded(examples, batch, encoded.vocabulary)
+    places = tuple(encoded.places[i] for i in indices)
+    return Encoded(examples, batch, encoded.vocabulary, places=places)
 
 
 def bucket_length(length: int) -> int:
@@ -155,8 +162,10 @@ def _above(number: int) -> int:
 
 def _rows_of(
     example: Example, encode: Encode, prefix: list[int], max_distractors: int
-) -> tuple[list[_Row], list[int]]:
-    """The rows of an example, the answer's first, and its distractors of a single token."""
+) -> tuple[list[_Row], list[int], tuple[int, ...]]:
+    """The rows of an example, the answer's first, its distractors of a single token, and
+    where each distractor went.
+    """
     context = prefix + list(encode(example.prompt))
     texts = (example.answer, *example.distractors[:max_distractors])
     whole = [prefix + list(encode(example.prompt + text)) for text in texts]
@@ -170,13 +179,17 @@ def _rows_of(
         if len(tokens) == start:
             raise TaskError(f"{text!r} adds no token to prompt {example.prompt[-30:]!r}")
     answer, *others = whole
-    rows, rivals = [_Row(answer, start)], []
+    rows = [_Row(answer, start)]
+    rivals: list[int] = []
+    places: list[int] = []
     for tokens in others:
         if len(tokens) == start + 1:
+            places.append(len(rivals))
             rivals.append(tokens[start])
         else:
+            places.append(-len(rows))
             rows.append(_Row(tokens, start))
-    return rows, rivals
+    return rows, rivals, tuple(places)
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:
@@ -229,7 +242,9 @@ def concatenate(parts: Sequence[Encoded]) -> Encoded:
     first = parts[0].vocabulary
     vocabulary = dataclasses.replace(first, rivals=all(p.vocabulary.rivals for p in parts))
     examples = tuple(example for part in parts for example in part.examples)
-    return Encoded(examples, batch, vocabulary, tuple(d for p in parts for d in p.dropped))
+    dropped = tuple(line for part in parts for line in part.dropped)
+    places = tuple(where for part in parts for where in part.places)
+    return Encoded(examples, batch, vocabulary, dropped, places)
 
 
 def _by_field(parts: Sequence[Encoded]) -> list[list[np.ndarray]]:

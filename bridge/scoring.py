@@ -16,6 +16,8 @@ and, if every example has distractors d,
     logit_difference  log p(answer | c) - max_d log p(d | c): of single tokens, the
                       difference of logits (in indirect objects, receiver - giver)
     choice            1 if the answer has the largest log-probability per token
+    choice_summed     1 if it has the largest log-probability, as LASER chooses: of answers
+                      of several lengths this favours the short
 
 Everything is float32 from the logits on, whatever the dtype of the activations.
 """
@@ -77,13 +79,14 @@ def scores_of_logits(
         scores["logit_difference"] = totals[:, 0] - best
         chooses = totals[:, 0] / counts[:, 0] > best_per_token
         scores["choice"] = chooses.astype(jnp.float32)
+        scores["choice_summed"] = (totals[:, 0] > best).astype(jnp.float32)
     return {name: value[:, None] for name, value in scores.items()}
 
 
 def names(vocabulary: Vocabulary) -> tuple[str, ...]:
     """The figures that examples of this vocabulary have."""
     common = ("loss", "loss_per_token", "accuracy", "rank", "p_answer", "p_the", "margin_the")
-    return (*common, "logit_difference", "choice") if vocabulary.rivals else common
+    return (*common, "logit_difference", "choice", "choice_summed") if vocabulary.rivals else common
 
 
 def finish(
@@ -199,7 +202,7 @@ def evaluate(
     def score(batch: Batch) -> dict[str, Array]:
         return batch_scores(params, config, batch, encoded.vocabulary, dtype)
 
-    found = _in_batches(score, config, encoded, dtype, memory)
+    found = in_batches(score, config, encoded, dtype, memory)
     return {name: values[:, 0] for name, values in found.items()}
 
 
@@ -221,11 +224,11 @@ def top_tokens(
         values, ids = jax.lax.top_k(law, count)
         return {"ids": ids, "values": values}
 
-    found = _in_batches(best, config, encoded, dtype, memory)
+    found = in_batches(best, config, encoded, dtype, memory)
     return found["ids"], found["values"]
 
 
-def _in_batches(
+def in_batches(
     function: Callable[[Batch], dict[str, Array]],
     config: Config,
     encoded: Encoded,

@@ -8,8 +8,11 @@ import pytest
 import bridge
 from bridge import encoding, scoring
 from bridge import network as model
+from bridge.closed_choice import option_scores
 from bridge.encoding import Batch, Vocabulary, bucket_length
 from bridge.tasks import Example, TaskError
+from bridge.tasks.example import choose
+from bridge.tasks.metrics import closed
 from tests.bridge.words import Words
 
 # One worker, so that what is compiled for one test serves the others.
@@ -72,6 +75,7 @@ def by_hand(params, words, example):
         "margin_the": each[0] - laws[0][words(" the")[0]],
         "logit_difference": sum(each) - max(rivals),
         "choice": float(np.mean(each) > max(per_token)),
+        "choice_summed": float(sum(each) > max(rivals)),
     }
 
 
@@ -253,3 +257,48 @@ def test_top_tokens_are_those_of_the_softmax(params):
         np.testing.assert_allclose(law[i], expected, rtol=2e-5, atol=1e-7)
         assert ids[i].tolist() == np.argsort(-expected)[:3].tolist()
         np.testing.assert_allclose(values[i], expected[ids[i]], rtol=2e-5)
+
+
+CLOSED = (" Spain", " two words", " Spainland", " a")
+
+
+def test_options_of_a_closed_set_in_its_order(params):
+    """Answers of one token and of several, mixed: against one sequence at a time."""
+    words = Words(longest=6)
+    prompts = ("Madrid is in", "We all know that the city of Paris is found in", "In", "Is")
+    examples = [choose(text, CLOSED[i], CLOSED) for i, text in enumerate(prompts)]
+    found = option_scores(params, CONFIG, encoded(examples, words), CLOSED, memory=1)
+    assert found.right.tolist() == [0, 1, 2, 3]
+    for i, example in enumerate(examples):
+        for j, text in enumerate(CLOSED):
+            laws, tokens = log_probabilities(params, words, example, text)
+            each = [law[token] for law, token in zip(laws, tokens, strict=True)]
+            assert found.log_p[i, j] == pytest.approx(sum(each), rel=1e-4)
+            assert found.tokens[i, j] == len(each)
+    # The choice is that of the scores.
+    scores = scoring.evaluate(params, CONFIG, encoded(examples, words))
+    hits = closed.choose(found.log_p) == found.right
+    np.testing.assert_array_equal(hits, scores["choice_summed"] == 1)
+    hits = closed.choose(found.log_p, found.tokens) == found.right
+    np.testing.assert_array_equal(hits, scores["choice"] == 1)
+
+
+def test_options_follow_selection_and_concatenation(params):
+    words = Words(longest=6)
+    examples = [choose(text, CLOSED[i], CLOSED) for i, text in enumerate(("In", "Is it", "It"))]
+    whole = encoded(examples, words)
+    parts = [encoding.select(whole, np.array(part)) for part in ([2, 0], [1])]
+    joined = encoding.concatenate(parts)
+    a = option_scores(params, CONFIG, whole, CLOSED)
+    b = option_scores(params, CONFIG, joined, CLOSED)
+    np.testing.assert_allclose(a.log_p[[2, 0, 1]], b.log_p, rtol=1e-5)
+    assert b.right.tolist() == [2, 0, 1]
+
+
+def test_options_must_be_those_of_the_examples(params):
+    example = choose("In", CLOSED[0], CLOSED)
+    with pytest.raises(ValueError, match="are not"):
+        option_scores(params, CONFIG, encoded([example]), CLOSED[:2])
+    few = encoded([example], max_distractors=2)
+    with pytest.raises(ValueError, match="only 2 distractors of 3"):
+        option_scores(params, CONFIG, few, CLOSED)
