@@ -60,11 +60,14 @@ class Marking:
     number          the number that the generated text ends in is the right one
 
     The last two generate at most new_tokens tokens, and stop in front of any text of stop.
+    conclusion says how a solution states its number: "The answer is N" (thought) or "#### N"
+    (plain).
     """
 
     metric: Metric = "top1"
     new_tokens: int = 0
     stop: tuple[str, ...] = ()
+    conclusion: Literal["thought", "plain"] = "thought"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,14 +61,15 @@ def read(
     and for damaged files with file, line and fault.
     """
     before, opening, closing = _shots(style, shots, exemplars, train, seed)
-    stop = ("Question:", *_ENDS) if style == "plain" else CARD.marking.stop
+    marking = CARD.marking
+    if style == "plain":
+        marking = dataclasses.replace(marking, stop=("Question:", *_ENDS), conclusion="plain")
     examples = []
     for path in paths:
         for problem in problems.read(path):
             prompt = f"{before}{opening} {problem.question}\n{closing}"
             answer = f" {_solution(problem, style)}"
             examples.append(Example(prompt, answer, item=problem.question, gold=problem.gold))
-    marking = dataclasses.replace(CARD.marking, stop=stop)
     return Task(CARD.name, tuple(examples), marking=marking)
 
 

@@ -7,7 +7,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from bridge.tasks.metrics import closed, numbers, text
+from bridge.tasks import Example, Marking
+from bridge.tasks.metrics import closed, generated, numbers, text
 
 
 def test_contains_is_of_the_answer_alone():
@@ -167,3 +168,27 @@ def test_one_option_everywhere_has_no_kappa():
         closed.report(np.array([2]), np.array([0]), 2)
     with pytest.raises(ValueError, match="no examples"):
         closed.report(np.zeros(0, int), np.zeros(0, int), 2)
+
+
+def test_marks_of_generated_texts():
+    asked = Example("Were Ann and Bob English, yes or no? The answer is", " yes")
+    found = generated.marks(asked, " no", Marking("contains", 15))
+    assert tuple(found) == generated.NAMES["contains"]
+    assert found == {"contains": 0, "contains_published": 1, "f1": 0, "answer_in_prompt": 1}
+
+    problem = Example("Q: 20 - 2?\nA:", " It is 18. The answer is 18.", gold="18")
+    thought, plain = Marking("number", 9, ("Q:",)), Marking("number", 9, (), "plain")
+    said = generated.cut(" 20 - 2 = 18. The answer is $18.\n\nQ: 1?\nA: The answer is 1.", ("Q:",))
+    assert said == " 20 - 2 = 18. The answer is $18.\n\n"
+    found = generated.marks(problem, said, thought)
+    assert tuple(found) == generated.NAMES["number"]
+    assert found == {"number": 1, "strict": 0, "flexible": 1, "concluded": 0}
+    found = generated.marks(problem, " It is 18.\n#### 18", plain)
+    assert found == {"number": 1, "strict": 1, "flexible": 1, "concluded": 1}
+    with pytest.raises(ValueError, match="generates no text"):
+        generated.marks(problem, "", Marking("top1"))
+
+
+def test_the_first_stop_ends_a_text():
+    assert generated.cut("a</s>b Q: c", ("Q:", "</s>")) == "a"
+    assert generated.cut("a", ("Q:",)) == "a"
