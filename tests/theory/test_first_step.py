@@ -107,6 +107,31 @@ def test_asymptotics_of_the_margins():
     assert np.all(errors[0] / errors[-1] > 3)  # O(1/N) over a factor of four
 
 
+def test_the_feed_forward_margin_of_the_trigger_alone_is_exact():
+    for n, alpha in ((3, 0.2), (8, 0.3)):
+        step = first_step.population_gradients(*uniform(n), trigger=0, alpha=alpha, length=5)
+        law = first_step.asymptotic_margins(n, alpha).feed_forward
+        assert step.feed_forward[n, 0] - step.feed_forward[1, 0] == pytest.approx(law, abs=1e-14)
+
+
+def test_the_lower_margin_is_the_bound_of_its_docstring_by_enumeration():
+    setting = dict(trigger=1, alpha=0.4, length=4)
+    unigram, bigram = brute_force.random_language(4, 3)
+    steps = first_step.population_gradients(unigram, bigram, **setting)
+    bounds = []
+    for ybar in (0, 2, 3):
+        rows = [r for r in brute_force.sequences(unigram, bigram, **setting) if r[0] == ybar]
+        chances = np.array([chance for *_, chance in rows])
+        average = [brute_force.features(tokens, 5).mean(0) for _, tokens, _ in rows]
+        values = np.array(average) @ steps.value.T
+        upper = chances @ values
+        ordinary = values[:, :-1] - values[:, :-1].mean(axis=1, keepdims=True)
+        variance = chances @ ordinary**2 - (chances @ ordinary) ** 2
+        bounds.append(upper[-1] - upper[:-1].max() - np.sqrt(variance.sum()))
+    got = first_step.mean_margins(unigram, bigram, **setting)
+    assert got.value_lower == pytest.approx(np.mean(bounds), abs=1e-12)
+
+
 @few
 @given(st.integers(3, 12), st.integers(2, 30), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
 def test_steps_move_no_probability_in_total(n, length, alpha, seed):

@@ -29,6 +29,39 @@ def test_first_velocity_approaches_the_exact_first_step(alpha):
     assert np.all(errors[1] < 2.5 / 64)
 
 
+def test_copying_starts_as_the_exact_first_step_of_long_sequences():
+    """One over N above it, the share of the last token, once T is long enough to forget starts."""
+    for n in (8, 32):
+        exact = first_step.population_gradients(*uniform(n), trigger=0, alpha=0.3, length=128 * n)
+        reduced = learning_times._velocity(n, 0.3, np.zeros(9))
+        copying = exact.value[1, 1] - exact.value[2, 1]
+        assert n * (reduced[6] / copying - 1) == pytest.approx(1.0, abs=0.03)
+
+
+def log_likelihood(n, alpha, state):
+    p = learning_times._probabilities(n, alpha, state)
+    return (1 - alpha) * np.log(p[0]) + alpha * np.log(p[2])
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(4, 0.3), (9, 0.6)])
+def test_values_and_scores_climb_the_log_likelihood(n, alpha):
+    """By difference quotients, at a state where nothing is symmetric or small."""
+    state = np.random.default_rng(n).normal(size=9)
+    slope = np.array(
+        [
+            (log_likelihood(n, alpha, state + h) - log_likelihood(n, alpha, state - h)) / 2e-5
+            for h in 1e-5 * np.eye(9)
+        ]
+    )
+    got = learning_times._velocity(n, alpha, state)
+    # V at the key etilde(q); the n - 1 outputs share one variable, which moves by their mean.
+    np.testing.assert_allclose(got[3:6] * [1, n - 1, 1], slope[3:6], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(got[7], slope[7], rtol=1e-6, atol=1e-9)
+    # The advantage of a correct token has one share of the n - 1 in what pulls at correct tokens.
+    correct, noise = slope[7] + slope[8], -slope[8]
+    np.testing.assert_allclose(got[8], correct / (n - 1) - noise, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("alpha", [0.2, 0.5])
 def test_scores_start_as_the_exact_attention_step(alpha):
     for n in (16, 64):
@@ -95,5 +128,10 @@ def test_bad_input_is_named():
         learning_times.asymptotic_half_times(10, 0.0)
     with pytest.raises(ValueError, match="alpha must exceed 2 /"):
         learning_times.half_times(10, 0.1)
+    at_half = 2 / 11  # p(noise) = 1 / (N + 1) at the start is half of alpha
+    with pytest.raises(ValueError, match="alpha must exceed"):
+        learning_times.half_times(10, at_half)
+    assert learning_times.half_times(10, at_half * (1 + 1e-6)).noise < 1e-3
+    assert learning_times.asymptotic_half_times(4, 0.5).noise > 0
     with pytest.raises(ValueError, match="times"):
         learning_times.curves(10, 0.3, np.array([-1.0]))
