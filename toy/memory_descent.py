@@ -27,13 +27,13 @@ def descend(
         params, frozen = problem.init(key)
         descent = optax.sgd(step_size)
 
-        def one(_: int, params: memory.Weights) -> memory.Weights:
+        def one(_: int | jax.Array, params: memory.Weights) -> memory.Weights:
             gradient = jax.grad(problem.loss)(params, frozen, key, lambda x: x)
             updates, _state = descent.update(gradient, descent.init(params), params)
             return optax.apply_updates(params, updates)
 
         @jax.jit
-        def advance(params: memory.Weights, count: int) -> tuple[memory.Weights, Any]:
+        def advance(params: memory.Weights, count: int | jax.Array) -> tuple[memory.Weights, Any]:
             params = jax.lax.fori_loop(0, count, one, params)
             return params, measure({**frozen, **params})
 

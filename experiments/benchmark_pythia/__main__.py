@@ -69,7 +69,9 @@ def main() -> None:
         candidates = search.candidates(keys, config.rhos)
         for candidate in candidates:
             intervention.resolve(candidate, search_model.matrices(shape))
-    directory = open_run(flags.FLAGS.out, config, overwrite=flags.FLAGS.overwrite)
+    directory = open_run(
+        program.Place("benchmark_pythia", flags.FLAGS.out, flags.FLAGS.overwrite), config
+    )
     summary = run(config, shape, candidates)
     directory.append_metrics(summary)
     directory.finish(summary)

@@ -95,7 +95,9 @@ def main() -> None:
         candidates = search.candidates(["0.fc_in"], config.rhos)
     if len(candidates) < 8:
         raise UserError(f"--rhos has {len(candidates)} entries; a quarter of the grid needs 8")
-    directory = open_run(flags.FLAGS.out, config, overwrite=flags.FLAGS.overwrite)
+    directory = open_run(
+        program.Place("find_noise", flags.FLAGS.out, flags.FLAGS.overwrite), config
+    )
     report(run(config, setup, units, directory), directory)
 
 

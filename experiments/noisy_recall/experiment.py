@@ -1,29 +1,26 @@
 """The noisy-recall run itself: train, measure, draw, and print what was found."""
 
-from pathlib import Path
-
 import jax
 import numpy as np
 
 from experiments.noisy_recall import figures as figures_recall
-from experiments.run import stop
-from experiments.run.directory import RunDirectory, open_run, read_config
-from experiments.run.program import Place, RunFailedError, UserError
-from experiments.run.progress import Progress
+from experiments.run import memory, provenance, table
+from experiments.run.directory import RunDirectory, open_finished, open_run
+from experiments.run.follow import follow
+from experiments.run.program import Place, user_errors
 from experiments.run.recall_setup import Setup, build
-from experiments.run.trajectory import Trajectory
 from toy import recall_problem
 from toy.settings import NoisyRecall
-from training import loop as training
-from training.checkpoint import CheckpointError, Store
-from training.loop import Measurement, NonFiniteError, State, Trainer
+from training import loop
+from training.loop import Measurement, State, Trainer
 
 
 def main(config: NoisyRecall, place: Place) -> None:
     """Settings in, run directory out."""
+    _require_memory(config)
     setup = build(config)
     trainer = setup.trainer()
-    directory = open_run(place.out, config, overwrite=place.overwrite)
+    directory = open_run(place, config, inputs={"text": config.text}, digests=_digests(config))
     with jax.default_matmul_precision(config.matmul_precision):
         summary = run(setup, trainer, directory)
     report(summary, setup, directory)
@@ -31,7 +28,7 @@ def main(config: NoisyRecall, place: Place) -> None:
 
 def run(setup: Setup, trainer: Trainer, directory: RunDirectory) -> dict[str, float]:
     """Train, measure, draw; returns what summary.json holds."""
-    arrays, state = train(setup, trainer, directory)
+    arrays, state = trained(setup, trainer, directory)
     arrays |= evaluate(setup, trainer, state)
     directory.write_arrays(arrays)
     summary = summarise(arrays)
@@ -43,69 +40,46 @@ def run(setup: Setup, trainer: Trainer, directory: RunDirectory) -> dict[str, fl
 
 def redraw(out: str) -> None:
     """Draw the figures of a finished run again, from its arrays alone."""
-    config = read_config(out)
-    directory = RunDirectory(Path(out))
-    arrays = directory.read_arrays()
-    if not any(name.startswith("final/") for name in arrays):
-        raise UserError(f"--out={out} is not finished: it has no final figures yet")
-    for name, figure in figures_recall.draw(arrays, config["alpha"]):
+    directory, config = open_finished(out, "noisy_recall", NoisyRecall)
+    for name, figure in figures_recall.draw(directory.read_arrays(), config.alpha):
         print(directory.save_figure(figure, name))
 
 
-def train(
+def trained(
     setup: Setup, trainer: Trainer, directory: RunDirectory
 ) -> tuple[dict[str, np.ndarray], State]:
-    """Train to the end, from the last checkpoint where there is one."""
+    """Train to the end, measuring at steps spaced in proportion and at every so many."""
     config = setup.config
-    store = Store(directory.checkpoints)
-    done = store.steps()[-1] if store.steps() else 0
-    trajectory = Trajectory(directory.read_arrays() if store.steps() else None)
-    trajectory.cut(done)
-    directory.rewrite_metrics(trajectory.lines())
-
-    usual = training.log_spaced(config.steps, every=config.eval_every)
-    sparse = training.log_spaced(config.steps, every=config.spectrum_every or config.steps)
-    saves = training.log_spaced(config.steps, every=config.checkpoint_every or config.steps)
+    usual = loop.log_spaced(config.steps, every=config.eval_every)
+    sparse = loop.log_spaced(config.steps, every=config.spectrum_every or config.steps)
     model = recall_problem.measure_models(
         setup.task, setup.model, setup.interventions, batch_size=config.eval_batch
     )
-    measurements = [
-        Measurement("models", model, usual),
-        Measurement(
-            "mechanisms", recall_problem.measure_mechanisms(setup.task, setup.model), usual
+    mechanisms = recall_problem.measure_mechanisms(setup.task, setup.model)
+    spectra = recall_problem.measure_spectra(setup.task, setup.model)
+    return follow(
+        trainer,
+        [
+            Measurement("models", model, usual),
+            Measurement("mechanisms", mechanisms, usual),
+            Measurement("spectra", spectra, sparse),
+        ],
+        directory,
+        num_steps=config.steps,
+        checkpoint_steps=loop.log_spaced(
+            config.steps, every=config.checkpoint_every or config.steps
         ),
-        Measurement("spectra", recall_problem.measure_spectra(setup.task, setup.model), sparse),
-    ]
-    progress = Progress(config.steps, start=done)
-    try:
-        for record in training.run(
-            trainer, measurements, num_steps=config.steps, checkpoint_steps=saves, store=store
-        ):
-            stop.check()
-            trajectory.add(record)
-            directory.append_metrics(trajectory.line(record.step))
-            if record.step in saves:
-                directory.write_arrays(trajectory.arrays())
-            if full := record.measured.get("models"):
-                progress.update(
-                    record.step,
-                    loss=float(np.mean(full["noisy/full/loss"])),
-                    p_noise=float(np.mean(full["clean/full/p_noise"])),
-                )
-    except NonFiniteError as error:
-        last = store.steps()[-1] if store.steps() else "none"
-        raise RunFailedError(
-            f"{error}; the last good checkpoint is {last} in {directory.checkpoints.name}/"
-        ) from error
-    except CheckpointError as error:
-        raise UserError(f"--out={directory.path}: {error}; --overwrite begins again") from error
-    finally:
-        progress.close()
-        store.wait()
-    state = store.restore(trainer.abstract())
-    if state is None:
-        raise RunFailedError(f"{directory.checkpoints} vanished while the run was going on")
-    return trajectory.arrays(), state
+        show=shown,
+    )
+
+
+def shown(record: loop.Record) -> dict[str, float]:
+    """What the progress line tells of a record."""
+    full = record.measured.get("models")
+    if not full:
+        return {}
+    names = {"loss": "noisy/full/loss", "p_noise": "clean/full/p_noise"}
+    return {short: float(np.mean(full[name])) for short, name in names.items()}
 
 
 def evaluate(setup: Setup, trainer: Trainer, state: State) -> dict[str, np.ndarray]:
@@ -142,10 +116,24 @@ def summarise(arrays: dict[str, np.ndarray]) -> dict[str, float]:
 
 def report(summary: dict[str, float], setup: Setup, directory: RunDirectory) -> None:
     """Print the figures that answer the question, and where the pictures are."""
-    print(f"{'clean sequences':24s} p(correct)  p(noise)  accuracy")
-    for name in ("full", *map(str, setup.interventions)):
-        row = [summary[f"clean/{name}/{m}"] for m in ("p_correct", "p_noise", "accuracy")]
-        print(f"{name:24s} {row[0]:10.3f} {row[1]:9.3f} {row[2]:9.3f}")
+    columns = {"p(correct)": "p_correct", "p(noise)": "p_noise", "accuracy": "accuracy"}
+    rows = [
+        {"clean sequences": name}
+        | {title: summary[f"clean/{name}/{metric}"] for title, metric in columns.items()}
+        for name in ("full", *map(str, setup.interventions))
+    ]
+    print(table.text(rows))
+    best = max(rows, key=lambda row: float(row["p(correct)"]))
+    told = (
+        f"On clean sequences the full model still says noise with probability "
+        f"{rows[0]['p(noise)']:.3f}"
+    )
+    if best is not rows[0]:
+        told += (
+            f"; cut to {best['clean sequences']} it says noise with {best['p(noise)']:.3f} and the "
+            f"correct token with {best['p(correct)']:.3f} instead of {rows[0]['p(correct)']:.3f}"
+        )
+    print(f"{told}.")
     print(
         f"attention (noisy sequences): correct {summary['noisy/full/attention_correct']:.3f}, "
         f"noise {summary['noisy/full/attention_noise']:.3f}"
@@ -159,3 +147,24 @@ def report(summary: dict[str, float], setup: Setup, directory: RunDirectory) -> 
         if summary[f"{name}/dropped"] > 0:
             print(f"{name}: {summary[f'{name}/dropped']:g} scored positions did not fit")
     print(f"figures: {directory.path / 'figures'}")
+
+
+def _digests(config: NoisyRecall) -> dict[str, str]:
+    with user_errors():
+        return {"text": provenance.of_files(config.text)} if config.text else {}
+
+
+def _require_memory(config: NoisyRecall) -> None:
+    memory.require(
+        memory.recall(
+            num_tokens=config.num_tokens + config.num_noise,
+            length=config.length,
+            d_model=config.d_model,
+            d_hidden=config.d_hidden or 4 * config.d_model,
+            layers=len(config.feed_forward),
+            batch_size=config.batch_size,
+            num_seeds=config.num_seeds,
+            eval_batch=max(config.eval_batch, config.final_batch),
+        ),
+        "--d_model, --length, --num_tokens, --num_seeds or a batch",
+    )

@@ -22,7 +22,8 @@ from absl import flags
 
 import bridge
 from bridge import search as search_model
-from experiments.run import figures_pythia, program, pythia_setup
+from experiments.pythia_dynamics import figures
+from experiments.run import program, pythia_setup
 from experiments.run.directory import RunDirectory, open_run
 from experiments.run.program import RunFailedError, UserError
 from experiments.run.progress import Progress
@@ -79,7 +80,9 @@ def main() -> None:
     """Flags in, run directory out."""
     config = program.config_from_flags(DynamicsConfig)
     plan = make_plan(config)
-    directory = open_run(flags.FLAGS.out, config, overwrite=flags.FLAGS.overwrite)
+    directory = open_run(
+        program.Place("pythia_dynamics", flags.FLAGS.out, flags.FLAGS.overwrite), config
+    )
     summary = run(plan, directory)
     report(plan, summary, directory)
 
@@ -231,8 +234,8 @@ def conclude(
         for name, values in arrays.items()
         if name.startswith("spectrum/")
     }
-    directory.save_figure(figures_pythia.along_training(steps, intervals, models), "along_training")
-    directory.save_figure(figures_pythia.spectra(steps, spectra), "spectra")
+    directory.save_figure(figures.along_training(steps, intervals, models), "along_training")
+    directory.save_figure(figures.spectra(steps, spectra), "spectra")
     directory.finish(summary)
     return summary
 

@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 import bridge
 from bridge import encoding, export, scoring
 from bridge.tokenizer import Tokenizer
+from experiments.pythia_truncate import figures
 from experiments.pythia_truncate.eigenprune_choice import choose_pruning
-from experiments.run import figures_pythia, figures_search, program, pythia_setup
+from experiments.run import figures_search, program, pythia_setup
 from experiments.run.directory import RunDirectory, open_run
 from experiments.run.program import UserError, user_errors
 from experiments.run.pythia_setup import Questions
@@ -119,7 +120,9 @@ def main() -> None:
     """Flags in, run directory out."""
     config = program.config_from_flags(TruncateConfig)
     plan = make_plan(config)
-    directory = open_run(flags.FLAGS.out, config, overwrite=flags.FLAGS.overwrite)
+    directory = open_run(
+        program.Place("pythia_truncate", flags.FLAGS.out, flags.FLAGS.overwrite), config
+    )
     checkpoint = pythia_setup.load_checkpoint(config, config.model)
     run(plan, checkpoint, directory)
 
@@ -309,7 +312,7 @@ def draw(name: str, result: Result, objective: str) -> list[tuple[str, Figure]]:
     found = [
         (
             f"{name}_before_after",
-            figures_pythia.distributions(result.before, result.after, result.shown),
+            figures.distributions(result.before, result.after, result.shown),
         )
     ]
     # A map needs at least two cells of single cuts.

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.run import stop
+from experiments.run import progress, stop
 from training.settings import Settings, setting
 
 
@@ -77,6 +77,7 @@ class Program:
     def start(self) -> None:
         """Be this program: parse the command line, do the work, leave with an exit code."""
         stop.listen()
+        progress.heartbeat()
         code = self.run(sys.argv[1:])
         sys.stdout.flush()
         sys.exit(code)
@@ -87,10 +88,20 @@ class Program:
         return guarded(lambda: _body(self, arguments))
 
 
+_undo: list[Callable[[], None]] = []
+
+
+def undo_on_failure(action: Callable[[], None]) -> None:
+    """Have action called if the program fails from now on, before the failure is told."""
+    _undo.append(action)
+
+
 def guarded(main: Callable[[], int | None]) -> int:
     """Call main and turn what a user can cause into one line and an exit code."""
+    _undo.clear()
     try:
-        return main() or 0
+        with _undone_on_failure():
+            return main() or 0
     except UserError as error:
         _complain(one_line(error))
         return error.exit_code
@@ -102,6 +113,18 @@ def guarded(main: Callable[[], int | None]) -> int:
             raise
         _complain(f"{refused}; what was written before is intact")
         return 1
+
+
+@contextlib.contextmanager
+def _undone_on_failure() -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for action in reversed(_undo):
+            # What failed may be the disk itself; the failure to tell is the first one.
+            with contextlib.suppress(OSError, ValueError):
+                action()
+        raise
 
 
 def _body(program: Program, arguments: Sequence[str]) -> int | None:
@@ -131,6 +154,7 @@ def _body(program: Program, arguments: Sequence[str]) -> int | None:
         raise UserError("--out is empty; name a directory for this run")
     if shared.compilation_cache:
         _keep_compilations()
+    progress.stage("starting JAX")
     experiment = importlib.import_module(f"experiments.{name}.experiment")
     if config is None:
         return experiment.redraw(shared.out)
@@ -178,6 +202,11 @@ def disk_refusal(error: BaseException) -> str | None:
 def one_line(error: BaseException) -> str:
     """The message of an error on one line."""
     return " ".join(str(error).split())
+
+
+def note(message: str) -> None:
+    """One line beside the results, for what a user may want to know."""
+    print(f"note: {message}", file=sys.stderr)
 
 
 def _complain(message: str) -> None:

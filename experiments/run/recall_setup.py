@@ -4,13 +4,11 @@ Shared by every program that makes such a run or reads one back.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from experiments.run.directory import read_config
+from experiments.run.directory import settings_of
 from experiments.run.program import UserError, user_errors
 from toy import language, recall, transformer
 from toy.recall_problem import RecallProblem
@@ -117,19 +115,7 @@ def curve_grid(model: transformer.TransformerConfig, rhos: tuple[str, ...]) -> t
 
 def read_setup(path: str | Path) -> Setup:
     """The setup of a run directory; UserError where it is not one of noisy_recall."""
-    return build(config_from(read_config(path), path))
-
-
-def config_from(values: Mapping[str, Any], path: str | Path) -> NoisyRecall:
-    """A configuration from the flags stored in config.json."""
-    names = {field.name for field in dataclasses.fields(NoisyRecall)}
-    if missing := names - set(values):
-        raise UserError(f"{path} is not a run of noisy_recall: no flag {sorted(missing)[0]}")
-    plain: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names
-    }
-    with user_errors():
-        return NoisyRecall(**plain)
+    return build(settings_of(path, "noisy_recall", NoisyRecall))
 
 
 def restore(path: str | Path, step: int | None = None) -> tuple[Setup, int, State]:

@@ -52,9 +52,14 @@ def promise(tell: Callable[[], str]) -> None:
     _promise[:] = [tell]
 
 
+def asked() -> bool:
+    """Whether a signal came since the program began."""
+    return _asked.is_set()
+
+
 def check() -> None:
     """Raise Interrupted if a signal came since the program began."""
-    if _asked.is_set():
+    if asked():
         raise Interrupted
 
 

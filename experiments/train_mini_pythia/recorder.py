@@ -1,6 +1,5 @@
 """What is written while the small Pythia trains: measurements, checkpoints, progress."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import bridge
 from bridge import export
 from experiments.run.directory import RunDirectory
-from experiments.run.program import RunFailedError
+from experiments.run.program import RunFailedError, UserError
 from experiments.run.progress import Progress
 from experiments.train_mini_pythia.setup import Setup
 from mini_pythia.measure import by_task, measure, tokenize_prompts
@@ -35,10 +34,10 @@ class Recorder:
         self._pending: tuple[int, State, Mapping[str, jax.Array]] | None = None
         self._progress = Progress(setup.config.steps, start=step)
         self.records: list[dict[str, Any]] = []
-        file = directory.path / "metrics.jsonl"
-        if step and file.exists():
-            lines = (json.loads(line) for line in file.read_text().splitlines())
-            self.records = [record for record in lines if record["step"] <= step]
+        if step:
+            if (kept := directory.kept("records")) is None:
+                raise UserError(f"--out={directory.path}: the records are lost; add --overwrite")
+            self.records = [record for record in kept[1] if record["step"] <= step]
         directory.rewrite_metrics(self.records)
 
     def stop(self, step: int, state: State) -> None:
@@ -93,4 +92,6 @@ class Recorder:
         )
         export.save(checkpoint, folder / f"step{step}", dtype="float32", overwrite=True)
         if step >= FIRST_STORED_STEP:
+            # Before the state: who continues from a state finds every record up to it.
+            self._directory.keep("records", {}, self.records)
             self._store.save(state, step)

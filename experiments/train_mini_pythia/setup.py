@@ -1,4 +1,4 @@
-"""The settings of the small Pythia's training, and what they resolve to."""
+"""What the settings of the small Pythia resolve to: the objects a run is made of."""
 
 import dataclasses
 import functools
@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 
 import bridge
 from experiments.run.program import UserError, user_errors
+from experiments.train_mini_pythia.settings import MiniPythia
 from mini_pythia import training
 from mini_pythia.corpus import Corpus, packed_block
 from mini_pythia.prompts import Prompt, evaluation_sets
@@ -16,37 +17,10 @@ from mini_pythia.tokenizer import train_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
-class MiniPythiaConfig:
-    """Every flag that changes a result; the flags' help says what each means."""
-
-    num_layers: int
-    d_model: int
-    num_heads: int
-    vocab_size: int
-    length: int
-    alpha: float
-    num_people: int
-    world_seed: int
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    dtype: str
-    block_steps: int
-    devices: int
-    checkpoint_every: int
-    record_every: int
-    record_prompts: int
-    test_prompts: int
-    seed: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Setup:
     """A configuration resolved into the objects a run is made of."""
 
-    config: MiniPythiaConfig
+    config: MiniPythia
     model: bridge.Config
     settings: training.Settings
     corpus: Corpus
@@ -100,7 +74,7 @@ class Setup:
         return training.place_block(rows.reshape(shape), self.mesh)
 
 
-def build(config: MiniPythiaConfig) -> Setup:
+def build(config: MiniPythia) -> Setup:
     """Resolve a configuration; UserError names the flag that cannot be."""
     present = jax.devices()
     used = config.devices or len(present)

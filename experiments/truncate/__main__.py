@@ -67,7 +67,7 @@ def main() -> None:
     config = program.config_from_flags(TruncateConfig)
     setup = recall_setup.read_setup(config.run)
     check(config, setup)
-    directory = open_run(flags.FLAGS.out, config, overwrite=flags.FLAGS.overwrite)
+    directory = open_run(program.Place("truncate", flags.FLAGS.out, flags.FLAGS.overwrite), config)
     run(config, setup, directory)
 
 

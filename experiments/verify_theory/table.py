@@ -139,3 +139,21 @@ def markdown(rows: Sequence[Row]) -> str:
         cells += [error, found, allowed, "ok" if row.passes(limit) else "FAIL", row.note]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def told(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """The table for a terminal: what was predicted and measured, how far apart, and the verdict."""
+    limit = z_limit(rows)
+    return [
+        {
+            "prediction": f"{row.family}: {row.name}",
+            "setting": row.setting,
+            "predicted": f"{row.predicted:.5g}",
+            "measured": f"{row.measured:.5g}",
+            "z or error": f"{row.discrepancy:+.2f} z"
+            if row.tolerance is None
+            else f"{100 * row.discrepancy:+.2g} %",
+            "": "ok" if row.passes(limit) else "FAIL",
+        }
+        for row in rows
+    ]

@@ -4,6 +4,7 @@ import pytest
 
 from experiments.run import directory as run_directory
 from experiments.run import recall_setup
+from experiments.run.program import Place
 from toy.settings import NoisyRecall
 from training.checkpoint import Store
 
@@ -26,7 +27,7 @@ def recall_run(tmp_path_factory):
         rhos=("0", "1"),
     )
     path = tmp_path_factory.mktemp("recall") / "run"
-    run_directory.open_run(path, config, overwrite=False)
+    run_directory.open_run(Place("noisy_recall", str(path)), config)
     trainer = recall_setup.build(config).trainer()
     store = Store(path / "checkpoints")
     state = trainer.init()

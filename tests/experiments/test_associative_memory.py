@@ -3,31 +3,18 @@ import json
 import numpy as np
 import pytest
 
-from experiments.associative_memory import __main__ as program
+from experiments.associative_memory import experiment as program
+from experiments.associative_memory.settings import Memory
 from experiments.run.directory import open_run
+from experiments.run.program import Place
 from toy import memory
 from truncation import intervention
-
-
-def settings(**changes):
-    usual = {
-        "num_inputs": 2,
-        "alpha": 0.3,
-        "d_model": 0,
-        "batch_size": 0,
-        "time": 1000.0,
-        "step_size": 0.05,
-        "seed": 0,
-        "num_seeds": 1,
-        "interventions": (),
-    }
-    return program.MemoryConfig(**{**usual, **changes})
 
 
 def run(path, config):
     problem = memory.Memory(config.num_inputs, config.alpha, d_model=config.d_model)
     texts = config.interventions or program.default_interventions(config.num_inputs)
-    directory = open_run(path, config, overwrite=False)
+    directory = open_run(Place("associative_memory", str(path)), config)
     cuts = tuple(intervention.parse(text) for text in texts)
     return program.run(config, problem, cuts, directory), directory
 
@@ -35,7 +22,7 @@ def run(path, config):
 def test_two_inputs_end_at_the_published_figures(tmp_path):
     # N = 2, alpha = 0.3, t = 1,000: singular values 6.258 and 2.633, full p(noise) 0.2993,
     # rank one p(noise) 0.042 and p(correct) 0.956; an error of order step_size remains.
-    summary, directory = run(tmp_path / "run", settings())
+    summary, directory = run(tmp_path / "run", Memory())
     assert summary["full/p_noise"] == pytest.approx(0.2993, abs=2e-4)
     assert summary["0.fc_in@0.5/p_noise"] == pytest.approx(0.042, abs=1e-3)
     assert summary["0.fc_in@0.5/p_correct"] == pytest.approx(0.956, abs=1e-3)
@@ -48,7 +35,7 @@ def test_two_inputs_end_at_the_published_figures(tmp_path):
 
 def test_truncation_changes_ends_at_the_crossing(tmp_path):
     # N = 4, alpha = 0.3 crosses at t = 233: before it the small end holds the noise.
-    config = settings(num_inputs=4, time=600.0, step_size=0.1)
+    config = Memory(num_inputs=4, time=600.0, step_size=0.1)
     _, directory = run(tmp_path / "run", config)
     arrays = directory.read_arrays()
     times = arrays["memory/steps"] * config.step_size

@@ -2,8 +2,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import experiment as benchmark
 from experiments.benchmark.operation_count import matrix_product_operations
+from experiments.benchmark.settings import Benchmark
+from experiments.run.program import UserError
 
 
 def test_operations_of_known_products():
@@ -28,10 +30,7 @@ def test_operations_inside_loops():
 
 
 def test_our_formulation_multiplies_less():
-    config = benchmark.BenchmarkConfig(
-        length=64, d_model=32, batch_size=4, probe_batch=4, rounds=1, quick=True,
-        matmul_precision="highest",
-    )  # fmt: skip
+    config = Benchmark(length=64, d_model=32, batch_size=4, probe_batch=4, rounds=1)
     ours = benchmark.operations(benchmark.problem(benchmark.RecallProblem, config))
     plain = benchmark.operations(benchmark.problem(benchmark.PlainProblem, config))
     assert ours < 0.7 * plain
@@ -41,3 +40,10 @@ def test_the_published_truncations_are_fifteen():
     names = [str(cut) for cut in benchmark.published_truncations()]
     assert len(set(names)) == 15
     assert "1.ov@0.1" in names
+
+
+def test_quick_and_a_shape_exclude_each_other():
+    small = benchmark.resolved(Benchmark(quick=True, rounds=2))
+    assert (small.length, small.d_model, small.rounds) == (64, 64, 2)
+    with pytest.raises(UserError, match=r"--quick sets --probe_batch=32"):
+        benchmark.resolved(Benchmark(quick=True, probe_batch=9))

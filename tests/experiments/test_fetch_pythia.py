@@ -10,7 +10,8 @@ import pytest
 
 import bridge
 from bridge import hub
-from experiments.fetch_pythia import __main__ as fetch_pythia
+from experiments.fetch_pythia import experiment as fetch_pythia
+from experiments.fetch_pythia.settings import FetchPythia
 from experiments.run import program
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -25,14 +26,12 @@ NAME = "somebody/tiny"
 
 @pytest.fixture
 def config(tmp_path):
-    return fetch_pythia.Config(
-        model=NAME,
-        steps=("0", "1", "512"),
-        cache=str(tmp_path / "cache"),
-        offline=False,
-        out=str(tmp_path / "out"),
-        overwrite=False,
-    )
+    return FetchPythia(model=NAME, steps=(0, 1, 512), cache=str(tmp_path / "cache"))
+
+
+def fetch(config, out, *, overwrite=False):
+    fetch_pythia.main(config, program.Place("fetch_pythia", str(out), overwrite))
+    return json.loads((out / "summary.json").read_text())
 
 
 @pytest.fixture
@@ -51,10 +50,9 @@ def served(monkeypatch):
         yield running
 
 
-def test_steps_are_fetched_linked_hashed_and_compared(served, config, capsys):
-    summary = fetch_pythia.run(config)
-    out = pathlib.Path(config.out)
-    assert json.loads((out / "summary.json").read_text()) == summary
+def test_steps_are_fetched_linked_hashed_and_compared(served, config, tmp_path, capsys):
+    out = tmp_path / "out"
+    summary = fetch(config, out)
     for step in ("step0", "step1", "step512"):
         assert summary[f"{step}/directory"] == str(out / "tiny" / step)
         assert bridge.load(out / "tiny" / step).stored_dtype == "float16"
@@ -69,37 +67,34 @@ def test_steps_are_fetched_linked_hashed_and_compared(served, config, capsys):
     assert json.loads((out / "config.json").read_text())["flags"]["model"] == NAME
 
     with pytest.raises(program.UserError, match="holds a finished run"):
-        fetch_pythia.run(config)
-    again = fetch_pythia.run(dataclasses.replace(config, offline=True, overwrite=True))
+        fetch(config, out)
+    again = fetch(dataclasses.replace(config, offline=True), out, overwrite=True)
     assert again["step512/from_cache"]
     assert again["step512/sha256/model.safetensors"] == summary["step512/sha256/model.safetensors"]
 
 
-def test_without_steps_the_main_branch(served, config):
-    summary = fetch_pythia.run(dataclasses.replace(config, steps=()))
+def test_without_steps_the_main_branch(served, config, tmp_path):
+    summary = fetch(dataclasses.replace(config, steps=()), tmp_path / "out")
     assert summary["main/weights"] == "model.safetensors"
     assert summary["identical_files"] == 0
 
 
-def test_weights_that_do_not_fit_their_configuration_are_reported(served, config):
+def test_weights_that_do_not_fit_their_configuration_are_reported(served, config, tmp_path):
     with pytest.raises(program.RunFailedError, match=r"missing: gpt_neox\.layers\.2"):
-        fetch_pythia.run(dataclasses.replace(config, steps=("1000",)))
+        fetch(dataclasses.replace(config, steps=(1000,)), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
         ({"model": "pythia-70m"}, "--model=pythia-70m is not of the form OWNER/NAME"),
-        ({"steps": ("x",)}, "--steps: 'x' is not a step number"),
-        ({"steps": ("-1",)}, "--steps: '-1' is not a step number"),
-        ({"steps": ("3",)}, "step 3 was not published"),
-        ({"steps": ("1", "1")}, "--steps: step1 given twice"),
+        ({"steps": (3,)}, "step 3 was not published"),
     ],
 )
-def test_bad_flags_end_before_any_work(config, change, complaint):
+def test_bad_flags_end_before_any_work(config, tmp_path, change, complaint):
     with pytest.raises(program.UserError, match=complaint):
-        fetch_pythia.run(dataclasses.replace(config, **change))
-    assert not pathlib.Path(config.out).exists()
+        fetch(dataclasses.replace(config, **change), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_offline_the_program_says_so_in_one_line(tmp_path):

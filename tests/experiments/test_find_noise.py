@@ -9,7 +9,7 @@ from experiments.find_noise.__main__ import FindNoiseConfig
 from experiments.find_noise.selection_rules import Found
 from experiments.run import directory as run_directory
 from experiments.run import figures_search, recall_setup
-from experiments.run.program import UserError
+from experiments.run.program import Place, UserError
 from truncation.search import table
 
 RHOS = ("0.9", "0.6", "0.4", "0.2", "0.1", "0.05", "0", "-0.07", "-0.2")
@@ -34,7 +34,7 @@ def config(recall_run):
 
 def start(config, out):
     setup = recall_setup.read_setup(config.run)
-    directory = run_directory.open_run(out, config, overwrite=False)
+    directory = run_directory.open_run(Place("find_noise", str(out)), config)
     return find_noise.run(config, setup, list(find_noise.plan(config, setup)), directory)
 
 

@@ -82,6 +82,7 @@ def test_a_run_leaves_every_file_and_says_where(finished):
         f"figures/{n}.{s}" for n in ("recall", "mechanisms", "spectra") for s in ("png", "pdf")
     }
     expected = {"config.json", "metrics.jsonl", "trajectory.npz", "summary.json", "figures"}
+    expected |= {"manifest.json", ".lock"}
     assert files == expected | figures
     for line in ("full", "0.fc_in@0", "attention (noisy sequences)", f"figures: {out}/figures"):
         assert f"\n{line}" in printed
@@ -94,10 +95,11 @@ def test_a_run_leaves_every_file_and_says_where(finished):
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(finished):
     *_, err = finished
-    lines = err.splitlines()
-    assert 3 <= len(lines) <= 15
+    # A machine that is busy elsewhere hears more: a line every eight seconds.
+    lines = [line for line in err.splitlines() if not line.endswith(" s so far")]
+    assert len(lines) >= 3
     assert lines[-1].startswith(f"step {STEPS}/{STEPS}  loss ")
-    assert all(line.startswith("step ") and line.endswith("step/s") for line in lines)
+    assert all(line.startswith("step ") and line.endswith(("step/s", "s/step")) for line in lines)
 
 
 def test_summary_has_the_agreed_keys_and_agrees_with_the_arrays(finished):

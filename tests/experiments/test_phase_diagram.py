@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -6,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.phase_diagram import phase_map
+from experiments.phase_diagram import experiment as phase_map
+from experiments.phase_diagram.settings import PhaseDiagram
 from experiments.run import directory as run_directory
-from experiments.run.program import UserError
+from experiments.run.program import Place
 from theory import memory_spectrum
 
 pytestmark = pytest.mark.xdist_group("phase_diagram")
@@ -16,17 +18,16 @@ pytestmark = pytest.mark.xdist_group("phase_diagram")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    config = phase_map.PhaseConfig(
-        times=("5", "500"), max_inputs=8, resolution=6, points=4, step_size=0.1, seed=1
+    config = PhaseDiagram(
+        times=(5.0, 500.0), max_inputs=8, resolution=6, points=4, step_size=0.1, seed=1
     )
     out = tmp_path_factory.mktemp("phase") / "run"
-    directory = run_directory.open_run(out, config, overwrite=False)
-    times = phase_map.parse_times(config.times)
-    return config, times, directory, phase_map.run(config, times, directory)
+    directory = run_directory.open_run(Place("phase_diagram", str(out)), config)
+    return config, directory, phase_map.run(config, directory)
 
 
 def test_trained_points_lie_on_their_side_of_the_predicted_boundary(finished):
-    *_, directory, summary = finished
+    _, directory, summary = finished
     assert summary["disagree"] == 0
     assert summary["points"] == 8
     assert max(summary["t0/largest_error"], summary["t1/largest_error"]) < 0.05
@@ -37,7 +38,7 @@ def test_trained_points_lie_on_their_side_of_the_predicted_boundary(finished):
 
 
 def test_the_map_is_the_prediction(finished):
-    *_, directory, _ = finished
+    _, directory, _ = finished
     arrays = directory.read_arrays()
     size, alpha = arrays["map/num_inputs"][2], arrays["map/alpha"][3]
     values = memory_spectrum.singular_values(int(size), float(alpha), np.array([500.0]))
@@ -49,19 +50,17 @@ def test_the_map_is_the_prediction(finished):
 
 
 def test_an_interrupted_run_trains_only_what_is_missing(finished, monkeypatch):
-    config, times, directory, summary = finished
-    arrays = directory.read_arrays()
-    measured = arrays["points/measured"].copy()
-    measured[3] = np.nan
-    directory.write_arrays(
-        {"points/measured": measured, "points/predicted": arrays["points/predicted"]}
-    )
+    config, directory, summary = finished
+    # One point was not trained yet, and of another the file is damaged.
+    (directory.checkpoints / "point3.npz").unlink()
+    damaged = directory.checkpoints / "point1.npz"
+    damaged.write_bytes(damaged.read_bytes()[:-7])
     (directory.path / "summary.json").unlink()
     trained = []
     real = phase_map.train
     monkeypatch.setattr(phase_map, "train", lambda *rest: (trained.append(rest[0]), real(*rest))[1])
-    assert phase_map.run(config, times, directory) == summary
-    assert len(trained) == 1
+    assert phase_map.run(config, directory) == summary
+    assert len(trained) == 2
 
 
 def test_a_point_on_the_wrong_side_is_counted():
@@ -75,18 +74,10 @@ def test_a_point_on_the_wrong_side_is_counted():
     assert (found["disagree"], found["undecided"]) == (1.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        (("ten",), "--times=ten must be numbers"),
-        (("-1", "2"), "--times=-1,2 must be positive"),
-        (("inf",), "must be positive and finite"),
-        (("1e9",), "beyond 1e7"),
-    ],
-)
-def test_bad_times_are_named(texts, message):
-    with pytest.raises(UserError, match=message):
-        phase_map.parse_times(texts)
+@pytest.mark.parametrize("times", [(-1.0, 2.0), (math.inf,), (1e9,), (1.0, 1.0), ()])
+def test_bad_times_are_named(times):
+    with pytest.raises(ValueError, match="times is"):
+        PhaseDiagram(times=times)
 
 
 def test_the_program_answers_and_refuses(tmp_path):
@@ -111,7 +102,7 @@ def test_the_program_answers_and_refuses(tmp_path):
     assert [run["code"] for run in found] == [0, 2, 2, 2, 2]
     assert "0 of 4 points disagree" in found[0]["out"]
     assert "holds a finished run" in found[1]["err"]
-    assert found[2]["err"] == "error: --times=0 must be positive and finite\n"
+    assert found[2]["err"] == "error: flag --times=0: for 0.0: it must lie in [1e-06, 1e+07]\n"
     assert "--step_size=2" in found[3]["err"]
     assert "points" in found[4]["err"]
     assert not (tmp_path / "never").exists()

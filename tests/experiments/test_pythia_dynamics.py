@@ -12,7 +12,7 @@ from bridge import search as search_model
 from experiments.pythia_dynamics import __main__ as pythia_dynamics
 from experiments.pythia_dynamics.__main__ import DynamicsConfig
 from experiments.run import directory as run_directory
-from experiments.run.program import RunFailedError, UserError
+from experiments.run.program import Place, RunFailedError, UserError
 from tests.experiments.pythia_checkpoint import write_checkpoint, write_prompts
 from truncation import intervention
 
@@ -58,7 +58,7 @@ def config(steps):
 
 def go(config, out):
     plan = pythia_dynamics.make_plan(config)
-    directory = run_directory.open_run(out, config, overwrite=False)
+    directory = run_directory.open_run(Place("pythia_dynamics", str(out)), config)
     return plan, directory, pythia_dynamics.run(plan, directory)
 
 

@@ -14,7 +14,7 @@ from experiments.pythia_truncate import __main__ as pythia_truncate
 from experiments.pythia_truncate.__main__ import TruncateConfig
 from experiments.run import directory as run_directory
 from experiments.run import pythia_setup
-from experiments.run.program import UserError
+from experiments.run.program import Place, UserError
 from tests.experiments.pythia_checkpoint import PROMPTS, write_checkpoint, write_prompts
 from truncation import intervention
 
@@ -69,7 +69,7 @@ def settings(model, prompts):
 def go(settings, out, **changes):
     config = TruncateConfig(**{**settings, **changes})
     plan = pythia_truncate.make_plan(config)
-    directory = run_directory.open_run(out, config, overwrite=False)
+    directory = run_directory.open_run(Place("pythia_truncate", str(out)), config)
     checkpoint = pythia_setup.load_checkpoint(config, config.model)
     summary = pythia_truncate.run(plan, checkpoint, directory)
     return plan, directory, summary

@@ -17,25 +17,29 @@ from tokenizers import Tokenizer
 
 import bridge
 from experiments.run.directory import open_run
-from experiments.run.program import RunFailedError, UserError
-from experiments.train_mini_pythia.__main__ import run
-from experiments.train_mini_pythia.setup import MiniPythiaConfig, Setup, build
+from experiments.run.program import Place, RunFailedError, UserError
+from experiments.train_mini_pythia.experiment import run
+from experiments.train_mini_pythia.settings import MiniPythia
+from experiments.train_mini_pythia.setup import Setup, build
 from mini_pythia.prompts import TASKS
 
 ROOT = Path(__file__).parents[2]
-SMALL = MiniPythiaConfig(
-    num_layers=1, d_model=32, num_heads=4, vocab_size=1536, length=32, alpha=0.4, num_people=30,
-    world_seed=0, steps=90, batch_size=8, learning_rate=5e-3, warmup_steps=10, weight_decay=0.1,
-    dtype="float32", block_steps=20, devices=0, checkpoint_every=1000, record_every=15,
+SMALL = MiniPythia(
+    num_layers=1, d_model=32, length=32, num_people=30, steps=90, batch_size=8,
+    learning_rate=5e-3, warmup_steps=10, block_steps=20, checkpoint_every=1000, record_every=15,
     record_prompts=8, test_prompts=12, seed=3,
 )  # fmt: skip
+
+
+def opened(path):
+    return open_run(Place("train_mini_pythia", str(path)), SMALL)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("finished")
     setup = build(SMALL)
-    return setup, path, run(setup, open_run(path, SMALL, overwrite=False))
+    return setup, path, run(setup, opened(path))
 
 
 def test_the_run_directory_is_complete(finished):
@@ -116,7 +120,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypa
 
     monkeypatch.setattr(Setup, "block", stops_after_step_80)
     with pytest.raises(KeyboardInterrupt):
-        run(build(SMALL), open_run(tmp_path, SMALL, overwrite=False))
+        run(build(SMALL), opened(tmp_path))
     assert not (tmp_path / "summary.json").exists()
     # As a kill between the line and the checkpoint would leave it.
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -124,7 +128,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypa
 
     made = []
     monkeypatch.setattr(Setup, "block", lambda self, i: made.append(i) or original(self, i))
-    assert run(build(SMALL), open_run(tmp_path, SMALL, overwrite=False)) == summary
+    assert run(build(SMALL), opened(tmp_path)) == summary
     assert made == [3, 4]
     for name in ("metrics.jsonl", "trajectory.npz", "figures/learning.png"):
         assert (tmp_path / name).read_bytes() == (path / name).read_bytes()
@@ -139,7 +143,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
         Setup, "start", lambda self: start(self)._replace(params=_broken(start(self).params))
     )
     with pytest.raises(RunFailedError, match=r"loss of step 1 is not finite; .* is none in"):
-        run(build(SMALL), open_run(tmp_path, SMALL, overwrite=False))
+        run(build(SMALL), opened(tmp_path))
     assert not (tmp_path / "summary.json").exists()
     assert not (tmp_path / "checkpoints" / "step1").exists()
 
@@ -155,7 +159,6 @@ def _broken(params):
         ({"devices": 9}, "--devices=9, but there are only 8"),
         ({"num_heads": 5}, "d_model 32 is not a multiple of num_heads 5"),
         ({"warmup_steps": 90}, "warmup_steps must be from 0"),
-        ({"num_people": 500}, "count must be from 1 to 400"),
     ],
 )
 def test_impossible_settings_end_in_one_line(change, message):

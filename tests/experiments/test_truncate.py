@@ -6,7 +6,7 @@ import pytest
 
 from experiments.run import directory as run_directory
 from experiments.run import recall_setup
-from experiments.run.program import UserError
+from experiments.run.program import Place, UserError
 from experiments.truncate import __main__ as truncate
 from experiments.truncate.__main__ import TruncateConfig
 from toy import recall, transformer
@@ -28,7 +28,7 @@ def config(recall_run):
 
 def test_cuts_are_measured_looked_into_and_drawn(config, tmp_path, capsys):
     setup = recall_setup.read_setup(config.run)
-    directory = run_directory.open_run(tmp_path / "out", config, overwrite=False)
+    directory = run_directory.open_run(Place("truncate", str(tmp_path / "out")), config)
     truncate.run(config, setup, directory)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     # Untouched, and cut and measured by hand.

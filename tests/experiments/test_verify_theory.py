@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from experiments.run import directory as run_directory
-from experiments.run.program import UserError
-from experiments.verify_theory import memory_flow, recall_chain, report, sampling, table
+from experiments.run.program import Place, UserError
+from experiments.verify_theory import experiment, memory_flow, recall_chain, sampling, table
 from experiments.verify_theory.effort import QUICK, Effort
+from experiments.verify_theory.settings import FAMILIES, VerifyTheory
 from experiments.verify_theory.table import Row
 from theory import recall_chain as exact_chain
 
@@ -93,10 +94,10 @@ def finished(tmp_path_factory):
         patch.setattr(memory_flow, "NO_CROSSINGS", ((8, 0.4),))
         patch.setattr(memory_flow, "D_MODELS", (32, 64, 128))
         patch.setattr(sampling, "GROUPS", 64)
-        config = report.VerifyConfig(quick=True, families=tuple(report.FAMILIES), seed=1)
+        config = VerifyTheory(quick=True, seed=1)
         out = tmp_path_factory.mktemp("verify") / "run"
-        directory = run_directory.open_run(out, config, overwrite=False)
-        rows = report.run(config, directory, SMALL)
+        directory = run_directory.open_run(Place("verify_theory", str(out)), config)
+        rows = experiment.run(config, directory, SMALL)
     return config, directory, rows
 
 
@@ -126,6 +127,7 @@ def test_the_run_directory_holds_table_arrays_and_figures(finished):
     text = table.markdown(rows)
     assert text.count("\n") == len(rows) + 2
     assert "FAIL" not in text
+    assert tuple(experiment.FAMILIES) == FAMILIES
 
 
 def test_an_interrupted_run_does_not_repeat_finished_families(finished, monkeypatch):
@@ -134,12 +136,12 @@ def test_an_interrupted_run_does_not_repeat_finished_families(finished, monkeypa
     def never(*_):
         raise AssertionError("a finished family was run again")
 
-    monkeypatch.setattr(report, "FAMILIES", dict.fromkeys(config.families, never))
+    monkeypatch.setattr(experiment, "FAMILIES", dict.fromkeys(config.families, never))
     (directory.path / "summary.json").unlink()
-    again = report.run(config, directory, SMALL)
+    again = experiment.run(config, directory, SMALL)
     assert table.records(again) == table.records(rows)
     with pytest.raises(UserError, match="finished run"):
-        run_directory.open_run(directory.path, config, overwrite=False)
+        run_directory.open_run(Place("verify_theory", str(directory.path)), config)
 
 
 def test_a_wrong_formula_is_found_out(monkeypatch):
@@ -155,16 +157,14 @@ def test_a_wrong_formula_is_found_out(monkeypatch):
 
 
 FAILING = """
-from experiments.run import program
-from experiments.verify_theory import __main__ as verify_theory
-from experiments.verify_theory import report
+from experiments.verify_theory import experiment
+from experiments.verify_theory.__main__ import PROGRAM
 from experiments.verify_theory.effort import Outcome
 from experiments.verify_theory.table import Row
 bad = Row("f", "n", "s", predicted=2.0, measured=2.3, tolerance=0.1)
-for name in report.FAMILIES:
-    report.FAMILIES[name] = lambda *_: Outcome([bad], {})
-verify_theory.define_flags()
-program.run(verify_theory.main)
+for name in experiment.FAMILIES:
+    experiment.FAMILIES[name] = lambda *_: Outcome([bad], {})
+PROGRAM.start()
 """
 
 
@@ -181,8 +181,8 @@ def test_a_failed_verdict_makes_the_exit_code_one(tmp_path):
 
 @pytest.mark.slow
 def test_the_quick_table_passes(tmp_path):
-    config = report.VerifyConfig(quick=True, families=tuple(report.FAMILIES), seed=0)
-    directory = run_directory.open_run(tmp_path / "run", config, overwrite=False)
-    rows = report.run(config, directory, QUICK)
+    config = VerifyTheory(quick=True)
+    directory = run_directory.open_run(Place("verify_theory", str(tmp_path / "run")), config)
+    rows = experiment.run(config, directory, QUICK)
     assert len(rows) > 100
     assert not table.failures(rows)

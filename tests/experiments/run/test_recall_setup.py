@@ -55,11 +55,3 @@ def test_devices_and_seeds():
         build(devices=9).trainer()
     with pytest.raises(UserError, match="--batch_size=12 does not divide over 8 devices"):
         build(batch_size=12).trainer()
-
-
-def test_a_configuration_survives_its_file():
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(PLAIN).items()}
-    assert recall_setup.config_from({**values, "out": "elsewhere"}, "run") == PLAIN
-    del values["alpha"]
-    with pytest.raises(UserError, match="run is not a run of noisy_recall: no flag alpha"):
-        recall_setup.config_from(values, "run")

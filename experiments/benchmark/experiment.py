@@ -1,0 +1,227 @@
+"""The benchmark itself: everything measured side by side and in turns."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.benchmark import figures
+from experiments.benchmark.operation_count import matrix_product_operations
+from experiments.benchmark.plain import PlainProblem
+from experiments.benchmark.settings import QUICK, Benchmark
+from experiments.run import memory, stop, table
+from experiments.run.directory import RunDirectory, open_finished, open_run
+from experiments.run.program import Place, UserError, user_errors
+from experiments.run.progress import stage
+from toy import language, recall, recall_problem, transformer
+from toy.recall_problem import RecallProblem
+from training import loop as training
+from training import optimizer
+from truncation import intervention
+
+CADENCE = 5
+
+
+def main(config: Benchmark, place: Place) -> None:
+    """Settings in, run directory out."""
+    config = resolved(config)
+    for batch in (config.batch_size, config.probe_batch):
+        needed = memory.recall(
+            num_tokens=64,
+            length=config.length,
+            d_model=config.d_model,
+            d_hidden=4 * config.d_model,
+            layers=2,
+            batch_size=batch,
+            num_seeds=1,
+        )
+        memory.require(needed, "--d_model, --length, --batch_size or --probe_batch")
+    with user_errors():
+        problem(RecallProblem, config)
+    directory = open_run(place, config)
+    with jax.default_matmul_precision(config.matmul_precision):
+        report(run(config, directory), directory)
+
+
+def resolved(config: Benchmark) -> Benchmark:
+    """The shapes that are measured; UserError where --quick and a shape exclude each other."""
+    if not config.quick:
+        return config
+    for name, value in QUICK.items():
+        if getattr(config, name) not in (value, getattr(Benchmark(), name)):
+            raise UserError(f"--quick sets --{name}={value}; leave one of the two out")
+    return dataclasses.replace(config, **QUICK)  # type: ignore[arg-type]
+
+
+def redraw(out: str) -> None:
+    """Draw the growth of a finished run again, from its summary alone."""
+    directory, config = open_finished(out, "benchmark", Benchmark)
+    if config.quick:
+        raise UserError(f"--out={out} was made with --quick, which draws nothing")
+    summary = json.loads((directory.path / "summary.json").read_text())
+    print(directory.save_figure(figures.draw(summary), "growth"))
+
+
+def run(config: Benchmark, directory: RunDirectory) -> dict[str, float]:
+    """Measure everything, write the table and the figure of growth."""
+    summary = step_costs(config) | probe_costs(config)
+    if not config.quick:
+        growth = growth_costs(config)
+        summary |= growth
+        directory.save_figure(figures.draw(growth), "growth")
+    directory.finish(summary)
+    return summary
+
+
+def problem(kind: type[RecallProblem], config: Benchmark, **changes: Any) -> RecallProblem:
+    """The default task and model at the benchmark's shapes."""
+    shape = dataclasses.replace(config, **changes)
+    task = recall.make_task(language.zipf(64), alpha=0.5, length=shape.length)
+    model = transformer.TransformerConfig(
+        vocab_size=task.vocab_size, length=shape.length, d_model=shape.d_model
+    )
+    return kind(task, model, shape.batch_size)
+
+
+def stepper(chosen: RecallProblem, *, num_seeds: int = 1) -> tuple[Callable[[int], None], Any]:
+    """advance(num_steps), blocking, on a state of its own; and the trainer."""
+    trainer = training.Trainer(
+        chosen, optimizer.build(optimizer.OptimizerConfig()), tuple(range(num_seeds))
+    )
+    holder = [trainer.init()]
+
+    def advance(num_steps: int) -> None:
+        holder[0], loss = trainer.advance(holder[0], num_steps)
+        jax.block_until_ready((holder[0], loss))
+
+    return advance, trainer
+
+
+def medians(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each piece of work, all of them in turns, compiled beforehand."""
+    for name, piece in work.items():
+        stop.check()
+        stage(f"compiling {name}")
+        jax.block_until_ready(piece())
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    for _, (name, piece) in itertools.product(range(rounds), work.items()):
+        stop.check()
+        stage(f"timing {name}")
+        began = time.perf_counter()
+        jax.block_until_ready(piece())
+        taken[name].append(time.perf_counter() - began)
+    return {name: float(np.median(seconds)) for name, seconds in taken.items()}
+
+
+def step_costs(config: Benchmark) -> dict[str, float]:
+    """Ours against plain, sampling, and the fraction of the machine's matrix-product rate."""
+    ours, plain = problem(RecallProblem, config), problem(PlainProblem, config)
+    steps = 4
+    advance, advance_plain = stepper(ours)[0], stepper(plain)[0]
+    draws = jax.jit(lambda key: recall.sample(ours.task, key, batch_size=config.batch_size))
+    size = 2048
+    square = jax.random.normal(jax.random.key(0), (size, size))
+    product = jax.jit(lambda a: a @ a)
+    keys = jax.random.split(jax.random.key(1), steps)
+    seconds = medians(
+        {
+            "ours": lambda: advance(steps),
+            "plain": lambda: advance_plain(steps),
+            "sample": lambda: [draws(key) for key in keys],
+            "product": lambda: [product(square) for _ in range(4)],
+        },
+        config.rounds,
+    )
+    per_step = {name: value / steps for name, value in seconds.items()}
+    rate = 2 * size**3 / per_step["product"]
+    counted = {name: operations(p) for name, p in (("ours", ours), ("plain", plain))}
+    tokens = config.batch_size * config.length
+    return {
+        "step/ours_seconds": per_step["ours"],
+        "step/plain_seconds": per_step["plain"],
+        "step/plain_over_ours": per_step["plain"] / per_step["ours"],
+        "step/ours_tokens_per_second": tokens / per_step["ours"],
+        "step/plain_tokens_per_second": tokens / per_step["plain"],
+        "step/ours_gigaflop": counted["ours"] / 1e9,
+        "step/plain_gigaflop": counted["plain"] / 1e9,
+        "machine/product_gigaflop_per_second": rate / 1e9,
+        "step/ours_fraction_of_product_rate": counted["ours"] / per_step["ours"] / rate,
+        "step/plain_fraction_of_product_rate": counted["plain"] / per_step["plain"] / rate,
+        "sampling/share_of_step": per_step["sample"] / per_step["ours"],
+    }
+
+
+def operations(chosen: RecallProblem) -> int:
+    """Operations of the matrix products of one loss and gradient."""
+    params, frozen = jax.eval_shape(chosen.init, jax.random.key(0))
+
+    def gradient(params: Any, frozen: Any, key: Any) -> Any:
+        return jax.grad(chosen.loss)(params, frozen, key, lambda batch: batch)
+
+    return matrix_product_operations(gradient, params, frozen, jax.random.key(0))
+
+
+def published_truncations() -> list[intervention.Intervention]:
+    """The cuts of the reference run: second-layer matrices at rho 0, 0.1 and 0.2."""
+    names = ("fc_in", "fc_out", "out_proj", "v_proj", "ov")
+    return [
+        intervention.parse(f"1.{name}@{rho}")
+        for name, rho in itertools.product(names, ("0", "0.1", "0.2"))
+    ]
+
+
+def probe_costs(config: Benchmark) -> dict[str, float]:
+    """The probes at the published cadence against the training between them."""
+    chosen = problem(RecallProblem, config, batch_size=config.probe_batch)
+    advance, trainer = stepper(chosen)
+    measure = trainer.measure(
+        recall_problem.measure_models(
+            chosen.task, chosen.config, published_truncations(), batch_size=config.probe_batch
+        )
+    )
+    state = trainer.init()
+    seconds = medians(
+        {"train": lambda: advance(CADENCE), "probe": lambda: measure(state)},
+        max(1, config.rounds - 1),
+    )
+    return {
+        "probes/seconds": seconds["probe"],
+        "probes/training_between_seconds": seconds["train"],
+        "probes/share_of_training": seconds["probe"] / seconds["train"],
+    }
+
+
+def growth_costs(config: Benchmark) -> dict[str, float]:
+    """Seconds per step as one shape doubles, the others held at a smaller base."""
+    base = dataclasses.replace(config, length=64, d_model=64, batch_size=32)
+    work: dict[str, Callable[[], Any]] = {}
+    for name, values in {
+        "length": (64, 128, 256),
+        "d_model": (64, 128, 256),
+        "batch_size": (32, 64, 128),
+    }.items():
+        for value in values:
+            advance = stepper(problem(RecallProblem, base, **{name: value}))[0]
+            work[f"growth/{name}/{value}"] = functools.partial(advance, 4)
+    for seeds in (1, 2, 4):
+        advance = stepper(problem(RecallProblem, base), num_seeds=seeds)[0]
+        work[f"growth/num_seeds/{seeds}"] = functools.partial(advance, 4)
+    return {name: value / 4 for name, value in medians(work, config.rounds).items()}
+
+
+def report(summary: dict[str, float], directory: RunDirectory) -> None:
+    """Print the figures and what they say."""
+    rows = [{"measured": name, "": f"{value:.4g}"} for name, value in summary.items()]
+    print(table.text(rows))
+    print(
+        f"A step takes {1e3 * summary['step/ours_seconds']:.3g} ms, the plain formulation "
+        f"{summary['step/plain_over_ours']:.2f} times as long."
+    )
+    if (directory.path / "figures").exists():
+        print(f"figures: {directory.path / 'figures'}")

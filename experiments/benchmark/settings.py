@@ -1,0 +1,25 @@
+"""The settings of the benchmark; Benchmark() is what the notes quote."""
+
+import dataclasses
+
+from training.settings import Settings, setting
+
+# What --quick measures instead: a check that all of it runs.
+QUICK = {"length": 64, "d_model": 64, "batch_size": 16, "probe_batch": 32}
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark(Settings):
+    """Shapes and repetitions."""
+
+    length: int = setting(256, "Tokens in a sequence.", lower=8, upper=65_536)
+    d_model: int = setting(256, "Width.", lower=8, upper=65_536)
+    batch_size: int = setting(64, "Sequences per step.", lower=1, upper=10**7)
+    probe_batch: int = setting(
+        512, "Batch, and evaluation set, of the probes' share.", lower=1, upper=10**7
+    )
+    rounds: int = setting(3, "Times everything is measured; medians are told.", lower=1, upper=1000)
+    quick: bool = setting(False, "Small shapes and no growth: a check that all of it runs.")
+    matmul_precision: str = setting(
+        "highest", "On accelerators.", choices=("highest", "high", "default")
+    )

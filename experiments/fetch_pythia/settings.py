@@ -1,0 +1,19 @@
+"""The settings of a fetch; FetchPythia() fetches the final Pythia-70m."""
+
+import dataclasses
+
+from training.settings import Settings, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class FetchPythia(Settings):
+    """What is fetched, and through which cache."""
+
+    model: str = setting(
+        "EleutherAI/pythia-70m", "Model repository on the hub, OWNER/NAME.", required=True
+    )
+    steps: tuple[int, ...] = setting(
+        (), "Training steps, as in 0,512,143000; empty for the main branch.", lower=0
+    )
+    cache: str = setting("", "Directory of the cache; empty for the hub client's own.")
+    offline: bool = setting(False, "Use only what is in the cache.")

@@ -1,0 +1,47 @@
+"""The settings of a truncation of a language model."""
+
+import dataclasses
+
+from experiments.run.pythia_settings import PythiaSettings
+from training.settings import setting
+
+OBJECTIVES = ("accuracy", "loss", "p_answer", "margin_the", "logit_difference", "choice")
+SEARCHES = ("none", "grid", "greedy", "gradient", "eigenprune")
+ORDERS = ("best_first", "last_first")
+# LASER's fractions of rank.
+RHOS = ("0.9", "0.8", "0.6", "0.4", "0.2", "0.1", "0.05", "0.01", "0")
+
+
+@dataclasses.dataclass(frozen=True)
+class PythiaTruncate(PythiaSettings):
+    """The model, the tasks, the cuts or the search for them, and what is kept."""
+
+    model: str = setting("", "Checkpoint directory.", required=True)
+    tasks: tuple[str, ...] = setting(
+        ("indirect_object",), "Tasks, as in bridge/tasks/registry.py.", required=True
+    )
+    test_tasks: tuple[str, ...] = setting(
+        (), "A task for each of --tasks whose examples are the test.", repeats=True
+    )
+    interventions: tuple[str, ...] = setting((), "What to cut, as 5.fc_in@0.1+5.fc_out@0.")
+    search: str = setting("none", "How to look for the best cut.", choices=SEARCHES)
+    matrices: tuple[str, ...] = setting(
+        ("fc_in", "fc_out"), "Matrices a search may cut.", required=True
+    )
+    layers: tuple[int, ...] = setting(
+        (), "Layers a search may cut, -1 the last; empty: all.", lower=-1000, upper=1000
+    )
+    rhos: tuple[str, ...] = setting(RHOS, "Fractions of rank a search tries.", required=True)
+    removed: tuple[float, ...] = setting(
+        (0.01, 0.05, 0.1, 0.2), "Fractions eigenprune removes.", lower=1e-6, upper=1.0,
+        required=True,
+    )  # fmt: skip
+    objective: str = setting("accuracy", "What the choice improves.", choices=OBJECTIVES)
+    fraction: float = setting(
+        0.25, "Cost of --search=gradient, of the grid's.", lower=0.001, upper=1.0
+    )
+    validation: float = setting(0.2, "Share of examples for choosing.", lower=0.001, upper=0.999)
+    order: str = setting("best_first", "Of --search=greedy.", choices=ORDERS)
+    bootstrap: int = setting(2000, "Resamples of the intervals.", lower=100, upper=10**6)
+    save: str = setting("", "Directory for the edited checkpoint of a single task.")
+    factored: bool = setting(False, "Save cut matrices as two factors where that is smaller.")

@@ -1,0 +1,76 @@
+"""Refuse in one line what cannot fit into memory, before anything is allocated.
+
+An allocation that fails deep inside XLA aborts the process without a word that helps. The
+estimates here are lower bounds: what they refuse is hopeless, what they let through may still be
+too much.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+
+from experiments.run.program import UserError
+
+GIGABYTE = 2**30
+
+
+def available() -> int:
+    """Bytes a computation may use on the first device: the device's own, or the host's."""
+    device = jax.local_devices()[0]
+    statistics = device.memory_stats() if device.platform != "cpu" else None
+    if statistics and "bytes_limit" in statistics:
+        return int(statistics["bytes_limit"])
+    return host()
+
+
+def host() -> int:
+    """Bytes of the machine's memory, or of what its control group allows."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int((Path("/sys/fs/cgroup") / name).read_text()))
+        except (OSError, ValueError):  # no such limit, or the word "max"
+            continue
+    return min(limits)
+
+
+def require(needed: float, what: str, *, limit: int | None = None) -> None:
+    """UserError if `needed` bytes are more than there are; `what` names the settings to lower."""
+    limit = available() if limit is None else limit
+    if not needed <= limit:
+        raise UserError(
+            f"this needs at least {_told(needed)} of memory and there are {_told(limit)}; "
+            f"lower {what}"
+        )
+
+
+def _told(number: float) -> str:
+    for unit, size in (("GB", GIGABYTE), ("MB", 2**20)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number / 2**10:,.1f} kB"
+
+
+def recall(
+    *,
+    num_tokens: int,
+    length: int,
+    d_model: int,
+    d_hidden: int,
+    layers: int,
+    batch_size: int,
+    num_seeds: int,
+    eval_batch: int = 0,
+) -> float:
+    """Bytes that training a noisy-recall model takes at the very least, float32.
+
+    The table of pairs; weights, gradients and momenta; the stream, the attention scores and the
+    hidden units of one batch, which the backward pass needs.
+    """
+    vocab = num_tokens + 1
+    weights = layers * (3 * d_model**2 + 2 * d_model * d_hidden) + 2 * vocab * d_model
+    kept = layers * (4 * d_model + d_hidden + length)
+    batch = num_seeds * batch_size * length * kept
+    measured = num_seeds * eval_batch * length * (d_model + length)
+    return 4.0 * (vocab**2 + 3 * num_seeds * weights + max(batch, measured))
