@@ -14,7 +14,7 @@ from bridge.tasks import Encode, Task, frequency, protocol, split
 from bridge.tasks.metrics import text
 from bridge.tasks.protocol import Protocol
 from experiments.run import style
-from experiments.run.directory import RunDirectory, open_run
+from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, UserError, user_errors
 from experiments.tasks.settings import ShowTasks
 
@@ -29,7 +29,8 @@ def main(config: ShowTasks, place: Place) -> None:
     found = [read(config, text) for text in config.tasks]
     if len({task.name for task, _ in found}) < len(found):
         raise UserError("--tasks names one task twice")
-    directory = open_run(place.out, config, overwrite=place.overwrite)
+    files = {f"tasks {text}": text.partition(":")[2] for text in config.tasks}
+    directory = open_run(place, config, inputs=files | {"tokenizer": config.tokenizer})
     run(config, found, directory)
 
 
@@ -55,11 +56,8 @@ def run(
 
 def redraw(out: str) -> None:
     """Draw the lengths again, from the arrays of a finished run."""
-    directory = RunDirectory(pathlib.Path(out))
-    arrays = directory.read_arrays()
-    if not arrays:
-        raise UserError(f"--out={out} holds no finished run")
-    print(directory.save_figure(draw(arrays), "lengths"))
+    directory, _ = open_finished(out, "tasks", ShowTasks)
+    print(directory.save_figure(draw(directory.read_arrays()), "lengths"))
 
 
 def read_encode(config: ShowTasks) -> Encode:
