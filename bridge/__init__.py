@@ -1,11 +1,13 @@
-"""The torch-free bridge to GPT-NeoX checkpoints, Pythia first among them."""
+"""The torch-free bridge to language models: load, compute, score, cut, export, generate."""
 
+from bridge import families
 from bridge.checkpoint import Checkpoint, load, logits
 from bridge.config import Config
 from bridge.errors import CheckpointError
+from bridge.families.gpt_neox import PYTHIA_SIZES as SIZES
+from bridge.families.gpt_neox import pythia as config_for_size
 from bridge.module import init_params
 from bridge.network import forward
-from bridge.sizes import SIZES, config_for_size
 
 __all__ = [
     "SIZES",
@@ -13,6 +15,7 @@ __all__ = [
     "CheckpointError",
     "Config",
     "config_for_size",
+    "families",
     "forward",
     "init_params",
     "load",

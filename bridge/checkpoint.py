@@ -1,4 +1,4 @@
-"""A GPT-NeoX checkpoint from a directory, without torch.
+"""A language model from a directory, without torch.
 
 checkpoint = bridge.load("pythia-70m")
 logits = bridge.logits(checkpoint, tokens)        # [batch, length, vocab]
@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import jax
@@ -16,11 +16,11 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bridge import config as configs
-from bridge import module, names
+from bridge import families, module
 from bridge import network as model
 from bridge.config import Config
 from bridge.errors import CheckpointError
+from bridge.families import layout
 from bridge.formats import weight_sets
 from bridge.formats.stored import FLOATS, StoredTensor
 
@@ -47,7 +47,7 @@ class Checkpoint:
 
 
 def _check(
-    tensors: Mapping[str, StoredTensor], rules: Mapping[str, names.Rule], optional: frozenset[str]
+    tensors: Mapping[str, StoredTensor], rules: Mapping[str, layout.Rule], optional: Set[str]
 ) -> None:
     """Raise one CheckpointError that names everything unexpected, missing or misshapen."""
     faults = []
@@ -69,10 +69,12 @@ def _check(
         raise CheckpointError("; ".join(faults))
 
 
-def _resolve_aliases(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+def _resolve_names(
+    tensors: Mapping[str, StoredTensor], family: families.Family, known: Set[str]
+) -> dict[str, StoredTensor]:
     resolved: dict[str, StoredTensor] = {}
     for name, tensor in tensors.items():
-        proper = names.ALIASES.get(name, name)
+        proper = layout.canonical(family, name, known)
         if proper in resolved:
             raise CheckpointError(f"{proper} is there under two names")
         resolved[proper] = tensor
@@ -87,34 +89,34 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
-def _fill(tensor: StoredTensor, rule: names.Rule, dtype: np.dtype) -> list[np.ndarray]:
+def _fill(tensor: StoredTensor, rule: layout.Rule, dtype: np.dtype) -> list[np.ndarray]:
     tensor.verify()
-    parameters = [_allocate(rule.parameter_shape, dtype) for _ in rule.paths]
+    parameters = [_allocate(shape, dtype) for shape in rule.parameter_shapes]
     row = 0
     with np.errstate(over="raise", invalid="ignore"):
-        for block in tensor.read(rule.rows):
+        for block in tensor.read(1):
             rule.place(parameters, row, block)
             row += len(block)
     return parameters
 
 
-def _check_tied(tensors: Mapping[str, StoredTensor]) -> None:
-    inputs, outputs = tensors["gpt_neox.embed_in.weight"], tensors["embed_out.weight"]
-    outputs.verify()
-    same = inputs.shape == outputs.shape and inputs.dtype == outputs.dtype
+def _check_copy(name: str, copied: StoredTensor, original: StoredTensor) -> None:
+    """A tied head may be stored again; then it must be the same, or one of the two is lost."""
+    copied.verify()
+    same = copied.shape == original.shape and copied.dtype == original.dtype
     if not same or not all(
-        np.array_equal(a, b) for a, b in zip(inputs.read(1), outputs.read(1), strict=True)
+        np.array_equal(a, b) for a, b in zip(copied.read(1), original.read(1), strict=True)
     ):
-        raise CheckpointError("tie_word_embeddings is true, but embed_out.weight differs")
+        raise CheckpointError(f"tie_word_embeddings is true, but {name} differs")
 
 
-def _set(tree: Any, path: names.Path, value: Any) -> None:
+def _set(tree: Any, path: layout.Path, value: Any) -> None:
     for step in path[:-1]:
         tree = tree[step]
     tree[path[-1]] = value
 
 
-def _get(tree: Any, path: names.Path) -> Any:
+def _get(tree: Any, path: layout.Path) -> Any:
     for step in path:
         tree = tree[step]
     return tree
@@ -127,7 +129,7 @@ class _Opened:
     config: Config
     weights: str
     tensors: dict[str, StoredTensor]
-    rules: dict[str, names.Rule]
+    rules: dict[str, layout.Rule]
     ranks: dict[tuple[int, str], int]
 
 
@@ -144,16 +146,19 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
 def _open(directory: pathlib.Path, weights: str | None, config: Config | None) -> _Opened:
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: not a directory")
-    config = config or configs.read(directory / "config.json")
+    config = config or families.read(directory / "config.json")
+    family = families.of(config)
     chosen = weights or weight_sets.choose(directory)
     with _naming(directory / chosen):
-        tensors = _resolve_aliases(weight_sets.open_weights(directory / chosen))
+        tensors = weight_sets.open_weights(directory / chosen)
         ranks = {}
-        if chosen == names.FACTORED_FILE:
-            ranks = names.stored_ranks(config, {name: t.shape for name, t in tensors.items()})
-        rules = names.rules(config, ranks)
-        tied = frozenset({"embed_out.weight"} if config.tied_embeddings else ())
-        _check(tensors, rules, names.buffers(config) | tied)
+        if chosen == weight_sets.FACTORED_FILE:
+            shapes = {name: tensor.shape for name, tensor in tensors.items()}
+            ranks = layout.stored_ranks(family, config, shapes)
+        rules = layout.rules(family, config, ranks)
+        optional = layout.buffers(family, config) | layout.copies(family, config).keys()
+        tensors = _resolve_names(tensors, family, optional | rules.keys())
+        _check(tensors, rules, optional)
     return _Opened(config, chosen, tensors, rules, ranks)
 
 
@@ -200,8 +205,10 @@ def load(
     for layer, matrix in opened.ranks:
         del params["layers"][layer][matrix]["kernel"]
     with _naming(directory / opened.weights):
-        if opened.config.tied_embeddings and "embed_out.weight" in tensors:
-            _check_tied(tensors)
+        family = families.of(opened.config)
+        for name, original in layout.copies(family, opened.config).items():
+            if name in tensors:
+                _check_copy(name, tensors[name], tensors[original])
         for name, rule in opened.rules.items():
             try:
                 filled = _fill(tensors[name], rule, DTYPES[dtype])
@@ -213,8 +220,8 @@ def load(
             del filled, array
         for name in tensors.keys() - opened.rules.keys():
             tensors[name].verify()
-    stored = tensors["gpt_neox.embed_in.weight"].dtype
-    stored_name = next(name for name, known in FLOATS.items() if known == stored)
+    stored = next(iter(opened.rules))
+    stored_name = next(name for name, kind in FLOATS.items() if kind == tensors[stored].dtype)
     return Checkpoint(opened.config, params, directory, stored_name, opened.weights)
 
 
@@ -226,7 +233,8 @@ def logits(
 ) -> Float[Array, "batch length vocab"]:
     """float32 logits at every position; mask is true at real tokens (padding on any side).
 
-    Computed in the dtype the checkpoint was loaded in. Raises ValueError for tokens
+    Computed in the dtype the checkpoint was loaded in. Without a mask every token is real,
+    except a RoBERTa's padding id. Raises ValueError for tokens
     outside the vocabulary or a length beyond the model's positions.
     """
     config = checkpoint.config
@@ -237,5 +245,7 @@ def logits(
         )
     if host.shape[1] > config.max_positions:
         raise ValueError(f"length {host.shape[1]} exceeds the {config.max_positions} positions")
+    if mask is None and config.pad_id is not None:
+        mask = host != config.pad_id
     real = None if mask is None else jax.numpy.asarray(mask)
     return model.forward(checkpoint.params, config, jax.numpy.asarray(host), real)

@@ -1,47 +1,20 @@
-"""The architecture of one GPT-NeoX model, read from and written to Hugging Face's config.json.
+"""The architecture of one language model: its sizes, and of which parts a layer is made.
 
-Two spellings exist and both are read: rotary_pct with rotary_emb_base, and
-rope_parameters {partial_rotary_factor, rope_theta, rope_type}; torch_dtype and dtype.
-A value this package would compute wrongly (another activation, another rope type, no
-attention bias) and a key it does not know are refused by name, because a silent guess
-would give plausible wrong logits.
+One frozen Config describes every family; bridge.families reads it from Hugging Face's
+config.json and writes it back, bridge.network computes what it says. The defaults are those
+of GPT-NeoX (Pythia), so that bridge.Config(vocab_size=..., ...) is a small Pythia.
 """
 
 import dataclasses
+import functools
 import math
-import pathlib
-from collections.abc import Mapping
-from typing import Any
+from typing import Literal, get_args
 
-from bridge.errors import CheckpointError
-from bridge.formats import strict_json
+Residual = Literal["parallel", "pre", "post"]
+NormKind = Literal["layer", "rms"]
+Activation = Literal["gelu", "gelu_tanh", "silu", "relu"]
 
-# Keys of config.json that say nothing about the forward pass: housekeeping, generation
-# defaults, labels, and dropout (a checkpoint is evaluated, never trained, with it).
-IGNORED_KEYS = frozenset(
-    """_name_or_path add_cross_attention architectures attention_dropout attn_implementation
-    auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward
-    classifier_dropout cross_attention_hidden_size decoder_start_token_id diversity_penalty
-    do_sample early_stopping encoder_no_repeat_ngram_size eos_token_id
-    exponential_decay_length_penalty finetuning_task forced_bos_token_id
-    forced_eos_token_id gradient_checkpointing hidden_dropout hidden_dropout_prob id2label
-    initializer_range is_decoder is_encoder_decoder label2id length_penalty max_length
-    min_length no_repeat_ngram_size num_beam_groups num_beams num_return_sequences
-    output_attentions output_hidden_states output_scores pad_token_id prefix problem_type
-    pruned_heads remove_invalid_values repetition_penalty return_dict
-    return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature
-    tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torchscript
-    transformers_version typical_p use_bfloat16 use_cache""".split()  # noqa: SIM905
-)
-_NAMES = {
-    "vocab_size": "vocab_size",
-    "num_layers": "num_hidden_layers",
-    "d_model": "hidden_size",
-    "num_heads": "num_attention_heads",
-    "d_ff": "intermediate_size",
-    "max_positions": "max_position_embeddings",
-}
-# Above any GPT-NeoX ever trained; a claim beyond them is damage, and would exhaust memory
+# Above any model ever trained; a claim beyond them is damage, and would exhaust memory
 # before a tensor is read.
 _LARGEST = {
     "vocab_size": 2**22,
@@ -51,17 +24,57 @@ _LARGEST = {
     "d_ff": 2**20,
     "max_positions": 2**24,
 }
-_DTYPES = ("float32", "float16", "bfloat16")
+ALL_BIASES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out")
+
+
+@dataclasses.dataclass(frozen=True)
+class Llama3Rope:
+    """Llama 3.1's frequencies: slow ones divided by factor, fast ones kept, a ramp between.
+
+    With t = clip((original f / 2 pi - low) / (high - low), 0, 1) a frequency f becomes
+    t f + (1 - t) f / factor.
+    """
+
+    factor: float
+    low: float
+    high: float
+    original: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LongRope:
+    """Phi-3's frequencies: f_i / short_i, or f_i / long_i for texts longer than original.
+
+    Cosines and sines are multiplied by `scale`, for short texts too.
+    """
+
+    short: tuple[float, ...]
+    long: tuple[float, ...]
+    original: int
+    scale: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Shapes and constants of a GPT-NeoX model; hashable, so it may be static under jit.
+    """Shapes, topology and constants of a model; hashable, so it may be static under jit.
+
+    num_groups   key and value heads (None: num_heads); query head j reads group
+                 j // (num_heads / num_groups)
+    head_size    dimensions of a head (None: d_model / num_heads)
+    residual     parallel: x + attention(n) + feed-forward(n'); pre: the feed-forward reads
+                 attention's result; post: as in BERT, norms stand after the sums
+    shared_norm  the feed-forward of a parallel layer reads attention's norm
+    gated        the feed-forward is fc_out(activation(fc_gate x) * fc_in x)
+    biases       the matrices that have one; head_bias: the unembedding's
+    windows      () for none, one for all layers, or one per layer with 0 for none: a token
+                 sees itself and the window - 1 before it
+    masked       RoBERTa's: attention both ways, a norm of the embeddings, a head with a
+                 layer of its own; token_types rows, of which row 0 is added everywhere
+    pad_id       RoBERTa's padding; positions start at pad_id + 1
 
     rotary_fraction of each head's dimensions are rotated, halves against each other, at
-    angles position * rotary_base^(-2i / rotary_dim). parallel_residual adds attention and
-    feed-forward of the same input; otherwise the feed-forward reads attention's result.
-    Raises ValueError for sizes that do not fit together.
+    angles position * rotary_base^(-2i / rotary_dim), changed by rope_scaling; where it is 0,
+    positions are learned. Raises ValueError for sizes that do not fit together.
     """
 
     vocab_size: int
@@ -72,174 +85,155 @@ class Config:
     max_positions: int = 2048
     rotary_fraction: float = 0.25
     rotary_base: float = 10000.0
-    layer_norm_eps: float = 1e-5
-    parallel_residual: bool = True
+    rope_scaling: Llama3Rope | LongRope | None = None
+    norm_eps: float = 1e-5
+    residual: Residual = "parallel"
     tied_embeddings: bool = False
+    family: str = "gpt_neox"
+    num_groups: int | None = None
+    head_size: int | None = None
+    shared_norm: bool = False
+    norm: NormKind = "layer"
+    activation: Activation = "gelu"
+    gated: bool = False
+    biases: tuple[str, ...] = ALL_BIASES
+    head_bias: bool = False
+    windows: tuple[int, ...] = ()
+    masked: bool = False
+    token_types: int = 0
+    pad_id: int | None = None
 
     def __post_init__(self) -> None:
         for name, largest in _LARGEST.items():
+            _check_size(name, getattr(self, name), largest)
+        self._check_heads()
+        self._check_rotation()
+        for name, kinds in (("residual", Residual), ("norm", NormKind), ("activation", Activation)):
+            if getattr(self, name) not in get_args(kinds):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; known are {get_args(kinds)}")
+        for name in ("rotary_base", "norm_eps"):
             value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= largest:
-                raise ValueError(f"{name} is {value!r}; expected an integer from 1 to {largest}")
-        if self.d_model % self.num_heads:
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value}; expected a positive finite number")
+        if len(self.windows) not in (0, 1, self.num_layers):
+            raise ValueError(f"windows are {len(self.windows)}; expected 0, 1 or one per layer")
+        for window in self.windows:
+            if type(window) is not int or not 0 <= window <= _LARGEST["max_positions"]:
+                raise ValueError(f"window is {window!r}; expected a number of tokens")
+        if self.pad_id is not None and not 0 <= self.pad_id < self.vocab_size:
+            raise ValueError(f"pad_id is {self.pad_id}; expected 0 to {self.vocab_size - 1}")
+
+    def _check_heads(self) -> None:
+        if self.num_groups is not None:
+            _check_size("num_groups", self.num_groups, self.num_heads)
+            if self.num_heads % self.num_groups:
+                raise ValueError(
+                    f"num_heads {self.num_heads} is not a multiple of num_groups {self.num_groups}"
+                )
+        if self.head_size is not None:
+            _check_size("head_size", self.head_size, _LARGEST["d_model"])
+        elif self.d_model % self.num_heads:
             raise ValueError(
                 f"d_model {self.d_model} is not a multiple of num_heads {self.num_heads}"
             )
-        if not 0 < self.rotary_fraction <= 1:
-            raise ValueError(f"rotary_fraction is {self.rotary_fraction}; expected in (0, 1]")
-        if self.rotary_dim < 2 or self.rotary_dim % 2:
+        # One spelling of each architecture, so that equal ones compare equal.
+        if self.num_groups == self.num_heads:
+            object.__setattr__(self, "num_groups", None)
+        if self.head_size is not None and self.head_size * self.num_heads == self.d_model:
+            object.__setattr__(self, "head_size", None)
+
+    def _check_rotation(self) -> None:
+        if not 0 <= self.rotary_fraction <= 1:
+            raise ValueError(f"rotary_fraction is {self.rotary_fraction}; expected in [0, 1]")
+        if self.rotary_fraction and (self.rotary_dim < 2 or self.rotary_dim % 2):
             raise ValueError(
                 f"rotary_fraction {self.rotary_fraction} of head size {self.head_dim} rotates "
                 f"{self.rotary_dim} dimensions; expected a positive even number"
             )
-        for name in ("rotary_base", "layer_norm_eps"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; expected a positive finite number")
+        if isinstance(self.rope_scaling, LongRope):
+            for name in ("short", "long"):
+                found = len(getattr(self.rope_scaling, name))
+                if found != self.rotary_dim // 2:
+                    raise ValueError(
+                        f"the rope has {found} {name} factors; expected {self.rotary_dim // 2}, "
+                        "one per rotated pair of dimensions"
+                    )
 
     @property
     def head_dim(self) -> int:
         """Dimensions of one attention head."""
-        return self.d_model // self.num_heads
+        return self.head_size or self.d_model // self.num_heads
+
+    @property
+    def groups(self) -> int:
+        """Key and value heads."""
+        return self.num_groups or self.num_heads
 
     @property
     def rotary_dim(self) -> int:
         """Leading dimensions of each head that are rotated."""
-        return int(self.head_dim * self.rotary_fraction)
+        # The nudge undoes the rounding of fractions that were formed as r / head_dim.
+        return int(self.head_dim * self.rotary_fraction + 1e-6)
+
+    @property
+    def learned_positions(self) -> bool:
+        """Whether a position is a row of a table that is added to the embedding."""
+        return self.rotary_fraction == 0
+
+    @property
+    def parallel_residual(self) -> bool:
+        """Whether attention and feed-forward read the same stream."""
+        return self.residual == "parallel"
+
+    @property
+    def layer_norm_eps(self) -> float:
+        """norm_eps."""
+        return self.norm_eps
+
+    @property
+    def position_offset(self) -> int:
+        """The row of the position table that the first real token reads."""
+        return 0 if self.pad_id is None else self.pad_id + 1
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """The weight matrices of a layer, in the order in which a layer applies them."""
+        gate = ("fc_gate",) if self.gated else ()
+        return ("q_proj", "k_proj", "v_proj", "out_proj", *gate, "fc_in", "fc_out")
+
+    def matrix_shape(self, matrix: str) -> tuple[int, int]:
+        """(d_in, d_out) of a matrix of a layer."""
+        wide, narrow = self.num_heads * self.head_dim, self.groups * self.head_dim
+        return {
+            "q_proj": (self.d_model, wide),
+            "k_proj": (self.d_model, narrow),
+            "v_proj": (self.d_model, narrow),
+            "out_proj": (wide, self.d_model),
+            "fc_in": (self.d_model, self.d_ff),
+            "fc_gate": (self.d_model, self.d_ff),
+            "fc_out": (self.d_ff, self.d_model),
+        }[matrix]
+
+    def of_layer(self, layer: int) -> "Config":
+        """What one layer must know: this, with the layer's own window in place of them all.
+
+        Layers with equal windows get equal Configs, so one compilation serves them.
+        """
+        return self if len(self.windows) < 2 else _with_window(self, self.windows[layer])
+
+    @property
+    def window(self) -> int | None:
+        """The window of the layer that of_layer chose; ValueError where layers differ."""
+        if len(self.windows) > 1:
+            raise ValueError("layers have windows of their own: use config.of_layer(index)")
+        return self.windows[0] or None if self.windows else None
 
 
-def _flag(raw: Mapping[str, Any], key: str, default: bool) -> bool:
-    value = raw.get(key, default)
-    if type(value) is not bool:
-        raise CheckpointError(f"{key} is {value!r}; expected true or false")
-    return value
+@functools.lru_cache(maxsize=256)
+def _with_window(config: Config, window: int) -> Config:
+    return dataclasses.replace(config, windows=(window,) if window else ())
 
 
-def _number(raw: Mapping[str, Any], key: str, default: float) -> float:
-    value = raw.get(key, default)
-    if type(value) not in (int, float) or not abs(value) < 1e30:
-        raise CheckpointError(f"{key} is {value!r}; expected a finite number")
-    return float(value)
-
-
-def _rotary(raw: Mapping[str, Any]) -> tuple[float, float]:
-    """(fraction, base) from either spelling; both given must agree."""
-    old = _number(raw, "rotary_pct", 0.25), _number(raw, "rotary_emb_base", 10000.0)
-    rope = raw.get("rope_parameters")
-    if rope is None:
-        rope = raw.get("rope_scaling")
-        if rope is None:
-            return old
-        if isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) == "default":
-            return old
-        raise CheckpointError(f"rope_scaling {rope!r} is not supported; only the default rope is")
-    if not isinstance(rope, dict):
-        raise CheckpointError(f"rope_parameters is {rope!r}; expected an object")
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise CheckpointError(f"rope_type {kind!r} is not supported; only 'default' is")
-    unknown = set(rope) - {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
-    if unknown:
-        raise CheckpointError(f"rope_parameters has unknown keys: {', '.join(sorted(unknown))}")
-    new = _number(rope, "partial_rotary_factor", old[0]), _number(rope, "rope_theta", old[1])
-    for (value, other), (name, name_old) in zip(
-        zip(new, old, strict=True),
-        (("partial_rotary_factor", "rotary_pct"), ("rope_theta", "rotary_emb_base")),
-        strict=True,
-    ):
-        if name_old in raw and value != other:
-            raise CheckpointError(f"{name_old} {other:g} and {name} {value:g} disagree")
-    return new
-
-
-def from_dict(raw: Mapping[str, Any]) -> Config:
-    """The Config that the parsed content of a config.json describes.
-
-    Raises CheckpointError naming every unknown key, or the first missing or unsupported
-    value.
-    """
-    understood = {
-        *_NAMES.values(),
-        *("model_type", "hidden_act", "attention_bias", "use_parallel_residual", "dtype"),
-        *("rotary_pct", "rotary_emb_base", "rope_parameters", "rope_scaling", "torch_dtype"),
-        *("layer_norm_eps", "tie_word_embeddings"),
-    }
-    unknown = [
-        key
-        for key in raw
-        if key not in understood and key not in IGNORED_KEYS and not key.startswith("_")
-    ]
-    if unknown:
-        raise CheckpointError(f"unknown keys: {', '.join(sorted(unknown))[:400]}")
-    for theirs in _NAMES.values():
-        if theirs in raw and type(raw[theirs]) is not int:
-            raise CheckpointError(f"{theirs} is {raw[theirs]!r}; expected an integer")
-    required = [name for name in ("model_type", *_NAMES.values()) if name not in raw]
-    if required:
-        raise CheckpointError(f"missing keys: {', '.join(required)}")
-    for key, supported in (("model_type", "gpt_neox"), ("hidden_act", "gelu")):
-        if raw.get(key, supported) != supported:
-            raise CheckpointError(f"{key} {raw[key]!r} is not supported; only {supported!r} is")
-    if not _flag(raw, "attention_bias", True):
-        raise CheckpointError("attention_bias false is not supported")
-    stored_dtype(raw)
-    fraction, base = _rotary(raw)
-    try:
-        return Config(
-            **{ours: raw[theirs] for ours, theirs in _NAMES.items()},
-            rotary_fraction=fraction,
-            rotary_base=base,
-            layer_norm_eps=_number(raw, "layer_norm_eps", 1e-5),
-            parallel_residual=_flag(raw, "use_parallel_residual", True),
-            tied_embeddings=_flag(raw, "tie_word_embeddings", False),
-        )
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(str(error)) from None
-
-
-def stored_dtype(raw: Mapping[str, Any]) -> str | None:
-    """What a config.json says its weights are stored in; None if it does not say."""
-    said = raw.get("dtype")
-    said = raw.get("torch_dtype") if said is None else said
-    if said is not None and said not in _DTYPES:
-        raise CheckpointError(f"dtype {said!r} is not supported; known are {', '.join(_DTYPES)}")
-    return said
-
-
-def to_dict(config: Config, dtype: str) -> dict[str, Any]:
-    """The content of a config.json that Hugging Face tools, old and new, read as config.
-
-    Carries both spellings of the rotary constants and of dtype.
-    """
-    return {
-        "architectures": ["GPTNeoXForCausalLM"],
-        "model_type": "gpt_neox",
-        **{theirs: getattr(config, ours) for ours, theirs in _NAMES.items()},
-        "hidden_act": "gelu",
-        "attention_bias": True,
-        "rotary_pct": config.rotary_fraction,
-        "rotary_emb_base": config.rotary_base,
-        "rope_parameters": {
-            "rope_type": "default",
-            "partial_rotary_factor": config.rotary_fraction,
-            "rope_theta": config.rotary_base,
-        },
-        "layer_norm_eps": config.layer_norm_eps,
-        "use_parallel_residual": config.parallel_residual,
-        "tie_word_embeddings": config.tied_embeddings,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "torch_dtype": dtype,
-        "dtype": dtype,
-    }
-
-
-def read(path: pathlib.Path) -> Config:
-    """The Config in the config.json at path; CheckpointError, opening with path, if bad."""
-    raw = strict_json.read(path)
-    try:
-        return from_dict(raw)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+def _check_size(name: str, value: object, largest: int) -> None:
+    if type(value) is not int or not 1 <= value <= largest:
+        raise ValueError(f"{name} is {value!r}; expected an integer from 1 to {largest}")

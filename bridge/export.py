@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from bridge import config as configs
-from bridge import names
+from bridge import families
 from bridge.checkpoint import DTYPES, Checkpoint
 from bridge.errors import CheckpointError
-from bridge.formats import safetensors_file, strict_json
+from bridge.families import layout
+from bridge.formats import safetensors_file, strict_json, weight_sets
 
 COPIED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json"),
@@ -31,19 +31,19 @@ COPIED = (
 
 def _config_json(checkpoint: Checkpoint, dtype: str) -> dict[str, Any]:
     """The original's config.json where it describes this model, else a fresh one."""
-    fresh = configs.to_dict(checkpoint.config, dtype)
+    fresh = families.to_dict(checkpoint.config, dtype)
     if checkpoint.directory is None:
         return fresh
     try:
         original = strict_json.read(checkpoint.directory / "config.json")
-        if configs.from_dict(original) != checkpoint.config:
+        if families.from_dict(original) != checkpoint.config:
             return fresh
     except CheckpointError:
         return fresh
     return original | {key: dtype for key in ("dtype", "torch_dtype") if key in original}
 
 
-def _parameter(params: Any, path: names.Path, dtype: np.dtype) -> np.ndarray:
+def _parameter(params: Any, path: layout.Path, dtype: np.dtype) -> np.ndarray:
     """The parameter at path on the host; a dense kernel is formed from factors if need be."""
     for step in path[:-1]:
         params = params[step]
@@ -57,7 +57,7 @@ def _parameter(params: Any, path: names.Path, dtype: np.dtype) -> np.ndarray:
 
 
 def _contents(
-    params: Mapping[str, Any], rules: Mapping[str, names.Rule], dtype: np.dtype
+    params: Mapping[str, Any], rules: Mapping[str, layout.Rule], dtype: np.dtype
 ) -> Iterator[np.ndarray]:
     for name, rule in rules.items():
         try:
@@ -119,7 +119,7 @@ def save(
     ranks = _ranks(checkpoint.params) if factored else {}
     if factored and not ranks:
         raise CheckpointError(f"{target}: no matrix is in factors, so write it dense")
-    rules = names.rules(checkpoint.config, ranks)
+    rules = layout.rules(families.of(checkpoint.config), checkpoint.config, ranks)
     shapes = {name: rule.shape for name, rule in rules.items()}
     with _appearing_whole(target, overwrite) as scratch:
         config = json.dumps(_config_json(checkpoint, dtype), indent=2, sort_keys=True) + "\n"
@@ -128,7 +128,7 @@ def save(
             if checkpoint.directory is not None and (checkpoint.directory / name).is_file():
                 shutil.copyfile(checkpoint.directory / name, scratch / name)
         safetensors_file.write_file(
-            scratch / (names.FACTORED_FILE if factored else "model.safetensors"),
+            scratch / (weight_sets.FACTORED_FILE if factored else "model.safetensors"),
             shapes,
             DTYPES[dtype],
             _contents(checkpoint.params, rules, DTYPES[dtype]),

@@ -1,4 +1,4 @@
-"""GPT-NeoX as a Flax NNX module: which parameters there are, and how training starts them.
+"""Every family as one Flax NNX module: which parameters there are, and how training starts.
 
 The module is split once; the mathematics is in bridge.network, as functions of the split
 parameters, so that one layer, or half of one, can run alone.
@@ -18,54 +18,60 @@ from bridge.config import Config
 
 
 class Norm(nnx.Module):
-    """Scale one, bias zero."""
+    """Scale one and, for layer norm, bias zero."""
 
-    def __init__(self, d: int) -> None:
-        self.scale = nnx.Param(jnp.ones(d))
-        self.bias = nnx.Param(jnp.zeros(d))
+    def __init__(self, config: Config) -> None:
+        self.scale = nnx.Param(jnp.ones(config.d_model))
+        if config.norm == "layer":
+            self.bias = nnx.Param(jnp.zeros(config.d_model))
 
 
 class Linear(nnx.Module):
-    """A [d_in, d_out] kernel, normal with standard deviation std, and a zero bias."""
+    """A [d_in, d_out] kernel, normal with standard deviation std, and perhaps a zero bias."""
 
-    def __init__(self, d_in: int, d_out: int, std: float, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, d_in: int, d_out: int, std: float, rngs: nnx.Rngs, *, bias: bool = True
+    ) -> None:
         self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (d_in, d_out)))
-        self.bias = nnx.Param(jnp.zeros(d_out))
+        if bias:
+            self.bias = nnx.Param(jnp.zeros(d_out))
 
 
 class Layer(nnx.Module):
-    """Two norms and six matrices, named as the interventions name them."""
+    """One norm or two, and the matrices, named as the interventions name them."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs) -> None:
-        d, d_ff = config.d_model, config.d_ff
-        small = math.sqrt(2 / (5 * d))
-        wang = 2 / (config.num_layers * math.sqrt(d))
-        self.attn_norm = Norm(d)
-        self.mlp_norm = Norm(d)
-        self.q_proj = Linear(d, d, small, rngs)
-        self.k_proj = Linear(d, d, small, rngs)
-        self.v_proj = Linear(d, d, small, rngs)
-        self.out_proj = Linear(d, d, wang, rngs)
-        self.fc_in = Linear(d, d_ff, small, rngs)
-        self.fc_out = Linear(d_ff, d, wang, rngs)
+        small = math.sqrt(2 / (5 * config.d_model))
+        wang = 2 / (config.num_layers * math.sqrt(config.d_model))
+        self.attn_norm = Norm(config)
+        if not config.shared_norm:
+            self.mlp_norm = Norm(config)
+        for name in config.matrices:
+            std = wang if name in ("out_proj", "fc_out") else small
+            d_in, d_out = config.matrix_shape(name)
+            setattr(self, name, Linear(d_in, d_out, std, rngs, bias=name in config.biases))
 
 
 class Embedding(nnx.Module):
-    """One row per token."""
+    """One row per token, or per position."""
 
     def __init__(self, rows: int, d: int, std: float, rngs: nnx.Rngs) -> None:
         self.embedding = nnx.Param(std * jax.random.normal(rngs.params(), (rows, d)))
 
 
 class Unembedding(nnx.Module):
-    """One column per token, without bias."""
+    """One column per token unless the embedding serves for it, and perhaps a zero bias."""
 
-    def __init__(self, d: int, columns: int, std: float, rngs: nnx.Rngs) -> None:
-        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (d, columns)))
+    def __init__(self, config: Config, std: float, rngs: nnx.Rngs) -> None:
+        d, columns = config.d_model, config.vocab_size
+        if not config.tied_embeddings:
+            self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (d, columns)))
+        if config.head_bias:
+            self.bias = nnx.Param(jnp.zeros(columns))
 
 
-class GPTNeoX(nnx.Module):
-    """The whole model, started as the published Pythia configurations start it.
+class LanguageModel(nnx.Module):
+    """The whole model, of any family, started as the published Pythia configurations are.
 
     Matrices and embeddings are normal with standard deviation sqrt(2 / (5 d)) (small_init,
     Nguyen and Salazar, arXiv 1910.05895); those that write to the residual stream
@@ -74,20 +80,31 @@ class GPTNeoX(nnx.Module):
     """
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs) -> None:
-        small = math.sqrt(2 / (5 * config.d_model))
+        d, small = config.d_model, math.sqrt(2 / (5 * config.d_model))
         self.config = config
-        self.embed_in = Embedding(config.vocab_size, config.d_model, small, rngs)
+        self.embed_in = Embedding(config.vocab_size, d, small, rngs)
+        if config.learned_positions:
+            rows = config.max_positions + config.position_offset
+            self.positions = Embedding(rows, d, small, rngs)
+        if config.token_types:
+            self.token_types = Embedding(config.token_types, d, small, rngs)
+        if config.masked:
+            self.embed_norm = Norm(config)
         self.layers = nnx.List([Layer(config, rngs) for _ in range(config.num_layers)])
-        self.final_norm = Norm(config.d_model)
-        if not config.tied_embeddings:
-            self.embed_out = Unembedding(config.d_model, config.vocab_size, small, rngs)
+        if config.masked:
+            self.transform = Linear(d, d, small, rngs)
+            self.transform_norm = Norm(config)
+        if config.residual != "post":
+            self.final_norm = Norm(config)
+        if config.head_bias or not config.tied_embeddings:
+            self.embed_out = Unembedding(config, small, rngs)
 
     def __call__(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length vocab"]:
         """float32 logits."""
         return model.forward(split(self), self.config, tokens)
 
 
-def split(module: GPTNeoX) -> dict[str, Any]:
+def split(module: LanguageModel) -> dict[str, Any]:
     """The module's parameters as the tree that bridge.network computes with."""
     params = nnx.to_pure_dict(nnx.state(module, nnx.Param))
     params["layers"] = [params["layers"][index] for index in range(len(params["layers"]))]
@@ -96,7 +113,7 @@ def split(module: GPTNeoX) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=16)
 def _shapes(config: Config) -> dict[str, Any]:
-    return split(nnx.eval_shape(lambda: GPTNeoX(config, rngs=nnx.Rngs(params=0))))
+    return split(nnx.eval_shape(lambda: LanguageModel(config, rngs=nnx.Rngs(params=0))))
 
 
 def shapes(config: Config) -> dict[str, Any]:
@@ -106,4 +123,4 @@ def shapes(config: Config) -> dict[str, Any]:
 
 def init_params(config: Config, *, key: PRNGKeyArray) -> dict[str, Any]:
     """A fresh model's float32 parameters; a pure function of the key."""
-    return split(GPTNeoX(config, rngs=nnx.Rngs(params=key)))
+    return split(LanguageModel(config, rngs=nnx.Rngs(params=key)))

@@ -34,6 +34,7 @@ from jaxtyping import Array, Float, Int
 from bridge import network as model
 from bridge.config import Config
 from bridge.encoding import Batch, Encoded, Vocabulary, bucket_length, take
+from bridge.network import outer_params
 from bridge.tokenizer import mask_padding
 
 DEFAULT_MEMORY = 2**30
@@ -105,11 +106,6 @@ def finish(
     return scores_of_logits(logits.reshape(*batch.at.shape, -1), batch, vocabulary)
 
 
-def outer_params(params: Any) -> Any:
-    """The parameters outside the layers: all that the ends of the network read."""
-    return {name: value for name, value in params.items() if name != "layers"}
-
-
 def flat(leaf: Any) -> Any:
     """[examples, rows, ...] -> [examples * rows, ...], as the network reads it."""
     return leaf.reshape(-1, *leaf.shape[2:])
@@ -123,8 +119,8 @@ def last_stream(
     Runs layer by layer: one compiled layer serves the whole network.
     """
     tokens, mask = (jnp.asarray(flat(leaf)) for leaf in (batch.tokens, batch.mask))
-    x = model.embed(outer_params(params), tokens, dtype)
     context = model.context_of(mask)
+    x = model.first_stream(outer_params(params), config, tokens, context.positions, dtype)
     return model.run_layers(params, config, x, context, at=jnp.asarray(flat(batch.at)))
 
 

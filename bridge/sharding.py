@@ -1,9 +1,10 @@
 """A model larger than one device: where each parameter's parts lie over a mesh.
 
 One axis of the mesh, `model`, splits every layer so that only two sums per layer cross
-devices: query, key and value by heads (columns), fc_in by columns, out_proj and fc_out by
-rows, the two embeddings by vocabulary. Another axis, `data`, if there is one, splits the
-batch. jax.jit inserts the communication; the functions of bridge.network are unchanged.
+devices: query, key and value by heads (columns), fc_in and fc_gate by columns, out_proj and
+fc_out by rows, the two embeddings by vocabulary; the rest is small and everywhere. Another
+axis, `data`, if there is one, splits the batch. jax.jit inserts the communication; the
+functions of bridge.network are unchanged.
 
     mesh = sharding.make_mesh(model=8)
     checkpoint = bridge.load(path, shardings=sharding.param_shardings(config, mesh))
@@ -18,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from bridge import module
 from bridge.config import Config
 
-_COLUMNS = ("q_proj", "k_proj", "v_proj", "fc_in")
+_COLUMNS = ("q_proj", "k_proj", "v_proj", "fc_in", "fc_gate")
 _ROWS = ("out_proj", "fc_out")
 
 
@@ -43,32 +44,30 @@ def check(config: Config, mesh: Mesh) -> None:
     if "model" not in mesh.shape:
         raise ValueError(f"mesh has the axes {mesh.axis_names}, none of them 'model'")
     parts = mesh.shape["model"]
-    uneven = [
-        f"{name} {size}"
-        for name, size in (
-            ("num_heads", config.num_heads),
-            ("d_ff", config.d_ff),
-            ("vocab_size", config.vocab_size),
-        )
-        if size % parts
-    ]
+    uneven = [f"{name} {size}" for name, size in _split(config).items() if size % parts]
     if uneven:
-        fits = [n for n in range(1, parts) if _divides(n, config)]
+        sizes = _split(config).values()
+        fits = [n for n in range(1, parts) if not any(size % n for size in sizes)]
         raise ValueError(
             f"{', '.join(uneven)} cannot be split evenly over {parts} devices; "
             f"use {' or '.join(map(str, fits))}"
         )
 
 
-def _divides(parts: int, config: Config) -> bool:
-    return not any(size % parts for size in (config.num_heads, config.d_ff, config.vocab_size))
+def _split(config: Config) -> dict[str, int]:
+    """The sizes that the model axis splits; key and value heads only where they are fewer."""
+    groups = {"num_groups": config.groups} if config.groups != config.num_heads else {}
+    rest = {"d_ff": config.d_ff, "vocab_size": config.vocab_size}
+    return {"num_heads": config.num_heads, **groups, **rest}
 
 
 def _spec(path: tuple[Any, ...]) -> P:
     names = [getattr(step, "key", None) for step in path]
     leaf = names[-1]
-    if "embedding" in names:
+    if "embed_in" in names:
         return P("model", None)
+    if "embed_out" in names and leaf == "bias":
+        return P("model")
     if "embed_out" in names or (leaf == "kernel" and names[-2] in _COLUMNS):
         return P(None, "model")
     if leaf == "kernel" and names[-2] in _ROWS:

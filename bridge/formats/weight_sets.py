@@ -18,18 +18,18 @@ safetensors go before pickles. More than one set is worth a warning, always.
 import pathlib
 import warnings
 
-from bridge import names
 from bridge.errors import CheckpointError
 from bridge.formats import npz_file, safetensors_file, strict_json, torch_file
 from bridge.formats.stored import StoredTensor
 
+FACTORED_FILE = "factored.safetensors"
 PREFERENCE = (
     "model.safetensors.index.json",
     "pytorch_model.bin.index.json",
     "model.safetensors",
     "pytorch_model.bin",
     "model.npz",
-    names.FACTORED_FILE,
+    FACTORED_FILE,
 )
 _READERS = {
     ".safetensors": safetensors_file.open_file,

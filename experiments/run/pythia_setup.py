@@ -7,8 +7,7 @@ import numpy as np
 from absl import flags
 
 import bridge
-from bridge import config as configs
-from bridge import encoding, scoring, sharding, tasks, tokenizer
+from bridge import encoding, families, scoring, sharding, tasks, tokenizer
 from bridge import search as search_model
 from experiments.run.program import UserError, user_errors
 from truncation import intervention
@@ -69,7 +68,7 @@ def read_architecture(directory: str) -> bridge.Config:
     if not Path(directory).is_dir():
         raise UserError(f"{directory} is not a directory; --model wants a checkpoint directory")
     with user_errors():
-        return configs.read(Path(directory) / "config.json")
+        return families.read(Path(directory) / "config.json")
 
 
 def read_tokenizer(config: PythiaConfig, directory: str) -> tokenizer.Tokenizer:

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 
 import bridge
-from bridge import config as configs
-from bridge import module
+from bridge import families, module
 
 CONFIG = bridge.Config(
     vocab_size=19, num_layers=2, d_model=8, num_heads=2, d_ff=12, rotary_fraction=0.5
@@ -60,7 +59,7 @@ def stored(params, config=CONFIG):
 
 def write_config(directory, config=CONFIG, dtype="float32"):
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps(configs.to_dict(config, dtype)))
+    (directory / "config.json").write_text(json.dumps(families.to_dict(config, dtype)))
     return directory
 
 

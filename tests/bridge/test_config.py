@@ -6,8 +6,7 @@ import jax
 import pytest
 
 import bridge
-from bridge import config as configs
-from bridge import module
+from bridge import families, module
 
 # Layers, d_model, heads, rotary dimensions, parameters, as published.
 PUBLISHED = {
@@ -62,15 +61,15 @@ def test_unknown_size():
 
 
 def test_both_spellings_are_one_architecture():
-    assert configs.from_dict(OLD) == configs.from_dict(new_spelling())
-    assert configs.from_dict(OLD).rotary_dim == 8
-    assert configs.stored_dtype(OLD) == configs.stored_dtype(new_spelling()) == "float16"
+    assert families.from_dict(OLD) == families.from_dict(new_spelling())
+    assert families.from_dict(OLD).rotary_dim == 8
+    assert families.stored_dtype(OLD) == families.stored_dtype(new_spelling()) == "float16"
 
 
 @pytest.mark.parametrize("size", ["70m", "12b"])
 def test_written_config_reads_back(size):
     config = bridge.config_for_size(size)
-    assert configs.from_dict(json.loads(json.dumps(configs.to_dict(config, "float16")))) == config
+    assert families.from_dict(json.loads(json.dumps(families.to_dict(config, "float16")))) == config
 
 
 @pytest.mark.parametrize(
@@ -98,9 +97,9 @@ def test_written_config_reads_back(size):
 )
 def test_what_is_not_supported_is_refused_by_name(change, complaint):
     with pytest.raises(bridge.CheckpointError, match=complaint):
-        configs.from_dict(OLD | change)
+        families.from_dict(OLD | change)
 
 
 def test_every_missing_key_is_named():
     with pytest.raises(bridge.CheckpointError, match="missing keys: model_type, hidden_size"):
-        configs.from_dict({k: v for k, v in OLD.items() if k not in ("model_type", "hidden_size")})
+        families.from_dict({k: v for k, v in OLD.items() if k not in ("model_type", "hidden_size")})

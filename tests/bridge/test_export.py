@@ -88,7 +88,7 @@ def test_a_directory_is_checked_without_reading_its_payload(original):
 def test_a_fresh_model_gets_a_fresh_configuration(tmp_path):
     for tied in (False, True):
         config = dataclasses.replace(
-            make.CONFIG, tied_embeddings=tied, parallel_residual=False, rotary_fraction=1.0
+            make.CONFIG, tied_embeddings=tied, residual="pre", rotary_fraction=1.0
         )
         params = make.random_params(config)
         again = bridge.load(export.save(bridge.Checkpoint(config, params), tmp_path / str(tied)))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bridge
-from bridge import config as configs
+from bridge import families
 from bridge import network as model
 
 DATA = pathlib.Path(__file__).parents[1] / "data"
@@ -37,7 +37,7 @@ def golden():
 
 
 def tiny(name, **keywords):
-    return bridge.load(TINY / name, config=configs.read(TINY / "config.json"), **keywords)
+    return bridge.load(TINY / name, config=families.read(TINY / "config.json"), **keywords)
 
 
 def normed_streams(checkpoint, tokens, mask):
@@ -73,7 +73,7 @@ def test_hidden_states_in_every_format(golden, name):
 
 def test_sequential_residual(golden):
     parallel = tiny("zip_fp32")
-    config = dataclasses.replace(parallel.config, parallel_residual=False)
+    config = dataclasses.replace(parallel.config, residual="pre")
     checkpoint = dataclasses.replace(parallel, config=config)
     close(bridge.logits(checkpoint, golden["input_ids"]), golden["logits_fp32_sequential_residual"])
 

@@ -16,7 +16,7 @@ CONFIG = bridge.Config(
 )
 RNG = np.random.default_rng(0)
 TOKENS = jnp.asarray(RNG.integers(0, 53, (4, 10)))
-SEQUENTIAL = dataclasses.replace(CONFIG, parallel_residual=False)
+SEQUENTIAL = dataclasses.replace(CONFIG, residual="pre")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def reference(params, config, tokens):
     erf = np.vectorize(__import__("math").erf)
 
     def norm(w, x):
-        return (x - x.mean()) / np.sqrt(x.var() + config.layer_norm_eps) * w["scale"] + w["bias"]
+        return (x - x.mean()) / np.sqrt(x.var() + config.norm_eps) * w["scale"] + w["bias"]
 
     def linear(w, x):
         return x @ w["kernel"] + w["bias"]
@@ -67,7 +67,7 @@ def reference(params, config, tokens):
                 weights /= weights.sum()
                 mixed.append(sum(a * v[s][part] for s, a in enumerate(weights)))
             attended = linear(w["out_proj"], np.concatenate(mixed))
-            read = x if config.parallel_residual else x + attended
+            read = x if config.residual == "parallel" else x + attended
             hidden = linear(w["fc_in"], norm(w["mlp_norm"], read))
             hidden = 0.5 * hidden * (1 + erf(hidden / np.sqrt(2)))
             new.append(x + attended + linear(w["fc_out"], hidden))
@@ -202,7 +202,7 @@ def test_module_is_the_functions_and_the_initialisation_is_published():
     again = bridge.init_params(config, key=key)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), params, again))
     tokens = jnp.asarray(RNG.integers(0, 400, (2, 5)))
-    nnx_module = module.GPTNeoX(config, rngs=module.nnx.Rngs(params=key))
+    nnx_module = module.LanguageModel(config, rngs=module.nnx.Rngs(params=key))
     close(nnx_module(tokens), model.forward(params, config, tokens))
 
 

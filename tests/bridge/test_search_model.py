@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("pythia_search")
 CONFIG = bridge.Config(
     vocab_size=64, num_layers=3, d_model=16, num_heads=2, d_ff=24, max_positions=64
 )
-SEQUENTIAL = dataclasses.replace(CONFIG, parallel_residual=False)
+SEQUENTIAL = dataclasses.replace(CONFIG, residual="pre")
 # Answers and distractors of one and of two tokens, prompts of several lengths.
 EXAMPLES = (
     Example("Madrid is in", " Spain", (" France", " Spainland")),

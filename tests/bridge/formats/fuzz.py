@@ -19,11 +19,11 @@ import jax
 import numpy as np
 
 import bridge
-from bridge import config as configs
+from bridge import families
 from bridge.formats import weight_sets
 
 TINY = pathlib.Path(__file__).parents[2] / "data" / "tiny_gpt_neox"
-CONFIG = configs.read(TINY / "config.json")
+CONFIG = families.read(TINY / "config.json")
 FILES = (
     "zip_fp32/pytorch_model.bin",
     "zip_bf16/pytorch_model.bin",
@@ -181,7 +181,7 @@ def fuzz_config(directory, mutations):
     for _ in range(mutations):
         path.write_bytes(mutate(whole, np.arange(len(whole)), rng))
         try:
-            configs.read(path)
+            families.read(path)
         except bridge.CheckpointError as error:
             refused += 1
             require_one_line(error, path)

@@ -19,22 +19,23 @@ import jax.numpy as jnp
 import numpy as np
 
 import bridge
-from bridge import names
+from bridge import families
 from bridge.checkpoint import DTYPES
+from bridge.families import layout
 from bridge.formats import safetensors_file
 
 
 def write(size, dtype, directory):
     """Random numbers of standard deviation 0.02, one tensor in memory at a time."""
     config = bridge.config_for_size(size)
-    shapes = {name: rule.shape for name, rule in names.rules(config).items()}
+    shapes = {name: rule.shape for name, rule in layout.rules(families.of(config), config).items()}
     rng = np.random.default_rng(0)
     contents = (
         (0.02 * rng.standard_normal(shape, np.float32)).astype(DTYPES[dtype])
         for shape in shapes.values()
     )
     directory.mkdir(parents=True)
-    text = json.dumps(bridge.config.to_dict(config, dtype))
+    text = json.dumps(families.to_dict(config, dtype))
     (directory / "config.json").write_text(text)
     safetensors_file.write_file(directory / "model.safetensors", shapes, DTYPES[dtype], contents)
 

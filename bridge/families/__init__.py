@@ -1,0 +1,66 @@
+"""The model families: how each spells its config.json and names its tensors."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.config import Config
+from bridge.errors import CheckpointError
+from bridge.families import gpt2, gpt_neox, gptj, llama, mistral, phi, phi3, qwen2, roberta
+from bridge.families.family import Family
+from bridge.families.keys import Keys, stored_dtype
+from bridge.formats import strict_json
+
+FAMILIES: dict[str, Family] = {
+    module.FAMILY.model_type: module.FAMILY
+    for module in (gpt_neox, gptj, gpt2, llama, mistral, qwen2, phi, phi3, roberta)
+}
+
+
+def of(config: Config) -> Family:
+    """The family that a Config was read as."""
+    return FAMILIES[config.family]
+
+
+def from_dict(raw: Mapping[str, Any]) -> Config:
+    """The Config that the parsed content of a config.json describes.
+
+    Raises CheckpointError naming every unknown key, or the missing ones, or the first
+    unsupported value.
+    """
+    kind = raw.get("model_type")
+    if kind is None:
+        raise CheckpointError("missing keys: model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise CheckpointError(f"model_type {str(kind)[:80]!r} is not supported; known are {known}")
+    family = FAMILIES[kind]
+    keys = Keys(raw, family.ignored)
+    stored_dtype(raw)
+    fields = family.read(keys)
+    keys.finish()
+    try:
+        return Config(family=kind, **fields)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def to_dict(config: Config, dtype: str) -> dict[str, Any]:
+    """The content of a config.json that Hugging Face tools, old and new, read as config."""
+    family = of(config)
+    return {
+        "architectures": [family.architecture],
+        "model_type": family.model_type,
+        **family.write(config),
+        "torch_dtype": dtype,
+        "dtype": dtype,
+    }
+
+
+def read(path: pathlib.Path) -> Config:
+    """The Config in the config.json at path; CheckpointError, opening with path, if bad."""
+    raw = strict_json.read(path)
+    try:
+        return from_dict(raw)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None

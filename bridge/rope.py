@@ -1,0 +1,61 @@
+"""The rotary embedding: angles position * f_i, in the forms that the families use.
+
+f_i = base^(-2i / r) over the r rotated dimensions of a head, dimension i against i + r / 2;
+the rest of the head passes. Frequencies and angles are float32, as in the reference
+implementations: float64 ones miss those by 1.5e-5 of a logit at 4,096 tokens.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from bridge.config import Config, Llama3Rope, LongRope
+
+
+def frequencies(config: Config) -> Float[np.ndarray, " r_2"]:
+    """f_i of texts within the original length, after the config's scaling."""
+    plain = _plain(config)
+    scaling = config.rope_scaling
+    if isinstance(scaling, Llama3Rope):
+        # How many turns a frequency makes within the original length.
+        turns = plain * np.float32(scaling.original / (2 * np.pi))
+        ramp = np.clip((turns - scaling.low) / (scaling.high - scaling.low), 0, 1)
+        return (plain * ramp + (1 - ramp) * plain / scaling.factor).astype(np.float32)
+    if isinstance(scaling, LongRope):
+        return plain / np.asarray(scaling.short, np.float32)
+    return plain
+
+
+def _plain(config: Config) -> Float[np.ndarray, " r_2"]:
+    exponents = np.arange(0, config.rotary_dim, 2, dtype=np.float32) / config.rotary_dim
+    return (1 / np.float32(config.rotary_base) ** exponents).astype(np.float32)
+
+
+def rotate(
+    x: Float[Array, "batch n heads head_dim"],
+    positions: Int[Array, "batch n"],
+    lengths: Int[Array, " batch"],
+    config: Config,
+) -> Float[Array, "batch n heads head_dim"]:
+    """x with its leading rotary_dim dimensions turned by the angles of its positions.
+
+    lengths are the real tokens of each sequence: with a LongRope they decide between the
+    short factors and the long ones, for each sequence by itself.
+    """
+    half = config.rotary_dim // 2
+    if half == 0:
+        return x
+    f = jnp.asarray(frequencies(config))[None, None]
+    scaling, scale = config.rope_scaling, 1.0
+    if isinstance(scaling, LongRope):
+        long = _plain(config) / np.asarray(scaling.long, np.float32)
+        is_long = (lengths > scaling.original)[:, None, None]
+        f, scale = jnp.where(is_long, jnp.asarray(long)[None, None], f), scaling.scale
+    angles = positions[:, :, None].astype(jnp.float32) * f
+    cos, sin = (
+        jnp.broadcast_to(scale * g(angles)[:, :, None], (*x.shape[:3], half))
+        for g in (jnp.cos, jnp.sin)
+    )
+    first, second, rest = jnp.split(x.astype(jnp.float32), (half, 2 * half), axis=-1)
+    rotated = (first * cos - second * sin, second * cos + first * sin, rest)
+    return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
