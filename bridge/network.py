@@ -451,8 +451,8 @@ def embed(params: Params, tokens: Int[Array, "batch n"], dtype: str | None = Non
 
 def layer_norm(norm: Params, x: Float[Array, "*batch d"], eps: float) -> Float[Array, "*batch d"]:
     """normalise of the kind layer."""
-    sizes = {"vocab_size": 1, "num_layers": 1, "num_heads": 1, "d_ff": 1}
-    return normalise(norm, Config(d_model=8, **sizes, norm_eps=eps), x)
+    one = Config(vocab_size=1, num_layers=1, num_heads=1, d_model=8, d_ff=1, norm_eps=eps)
+    return normalise(norm, one, x)
 
 
 def mlp_hidden(layer_params: Params, config: Config, x: Activations) -> Array:

@@ -4,7 +4,6 @@ A key that was never asked for and is not known to be harmless is refused by nam
 end, because a silent guess would give plausible wrong logits.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -120,9 +119,9 @@ class Keys:
 
 def number(key: str, value: Any) -> float:
     """The value if it is a finite number; CheckpointError, naming key, if not."""
-    if type(value) not in (int, float) or not abs(value) < 1e30 or math.isnan(value):
+    if type(value) not in (int, float) or not abs(value) < 1e30:
         raise CheckpointError(f"{key} is {value!r}; expected a finite number")
-    return value
+    return float(value)
 
 
 def stored_dtype(raw: Mapping[str, Any]) -> str | None:

@@ -45,6 +45,8 @@ def read(
     may use; without `partial` it rotates whole heads. Raises CheckpointError.
     """
     found = _read(keys, kinds, theta, fraction, default_fraction)
+    if not 0 < found["rotary_fraction"] <= 1:
+        raise CheckpointError(f"{fraction} is {found['rotary_fraction']}; expected in (0, 1]")
     if not partial and found["rotary_fraction"] != 1:
         raise CheckpointError(
             f"{fraction} {found['rotary_fraction']:g} is not supported; only 1 is in this family"
@@ -92,7 +94,7 @@ def _understand(keys: Keys, rope: Mapping[str, Any], kinds: Sequence[str]) -> di
     known = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *_KEYS[kind]}
     if unknown := sorted(set(rope) - known):
         raise CheckpointError(f"the rope has unknown keys: {', '.join(unknown)[:400]}")
-    scaling = None
+    scaling: Llama3Rope | LongRope | None = None
     if kind == "llama3":
         scaling = _llama3(rope)
     elif kind == "longrope":

@@ -75,21 +75,25 @@ def test_written_config_reads_back(size):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"hidden_act": "gelu_new"}, "hidden_act 'gelu_new' is not supported"),
-        ({"model_type": "gptj"}, "model_type 'gptj' is not supported"),
+        ({"hidden_act": "quick_gelu"}, "hidden_act 'quick_gelu' is not supported; known are gelu,"),
+        ({"model_type": "mamba"}, "model_type 'mamba' is not supported; known are gpt_neox, gptj"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config: quantised weights"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type 'yarn' is not supported"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling .* not supported"),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 2.0}},
+            "rope_type 'linear' is not supported",
+        ),
         ({"rope_parameters": {"rope_theta": 1e4}}, "rotary_emb_base 5000 and rope_theta 10000"),
-        ({"rope_parameters": {"factor": 4}}, "rope_parameters has unknown keys: factor"),
+        ({"rope_parameters": {"factor": 4}}, "the rope has unknown keys: factor"),
         ({"attention_bias": False}, "attention_bias false is not supported"),
         ({"qk_layernorm": True, "window": 4}, "unknown keys: qk_layernorm, window"),
         ({"hidden_size": 33}, "d_model 33 is not a multiple of num_heads 2"),
         ({"hidden_size": "32"}, "hidden_size is '32'; expected an integer"),
         ({"num_hidden_layers": 10**12}, "num_layers is 1000000000000"),
         ({"num_hidden_layers": True}, "num_hidden_layers is True"),
-        ({"rotary_pct": 0.0}, "rotary_fraction is 0.0"),
+        ({"rotary_pct": 0.0}, "rotary_pct is 0.0; expected in"),
         ({"rotary_pct": 0.19}, "rotates 3 dimensions; expected a positive even number"),
-        ({"layer_norm_eps": -1.0}, "layer_norm_eps is -1.0"),
+        ({"layer_norm_eps": -1.0}, "norm_eps is -1.0"),
         ({"rotary_emb_base": "10000"}, "rotary_emb_base is '10000'"),
         ({"use_parallel_residual": 1}, "use_parallel_residual is 1; expected true or false"),
         ({"torch_dtype": "int8"}, "dtype 'int8' is not supported"),
@@ -101,5 +105,8 @@ def test_what_is_not_supported_is_refused_by_name(change, complaint):
 
 
 def test_every_missing_key_is_named():
-    with pytest.raises(bridge.CheckpointError, match="missing keys: model_type, hidden_size"):
-        families.from_dict({k: v for k, v in OLD.items() if k not in ("model_type", "hidden_size")})
+    few = {k: v for k, v in OLD.items() if k not in ("vocab_size", "hidden_size")}
+    with pytest.raises(bridge.CheckpointError, match="missing keys: vocab_size, hidden_size"):
+        families.from_dict(few)
+    with pytest.raises(bridge.CheckpointError, match="missing keys: model_type"):
+        families.from_dict({k: v for k, v in OLD.items() if k != "model_type"})
