@@ -6,6 +6,7 @@ from bridge.config import Config
 from bridge.errors import CheckpointError
 from bridge.families.gpt_neox import PYTHIA_SIZES as SIZES
 from bridge.families.gpt_neox import pythia as config_for_size
+from bridge.generate import generate
 from bridge.module import init_params
 from bridge.network import forward
 
@@ -17,6 +18,7 @@ __all__ = [
     "config_for_size",
     "families",
     "forward",
+    "generate",
     "init_params",
     "load",
     "logits",

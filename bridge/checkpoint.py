@@ -6,6 +6,7 @@ logits = bridge.logits(checkpoint, tokens)        # [batch, length, vocab]
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Set
@@ -16,7 +17,7 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bridge import families, module
+from bridge import families, module, tokenizer
 from bridge import network as model
 from bridge.config import Config
 from bridge.errors import CheckpointError
@@ -44,6 +45,21 @@ class Checkpoint:
     directory: pathlib.Path | None = None
     stored_dtype: str = "float32"
     weights: str | None = None
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether there is a tokenizer beside the weights."""
+        return self.directory is not None and tokenizer.find(self.directory) is not None
+
+    @functools.cached_property
+    def tokenizer(self) -> tokenizer.Tokenizer:
+        """The tokenizer beside the weights, read when first asked for.
+
+        Raises CheckpointError if there is none, ImportError without the tokenizers library.
+        """
+        if self.directory is None:
+            raise CheckpointError("a checkpoint without a directory has no tokenizer")
+        return tokenizer.read(self.directory)
 
 
 def _check(
@@ -239,13 +255,17 @@ def logits(
     """
     config = checkpoint.config
     host = np.asarray(tokens)
-    if host.size and not (host.min() >= 0 and host.max() < config.vocab_size):
-        raise ValueError(
-            f"tokens run from {host.min()} to {host.max()}; expected 0 to {config.vocab_size - 1}"
-        )
+    check_tokens(config, host)
     if host.shape[1] > config.max_positions:
         raise ValueError(f"length {host.shape[1]} exceeds the {config.max_positions} positions")
     if mask is None and config.pad_id is not None:
         mask = host != config.pad_id
     real = None if mask is None else jax.numpy.asarray(mask)
     return model.forward(checkpoint.params, config, jax.numpy.asarray(host), real)
+
+
+def check_tokens(config: Config, tokens: Int[np.ndarray, "batch length"]) -> None:
+    """ValueError for tokens outside the vocabulary."""
+    if tokens.size and not (tokens.min() >= 0 and tokens.max() < config.vocab_size):
+        found = f"tokens run from {tokens.min()} to {tokens.max()}"
+        raise ValueError(f"{found}; expected 0 to {config.vocab_size - 1}")

@@ -50,6 +50,11 @@ class Tokenizer:
         return ids[0]
 
 
+def find(directory: pathlib.Path) -> pathlib.Path | None:
+    """The tokenizer's file in a directory, None if there is none."""
+    return next((directory / name for name in _NAMES if (directory / name).is_file()), None)
+
+
 def read(path: str | os.PathLike[str], *, add_bos: bool = False) -> Tokenizer:
     """The tokenizer in a tokenizers JSON file, or in a directory that holds one.
 
@@ -65,10 +70,10 @@ def read(path: str | os.PathLike[str], *, add_bos: bool = False) -> Tokenizer:
         ) from None
     file = pathlib.Path(path)
     if file.is_dir():
-        found = [file / name for name in _NAMES if (file / name).is_file()]
-        if not found:
+        found = find(file)
+        if found is None:
             raise CheckpointError(f"{file}: no tokenizer.json")
-        file = found[0]
+        file = found
     try:
         library = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises plain Exception

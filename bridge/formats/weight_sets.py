@@ -54,6 +54,12 @@ def choose(directory: pathlib.Path) -> str:
                 f"{directory}: several .npz files and no model.npz; "
                 f"say which is meant: weights={archives[0]!r}"
             )
+        own = sorted(path.name for path in directory.glob("consolidated*"))
+        if own:
+            raise CheckpointError(
+                f"{directory}: {own[0]} has the publisher's own layout, which is not read; "
+                "fetch the files that transformers reads (model*.safetensors)"
+            )
         shards = sorted(path.name for path in directory.glob("*-of-*"))
         missing = f" ({shards[0]} is there, but no index of the shards)" if shards else ""
         raise CheckpointError(

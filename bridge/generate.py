@@ -1,0 +1,293 @@
+"""Text from a language model: greedy or sampled, keys and values of earlier tokens kept.
+
+    tokens = bridge.generate(checkpoint, prompts, max_new_tokens=20)
+
+The prompts run once; then one compiled loop feeds every new token through the layers, which
+look back at what they kept: per layer two arrays [batch, columns, groups, head_dim]. The
+layers are those of bridge.network, so cut and factored weights, windows and every family
+work, and in float32 the tokens are those of a whole forward pass each time.
+
+With a LongRope the frequencies of the whole text change when it outgrows the original length,
+and with them all that was kept; at that token, and only there, the text runs anew.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from bridge import network as model
+from bridge.checkpoint import Checkpoint, check_tokens
+from bridge.config import Config, LongRope
+from bridge.rope import rotate
+from bridge.tokenizer import mask_padding
+
+ENDED = -1
+_BETWEEN_LOOKS = 16  # tokens between two looks of the host for stop strings
+
+
+class _Kept(NamedTuple):
+    keys: Float[Array, "batch columns groups head_dim"]
+    values: Float[Array, "batch columns groups head_dim"]
+
+
+class _State(NamedTuple):
+    """Between two tokens: `tokens[:, : index]` are out, the last of them not yet fed.
+
+    text holds prompt and new tokens, column by column, and mask says which are real and fed.
+    """
+
+    text: Int[Array, "batch columns"]
+    kept: tuple[_Kept, ...]
+    mask: Bool[Array, "batch columns"]
+    tokens: Int[Array, "batch new"]
+    done: Bool[Array, " batch"]
+    index: Int[Array, ""]
+
+
+class _Choice(NamedTuple):
+    """How a token is chosen: traced values, so that changing them compiles nothing."""
+
+    key: PRNGKeyArray
+    temperature: Float[Array, ""]
+    stop: Int[Array, " stops"]
+
+
+def _layer(
+    layer_params: Any,
+    config: Config,
+    x: Float[Array, "batch n d_model"],
+    rows: Int[Array, "batch n"],
+    kept: _Kept,
+    context: model.Context,
+) -> tuple[Float[Array, "batch n d_model"], _Kept]:
+    """One layer at the columns `rows`, which follow those already kept."""
+    inputs = model.attention_inputs(layer_params, config, x)
+    keys, values = model.keys_and_values(layer_params, config, inputs)
+    positions = jnp.take_along_axis(context.positions, rows, axis=1)
+    keys = rotate(keys, positions, context.lengths, config)
+    corner = (0, rows[0, 0], 0, 0)
+    kept = _Kept(
+        jax.lax.dynamic_update_slice(kept.keys, keys, corner),
+        jax.lax.dynamic_update_slice(kept.values, values, corner),
+    )
+    mixed = model.attend(layer_params, config, inputs, rows, kept.keys, kept.values, context)
+    attended = model.apply_linear(layer_params["out_proj"], mixed)
+    return model.after_attention(layer_params, config, x, attended), kept
+
+
+def _run(
+    params: Any,
+    config: Config,
+    text: Int[Array, "batch n"],
+    rows: Int[Array, "batch n"],
+    kept: tuple[_Kept, ...],
+    context: model.Context,
+) -> tuple[Float[Array, "batch n d_model"], tuple[_Kept, ...]]:
+    """The stream after the last layer at the columns `rows`, and what is kept with them."""
+    positions = jnp.take_along_axis(context.positions, rows, axis=1)
+    x = model.first_stream(model.outer_params(params), config, text, positions)
+    new = []
+    for index, layer_params in enumerate(params["layers"]):
+        x, one = _layer(layer_params, config.of_layer(index), x, rows, kept[index], context)
+        new.append(one)
+    return x, tuple(new)
+
+
+def _refreshed(
+    params: Any, config: Config, state: _State, mask: Bool[Array, "batch columns"]
+) -> tuple[_Kept, ...]:
+    """What is kept, anew for texts that `mask` makes longer than a LongRope's original."""
+    scaling = config.rope_scaling
+    if not isinstance(scaling, LongRope):
+        return state.kept
+    before, now = (jnp.sum(m, axis=1) for m in (state.mask, mask))
+    outgrown = jnp.any((before <= scaling.original) & (now > scaling.original))
+    rows = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape)
+
+    def anew(kept: tuple[_Kept, ...]) -> tuple[_Kept, ...]:
+        return _run(params, config, state.text, rows, kept, model.context_of(mask))[1]
+
+    return jax.lax.cond(outgrown, anew, lambda kept: kept, state.kept)
+
+
+def _head(params: Any, config: Config, x: Float[Array, "batch 1 d"]) -> Float[Array, "batch vocab"]:
+    return model.final_logits(model.outer_params(params), config, x)[:, 0]
+
+
+def _choose(
+    state: _State, logits: Float[Array, "batch vocab"], choice: _Choice, greedy: bool, real: int
+) -> _State:
+    """The state with one token more; rows that have ended get ENDED."""
+    logits = mask_padding(logits, real)
+    if greedy:
+        token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    else:
+        key = jax.random.fold_in(choice.key, state.index)
+        token = jax.random.categorical(key, logits / choice.temperature).astype(jnp.int32)
+    token = jnp.where(state.done, ENDED, token)
+    stopped = jnp.any(token[:, None] == choice.stop[None], axis=1)
+    column = state.text.shape[1] - state.tokens.shape[1] + state.index
+    put = jax.lax.dynamic_update_slice
+    return state._replace(
+        text=put(state.text, jnp.maximum(token, 0)[:, None], (0, column)),
+        tokens=put(state.tokens, token[:, None], (0, state.index)),
+        done=state.done | stopped,
+        index=state.index + 1,
+    )
+
+
+_STATIC = ("config", "greedy", "real")
+
+
+@functools.partial(jax.jit, static_argnames=("new", *_STATIC))
+def _start(
+    params: Any,
+    tokens: Int[Array, "batch length"],
+    mask: Bool[Array, "batch length"],
+    choice: _Choice,
+    *,
+    new: int,
+    config: Config,
+    greedy: bool,
+    real: int,
+) -> _State:
+    """The prompts run, and the first token chosen."""
+    batch, length = tokens.shape
+    dtype = params["embed_in"]["embedding"].dtype
+    empty = jnp.zeros((batch, length + new, config.groups, config.head_dim), dtype)
+    text = jnp.pad(tokens, ((0, 0), (0, new)))
+    whole = jnp.pad(mask, ((0, 0), (0, new)))
+    rows = jnp.broadcast_to(jnp.arange(length), (batch, length))
+    kept = (_Kept(empty, empty),) * config.num_layers
+    x, kept = _run(params, config, tokens, rows, kept, model.context_of(whole))
+    last = jnp.max(jnp.where(mask, rows, 0), axis=1, keepdims=True)
+    out = jnp.full((batch, new), ENDED, jnp.int32)
+    state = _State(text, kept, whole, out, jnp.zeros(batch, bool), jnp.int32(0))
+    return _choose(state, _head(params, config, model.gather(x, last)), choice, greedy, real)
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames="state")
+def _go_on(
+    params: Any,
+    state: _State,
+    until: Int[Array, ""],
+    choice: _Choice,
+    *,
+    config: Config,
+    greedy: bool,
+    real: int,
+) -> _State:
+    """Tokens up to `until`, or until every row has ended."""
+    batch, columns = state.mask.shape
+    length = columns - state.tokens.shape[1]
+
+    def more(state: _State) -> Bool[Array, ""]:
+        return (state.index < until) & ~jnp.all(state.done)
+
+    def step(state: _State) -> _State:
+        column = length + state.index - 1
+        mask = jax.lax.dynamic_update_slice(state.mask, ~state.done[:, None], (0, column))
+        kept = _refreshed(params, config, state, mask)
+        rows = jnp.broadcast_to(column, (batch, 1))
+        fed = jax.lax.dynamic_slice(state.text, (0, column), (batch, 1))
+        x, kept = _run(params, config, fed, rows, kept, model.context_of(mask))
+        state = state._replace(kept=kept, mask=mask)
+        return _choose(state, _head(params, config, x), choice, greedy, real)
+
+    return jax.lax.while_loop(more, step, state)
+
+
+def generate(
+    checkpoint: Checkpoint,
+    tokens: Int[Array | np.ndarray, "batch length"],
+    *,
+    max_new_tokens: int,
+    mask: Bool[Array | np.ndarray, "batch length"] | None = None,
+    stop: Sequence[str | int] = (),
+    temperature: float = 0.0,
+    key: PRNGKeyArray | None = None,
+) -> Int[np.ndarray, "batch new"]:
+    """The tokens that continue each prompt, max_new_tokens of them; -1 after a row's end.
+
+    mask is true at real tokens; prompts of several lengths are padded on either side. A row
+    ends with the token that is in `stop`, or that completes a text in `stop`. temperature 0
+    takes the most probable token, others sample from softmax(logits / temperature) and need
+    a key. Ids that no text can mean (padding rows of the embedding) are never chosen where
+    the checkpoint has a tokenizer. Activations have the dtype of the parameters.
+
+    Raises ValueError for a masked model, tokens outside the vocabulary, a prompt without
+    tokens, texts longer than the model's positions, or sampling without a key; and
+    CheckpointError for a text in `stop` where there is no tokenizer.
+    """
+    config, host = checkpoint.config, np.asarray(tokens)
+    real = np.ones(host.shape, bool) if mask is None else np.asarray(mask, bool)
+    _check(config, host, real, max_new_tokens, temperature, key)
+    words = checkpoint.tokenizer if any(isinstance(text, str) for text in stop) else None
+    size = config.vocab_size
+    if checkpoint.has_tokenizer:
+        size = min(size, checkpoint.tokenizer.size)
+    choice = _Choice(
+        jax.random.key(0) if key is None else key,
+        jnp.float32(temperature),
+        jnp.asarray([token for token in stop if isinstance(token, int)], jnp.int32),
+    )
+    static: dict[str, Any] = {"config": config, "greedy": temperature == 0, "real": size}
+    ids, there = jnp.asarray(host, jnp.int32), jnp.asarray(real)
+    state = _start(checkpoint.params, ids, there, choice, new=max_new_tokens, **static)
+    if words is None:
+        end = jnp.int32(max_new_tokens)
+        return np.asarray(_go_on(checkpoint.params, state, end, choice, **static).tokens)
+    texts = [text for text in stop if isinstance(text, str)]
+    looked = 0
+    while True:
+        state, looked = _look(state, words, texts, looked), int(state.index)
+        if looked >= max_new_tokens or bool(jnp.all(state.done)):
+            return np.asarray(state.tokens)
+        end = jnp.int32(min(looked + _BETWEEN_LOOKS, max_new_tokens))
+        state = _go_on(checkpoint.params, state, end, choice, **static)
+
+
+def _look(state: _State, words: Any, texts: Sequence[str], looked: int) -> _State:
+    """End the rows in which a text has appeared, after the token that completed it."""
+    tokens, done = np.array(state.tokens), np.array(state.done)
+    for row in range(len(tokens)):
+        for index in range(looked, int(state.index)):
+            if tokens[row, index] == ENDED:
+                break
+            text = words.decode(tokens[row, : index + 1].tolist())
+            if any(stop in text for stop in texts):
+                tokens[row, index + 1 :], done[row] = ENDED, True
+                break
+    return state._replace(tokens=jnp.asarray(tokens), done=jnp.asarray(done))
+
+
+def _check(
+    config: Config,
+    tokens: np.ndarray,
+    mask: np.ndarray,
+    max_new_tokens: int,
+    temperature: float,
+    key: PRNGKeyArray | None,
+) -> None:
+    if config.masked:
+        raise ValueError(f"a {config.family} fills masks in; it does not continue a text")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}; expected at least 1")
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature is {temperature}; expected 0 or a positive number")
+    if temperature and key is None:
+        raise ValueError("sampling needs a key: key=jax.random.key(0)")
+    check_tokens(config, tokens)
+    lengths = mask.sum(axis=1)
+    if not np.all(lengths):
+        raise ValueError("a prompt has no tokens; begin it with one, such as the BOS token")
+    if lengths.max() + max_new_tokens > config.max_positions:
+        raise ValueError(
+            f"{lengths.max()} tokens and {max_new_tokens} new ones exceed the "
+            f"{config.max_positions} positions"
+        )

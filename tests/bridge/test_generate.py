@@ -1,0 +1,169 @@
+"""Generation with kept keys and values against whole forward passes, token for token."""
+
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bridge
+from bridge import network as model
+from bridge import search as search_model
+from tests.bridge.families.test_goldens import CASES, checkpoint, golden
+from truncation import intervention
+
+WORDS = pathlib.Path(__file__).parents[1] / "data"
+CAUSAL = tuple(case for case in CASES if not case.startswith("roberta"))
+
+
+def whole_passes(found, tokens, mask, new, choose):
+    """Tokens from one forward of the whole text each; one shape, so one compilation."""
+    batch, length = tokens.shape
+    tokens = np.concatenate([tokens, np.zeros((batch, new), np.int32)], axis=1)
+    mask = np.concatenate([mask, np.zeros((batch, new), bool)], axis=1)
+    for index in range(new):
+        last = np.max(np.where(mask, np.arange(mask.shape[1]), 0), axis=1, keepdims=True)
+        logits = model.forward(
+            found.params, found.config, jnp.asarray(tokens), jnp.asarray(mask), jnp.asarray(last)
+        )
+        tokens[:, length + index] = choose(logits[:, 0], index)
+        mask[:, length + index] = True
+    return tokens[:, length:]
+
+
+def greedy(logits, index):
+    return np.argmax(logits, axis=-1)
+
+
+@pytest.mark.parametrize("case", CAUSAL)
+def test_the_tokens_that_transformers_chose(case):
+    recorded = golden(case)
+    side = "short" if "short_tokens" in recorded else "left"
+    found = bridge.generate(
+        checkpoint(case),
+        recorded[f"{side}_tokens"],
+        mask=recorded[f"{side}_mask"],
+        max_new_tokens=recorded["greedy"].shape[1],
+    )
+    np.testing.assert_array_equal(found, recorded["greedy"])
+
+
+@pytest.mark.parametrize("case", ["gpt2", "mistral", "phi3_long"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_greedy_and_sampled_equal_whole_passes(case, side):
+    """Past the window of 6, and for phi3_long across the original length of 12."""
+    found = checkpoint(case)
+    rng = np.random.default_rng(3)
+    tokens = rng.integers(5, 61, (3, 9)).astype(np.int32)
+    count = np.array([[9], [4], [6]])
+    columns = np.arange(9)[None]
+    mask = columns < count if side == "right" else columns >= 9 - count
+    kept = bridge.generate(found, tokens, mask=mask, max_new_tokens=12)
+    np.testing.assert_array_equal(kept, whole_passes(found, tokens, mask, 12, greedy))
+
+    key = jax.random.key(7)
+
+    def sampled(logits, index):
+        return jax.random.categorical(jax.random.fold_in(key, index), logits / 0.7)
+
+    kept = bridge.generate(found, tokens, mask=mask, max_new_tokens=12, temperature=0.7, key=key)
+    np.testing.assert_array_equal(kept, whole_passes(found, tokens, mask, 12, sampled))
+
+
+@pytest.mark.slow
+def test_two_hundred_prompts_over_all_families():
+    """14 prompts of 1 to 20 tokens per case; cached equals uncached, token for token."""
+    rng = np.random.default_rng(0)
+    prompts = 0
+    for case in CAUSAL:
+        found = checkpoint(case)
+        tokens = rng.integers(0, found.config.vocab_size, (14, 20)).astype(np.int32)
+        mask = np.arange(20)[None] >= rng.integers(0, 20, (14, 1))
+        kept = bridge.generate(found, tokens, mask=mask, max_new_tokens=16)
+        np.testing.assert_array_equal(kept, whole_passes(found, tokens, mask, 16, greedy))
+        prompts += len(tokens)
+    assert prompts >= 196
+
+
+def test_cut_and_factored_weights():
+    found = checkpoint("llama3")
+    tokens = golden("llama3")["none_tokens"]
+    addresses = search_model.matrices(found.config)
+    cut = intervention.apply(found.params, "1.fc_out@0.2+0.q_proj@0.3", addresses)
+    dense = dataclasses.replace(found, params=cut)
+    left = np.linalg.svd(np.asarray(cut["layers"][1]["fc_out"]["kernel"]), full_matrices=False)
+    rank = 8
+    factors = {
+        "kernel_in": jnp.asarray(left[0][:, :rank] * left[1][:rank]),
+        "kernel_out": jnp.asarray(left[2][:rank]),
+    }
+    layers = [cut["layers"][0], {**cut["layers"][1], "fc_out": factors}]
+    thin = dataclasses.replace(found, params={**cut, "layers": layers})
+    expected = whole_passes(dense, tokens, np.ones(tokens.shape, bool), 6, greedy)
+    assert not np.array_equal(expected, bridge.generate(found, tokens, max_new_tokens=6))
+    for one in (dense, thin):
+        np.testing.assert_array_equal(bridge.generate(one, tokens, max_new_tokens=6), expected)
+
+
+def test_a_row_ends_with_its_stop_token():
+    found, tokens = checkpoint("gpt2"), golden("gpt2")["none_tokens"]
+    free = bridge.generate(found, tokens, max_new_tokens=8)
+    stop = int(free[0, 3])
+    first = [int(np.argmax(row == stop)) if stop in row else 8 for row in free]
+    ended = bridge.generate(found, tokens, max_new_tokens=8, stop=[stop])
+    for row, end in enumerate(first):
+        np.testing.assert_array_equal(ended[row, : end + 1], free[row, : end + 1])
+        assert np.all(ended[row, end + 1 :] == -1)
+
+
+class Letters:
+    """Every id is one letter; enough of a tokenizer to look for stop texts."""
+
+    size = 61
+
+    def decode(self, ids):
+        return "".join(chr(65 + token) for token in ids)
+
+
+def test_a_row_ends_with_the_text_that_stops_it(monkeypatch):
+    found, tokens = checkpoint("gpt2"), golden("gpt2")["none_tokens"]
+    free = bridge.generate(found, tokens, max_new_tokens=20)
+    monkeypatch.setattr(bridge.Checkpoint, "tokenizer", Letters())
+    text = Letters().decode(free[1, 16:18])
+    end = Letters().decode(free[1]).index(text) + 1
+    ended = bridge.generate(found, tokens, max_new_tokens=20, stop=[text])
+    np.testing.assert_array_equal(ended[1, : end + 1], free[1, : end + 1])
+    assert np.all(ended[1, end + 1 :] == -1)
+    if text not in Letters().decode(free[0]):
+        np.testing.assert_array_equal(ended[0], free[0])
+
+
+def test_ids_that_no_text_can_mean_are_never_chosen(monkeypatch):
+    found, tokens = checkpoint("gpt2"), golden("gpt2")["none_tokens"]
+    few = Letters()
+    few.size = 7
+    monkeypatch.setattr(bridge.Checkpoint, "tokenizer", few)
+    monkeypatch.setattr(bridge.Checkpoint, "has_tokenizer", True)
+    assert bridge.generate(found, tokens, max_new_tokens=8).max() < 7
+
+
+@pytest.mark.parametrize(
+    ("case", "change", "complaint"),
+    [
+        ("roberta", {}, "a roberta fills masks in; it does not continue a text"),
+        ("gpt2", {"temperature": 1.0}, "sampling needs a key"),
+        ("gpt2", {"temperature": -1.0}, "temperature is -1.0"),
+        ("gpt2", {"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ("gpt2", {"max_new_tokens": 47}, "2 tokens and 47 new ones exceed the 48 positions"),
+        ("gpt2", {"mask": np.array([[False, False]])}, "a prompt has no tokens"),
+        ("gpt2", {"tokens": np.array([[61, 0]])}, "tokens run from 0 to 61; expected 0 to 60"),
+    ],
+)
+def test_what_cannot_be_generated_is_refused(case, change, complaint):
+    arguments = {"tokens": np.array([[3, 4]]), "max_new_tokens": 4} | change
+    with pytest.raises(ValueError, match=complaint):
+        bridge.generate(checkpoint(case), arguments.pop("tokens"), **arguments)
+    with pytest.raises(bridge.CheckpointError, match="no tokenizer"):
+        bridge.generate(checkpoint("gpt2"), np.array([[3]]), max_new_tokens=1, stop=["a"])
