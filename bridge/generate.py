@@ -36,7 +36,7 @@ class _Kept(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Between two tokens: `tokens[:, : index]` are out, the last of them not yet fed.
+    """Between two tokens: `tokens[:, : made]` are out, the last of them not yet fed.
 
     text holds prompt and new tokens, column by column, and mask says which are real and fed.
     """
@@ -46,7 +46,7 @@ class _State(NamedTuple):
     mask: Bool[Array, "batch columns"]
     tokens: Int[Array, "batch new"]
     done: Bool[Array, " batch"]
-    index: Int[Array, ""]
+    made: Int[Array, ""]
 
 
 class _Choice(NamedTuple):
@@ -127,17 +127,17 @@ def _choose(
     if greedy:
         token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     else:
-        key = jax.random.fold_in(choice.key, state.index)
+        key = jax.random.fold_in(choice.key, state.made)
         token = jax.random.categorical(key, logits / choice.temperature).astype(jnp.int32)
     token = jnp.where(state.done, ENDED, token)
     stopped = jnp.any(token[:, None] == choice.stop[None], axis=1)
-    column = state.text.shape[1] - state.tokens.shape[1] + state.index
+    column = state.text.shape[1] - state.tokens.shape[1] + state.made
     put = jax.lax.dynamic_update_slice
     return state._replace(
         text=put(state.text, jnp.maximum(token, 0)[:, None], (0, column)),
-        tokens=put(state.tokens, token[:, None], (0, state.index)),
+        tokens=put(state.tokens, token[:, None], (0, state.made)),
         done=state.done | stopped,
-        index=state.index + 1,
+        made=state.made + 1,
     )
 
 
@@ -187,10 +187,10 @@ def _go_on(
     length = columns - state.tokens.shape[1]
 
     def more(state: _State) -> Bool[Array, ""]:
-        return (state.index < until) & ~jnp.all(state.done)
+        return (state.made < until) & ~jnp.all(state.done)
 
     def step(state: _State) -> _State:
-        column = length + state.index - 1
+        column = length + state.made - 1
         mask = jax.lax.dynamic_update_slice(state.mask, ~state.done[:, None], (0, column))
         kept = _refreshed(params, config, state, mask)
         rows = jnp.broadcast_to(column, (batch, 1))
@@ -245,7 +245,7 @@ def generate(
     texts = [text for text in stop if isinstance(text, str)]
     looked = 0
     while True:
-        state, looked = _look(state, words, texts, looked), int(state.index)
+        state, looked = _look(state, words, texts, looked), int(state.made)
         if looked >= max_new_tokens or bool(jnp.all(state.done)):
             return np.asarray(state.tokens)
         end = jnp.int32(min(looked + _BETWEEN_LOOKS, max_new_tokens))
@@ -256,7 +256,7 @@ def _look(state: _State, words: Any, texts: Sequence[str], looked: int) -> _Stat
     """End the rows in which a text has appeared, after the token that completed it."""
     tokens, done = np.array(state.tokens), np.array(state.done)
     for row in range(len(tokens)):
-        for index in range(looked, int(state.index)):
+        for index in range(looked, int(state.made)):
             if tokens[row, index] == ENDED:
                 break
             text = words.decode(tokens[row, : index + 1].tolist())
