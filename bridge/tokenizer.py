@@ -1,14 +1,23 @@
 """The tokenizer beside a checkpoint, through the tokenizers library.
 
-The GPT-NeoX tokenizer has 50,277 ids while the embedding has 50,304 rows or more; the rows
-beyond are padding that no text can mean, and must not win an argmax or count in a rank.
-It puts nothing before a text; some tools add the token <|endoftext|> there, which shifts
-every result, so here it is an option that is off unless asked for.
+Which tokens stand before a text is said by tokenizer.json's post_processor, and by nothing
+else: Llama, Mistral and RoBERTa begin every text with one, GPT-2, GPT-NeoX, Qwen2 and Phi
+with none (add_bos_token in other files may disagree, as Phi-3's does). Leaving it out, or
+adding one, shifts every result.
+
+SentencePiece tokenizers (Llama 2, Mistral, Phi-3) put a space before every text, so the ids
+of a prompt and of its answer, made apart, are not those of the two together. Here a text
+that begins with a space is the continuation of another: its ids are those it has there.
+
+The embedding may have more rows than there are tokens (GPT-NeoX: 50,277 of 50,304). The rows
+beyond are padding that no text can mean, and must not win an argmax or count in a rank;
+GPT-J lists its 143 as tokens <|extratoken_1|> and on, which are taken for what they are.
 """
 
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,24 +27,46 @@ from jaxtyping import Array, Float
 from bridge.errors import CheckpointError
 
 _NAMES = ("tokenizer.json", "20B_tokenizer.json")
+_BOS = ("<|endoftext|>", "<s>", "<|begin_of_text|>")
+_PADDING = re.compile(r"<\|extratoken_\d+\|>")
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """Text to token ids and back; size counts the ids there are.
+    """Text to token ids and back.
 
-    add_bos puts the token of id bos before every encoded text.
+    size: ids from size on are padding. before, after: the ids that the tokenizer's own
+    post_processor puts around a text. bos: the id of the token that begins texts, if there
+    is one. prepends_space: whether a space is put before every text.
     """
 
     library: Any
     size: int
-    add_bos: bool = False
-    bos: int = 0
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    bos: int | None = None
+    prepends_space: bool = False
 
     def __call__(self, text: str) -> list[int]:
-        """The ids of a text, spaces as they stand: " Spain" and "Spain" differ."""
-        ids = self.library.encode(text, add_special_tokens=False).ids
-        return [self.bos, *ids] if self.add_bos else ids
+        """The ids of a text, special tokens left out, spaces as they stand.
+
+        " Spain" and "Spain" differ, except where a space is put before every text: there
+        both are the ids that " Spain" has behind another word.
+        """
+        if self.prepends_space and text.startswith(" "):
+            text = text[1:]
+        return self._plain(text)
+
+    def prefix(self, bos: bool = False) -> tuple[int, ...]:
+        """The ids to put before every text: the tokenizer's own, or else bos if asked for.
+
+        Raises ValueError if bos is asked for and the tokenizer has no such token.
+        """
+        if self.before or not bos:
+            return self.before
+        if self.bos is None:
+            raise ValueError(f"bos: this tokenizer has none of {', '.join(_BOS)}")
+        return (self.bos,)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, special tokens written out."""
@@ -43,11 +74,14 @@ class Tokenizer:
 
     def single(self, text: str) -> int:
         """The id of a text that is one token; ValueError, naming its pieces, if it is not."""
-        ids = self.library.encode(text, add_special_tokens=False).ids
+        ids = self(text)
         if len(ids) != 1:
             pieces = " ".join(repr(self.decode([token])) for token in ids)
             raise ValueError(f"{text!r} is not one token but {len(ids)}: {pieces}")
         return ids[0]
+
+    def _plain(self, text: str) -> list[int]:
+        return self.library.encode(text, add_special_tokens=False).ids
 
 
 def find(directory: pathlib.Path) -> pathlib.Path | None:
@@ -55,7 +89,7 @@ def find(directory: pathlib.Path) -> pathlib.Path | None:
     return next((directory / name for name in _NAMES if (directory / name).is_file()), None)
 
 
-def read(path: str | os.PathLike[str], *, add_bos: bool = False) -> Tokenizer:
+def read(path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer in a tokenizers JSON file, or in a directory that holds one.
 
     Raises CheckpointError if there is none or it cannot be read, and ImportError, saying
@@ -80,7 +114,30 @@ def read(path: str | os.PathLike[str], *, add_bos: bool = False) -> Tokenizer:
         raise CheckpointError(f"{file}: not a tokenizer ({error})") from None
     library.no_truncation()
     library.no_padding()
-    return Tokenizer(library, library.get_vocab_size(with_added_tokens=True), add_bos)
+    before, after = _around(library)
+    bos = next((i for i in map(library.token_to_id, _BOS) if i is not None), None)
+    twice = library.encode("a a", add_special_tokens=False).ids
+    prepends = len(twice) == 2 and twice[0] == twice[1]
+    bos = before[0] if before else bos
+    return Tokenizer(library, _real_size(library), before, after, bos, prepends)
+
+
+def _around(library: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that the post_processor puts before and behind a text."""
+    text = library.encode("a", add_special_tokens=True)
+    # A sequence id of None marks what came from no text.
+    own = [index for index, owner in enumerate(text.sequence_ids) if owner is not None]
+    if not own:
+        return tuple(text.ids), ()
+    return tuple(text.ids[: own[0]]), tuple(text.ids[own[-1] + 1 :])
+
+
+def _real_size(library: Any) -> int:
+    """One more than the largest id of a token that is not padding listed as a token."""
+    size = library.get_vocab_size(with_added_tokens=True)
+    while size and _PADDING.fullmatch(library.id_to_token(size - 1) or ""):
+        size -= 1
+    return size
 
 
 def mask_padding(logits: Float[Array, "*batch vocab"], size: int) -> Float[Array, "*batch vocab"]:

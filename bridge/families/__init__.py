@@ -51,6 +51,8 @@ def to_dict(config: Config, dtype: str) -> dict[str, Any]:
     return {
         "architectures": [family.architecture],
         "model_type": family.model_type,
+        # Not known here, and transformers' own defaults may lie outside a small vocabulary.
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")),
         **family.write(config),
         "torch_dtype": dtype,
         "dtype": dtype,

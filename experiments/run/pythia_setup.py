@@ -125,7 +125,7 @@ def read_questions(
                 num_tokens=min(words.size, architecture.vocab_size),
                 max_length=min(config.max_length, architecture.max_positions),
                 max_distractors=config.max_distractors,
-                prefix=(words.bos,) if config.bos else (),
+                prefix=words.prefix(config.bos),
             )
             for part in found
         ]

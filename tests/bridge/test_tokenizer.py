@@ -1,6 +1,7 @@
 """The tokenizer wrapper, on a small byte-level tokenizer trained here."""
 
 import builtins
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 import tokenizers
 
 import bridge
-from bridge import tokenizer
+from bridge import encoding, tokenizer
+from bridge.tasks import Example
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +45,89 @@ def test_text_survives_and_is_neither_cut_nor_padded(file):
 
 
 def test_bos_is_off_unless_asked_for(file):
-    plain, with_bos = tokenizer.read(file), tokenizer.read(file, add_bos=True)
-    assert with_bos(" Spain") == [0, *plain(" Spain")]
-    assert with_bos.decode([0]) == "<|endoftext|>"
-    assert with_bos.single(" Spain") == plain.single(" Spain")
+    plain = tokenizer.read(file)
+    assert plain.prefix() == ()
+    assert plain.prefix(True) == (0,)
+    assert plain.decode([0]) == "<|endoftext|>"
+    none = dataclasses.replace(plain, bos=None)
+    with pytest.raises(ValueError, match="this tokenizer has none of"):
+        none.prefix(True)
+
+
+def with_template(library, template):
+    """The library with a post_processor, as the files of Llama and RoBERTa have it."""
+    ids = [(name, library.token_to_id(name)) for name in ("<s>", "</s>")]
+    library.post_processor = tokenizers.processors.TemplateProcessing(
+        single=template, special_tokens=ids
+    )
+    return library
+
+
+@pytest.fixture(scope="module")
+def sentencepiece():
+    """BPE that puts a space before every text, as Llama 2's converted SentencePiece does."""
+    library = tokenizers.Tokenizer(tokenizers.models.BPE(byte_fallback=True))
+    library.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="always")
+    library.decoder = tokenizers.decoders.Metaspace(prepend_scheme="always")
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=120, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False
+    )
+    library.train_from_iterator(["a the Madrid is in Spain, the capital of Spain "] * 9, trainer)
+    normalise = tokenizers.normalizers
+    library.normalizer = normalise.Sequence([normalise.Prepend("▁"), normalise.Replace(" ", "▁")])
+    library.pre_tokenizer = None
+    return library
+
+
+@pytest.mark.parametrize(
+    ("template", "before", "after"),
+    [("<s> $A", (1,), ()), ("<s> $A </s>", (1,), (2,)), ("$A", (), ())],
+)
+def test_the_post_processor_says_what_stands_around_a_text(
+    sentencepiece, tmp_path, template, before, after
+):
+    with_template(sentencepiece, template).save(str(tmp_path / "tokenizer.json"))
+    words = tokenizer.read(tmp_path)
+    assert (words.before, words.after, words.bos) == (before, after, 1)
+    assert words.prefix() == before
+    assert words.prefix(True) == (1,)
+    whole = words.library.encode("Madrid is", add_special_tokens=True).ids
+    assert [*before, *words("Madrid is"), *after] == whole
+
+
+def test_a_text_that_begins_with_a_space_continues_another(sentencepiece, tmp_path):
+    sentencepiece.save(str(tmp_path / "tokenizer.json"))
+    words = tokenizer.read(tmp_path)
+    assert words.prepends_space
+    for word in (" Spain", " the"):
+        together = words("Madrid is in" + word)
+        assert words("Madrid is in") + words(word) == together
+        assert words.single(word) == together[-1]
+    # Without that rule the space is there twice.
+    assert len(words._plain(" Spain")) == 2
+
+
+def test_a_prompt_of_such_a_tokenizer_is_encoded_with_its_answer(sentencepiece, tmp_path):
+    with_template(sentencepiece, "<s> $A").save(str(tmp_path / "tokenizer.json"))
+    words = tokenizer.read(tmp_path)
+    example = Example("Madrid is in", " Spain", (" the",))
+    encoded = encoding.encode_examples(
+        [example], words, num_tokens=words.size, prefix=words.prefix()
+    )
+    row = encoded.batch.tokens[0, 0][encoded.batch.mask[0, 0]]
+    assert row.tolist() == [1, *words("Madrid is in")]
+    assert encoded.batch.targets[0, 0, 0] == words.single(" Spain")
+    assert encoded.batch.rivals.tolist() == [[words.single(" the")]]
+
+
+def test_padding_that_is_listed_as_tokens_is_not_counted(file, tmp_path):
+    library = tokenizers.Tokenizer.from_file(str(file))
+    size = library.get_vocab_size()
+    library.add_tokens([f"<|extratoken_{i}|>" for i in range(1, 6)])
+    library.save(str(tmp_path / "tokenizer.json"))
+    words = tokenizer.read(tmp_path)
+    assert words.library.get_vocab_size() == size + 5
+    assert words.size == size
 
 
 def test_single_tokens(file):
