@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from theory import input_overlap, lazy
+
+
+def test_arc_cosine_kernels_against_sampling():
+    rng = np.random.default_rng(0)
+    for cosine in (-0.5, 0.0, 0.5, 0.9):
+        inputs = np.array([[1, 0], [cosine, np.sqrt(1 - cosine**2)]])
+        z = inputs @ rng.normal(size=(2, 400_000))
+        both = np.mean(np.all(z > 0, axis=0))
+        products = np.mean(np.prod(np.maximum(z, 0), axis=0))
+        zeroth, first = lazy.arc_cosine(cosine)
+        assert 2 * both == pytest.approx(zeroth, abs=0.006)
+        assert 2 * products == pytest.approx(first, abs=0.01)
+        known = input_overlap.rectified_overlap(np.array([cosine]))
+        assert first == pytest.approx(known.item())
+
+
+def test_kernel_of_a_wide_network_by_its_derivatives():
+    """One wide feed-forward pair after another, differentiated by hand, no attention."""
+    d, hidden, classes, draws = 256, 1024, 4, 6
+    rng = np.random.default_rng(1)
+    sums = {name: [] for name in lazy.PARTS}
+    for _ in range(draws):
+        shared = rng.normal(size=d)
+        x = np.stack([shared + rng.normal(size=d) for _ in range(2)])
+        draw = lambda *shape: rng.uniform(-1, 1, shape) / np.sqrt(shape[0])  # noqa: E731
+        a1, b1, a2, b2 = draw(d, hidden), draw(hidden, d), draw(d, hidden), draw(hidden, d)
+        out = rng.uniform(-1, 1, (d, classes)) / np.sqrt(d)
+        z1 = x @ a1
+        x1 = x + np.maximum(z1, 0) @ b1
+        z2 = x1 @ a2
+        top = np.broadcast_to(out, (2, d, classes))
+        inner2 = (z2 > 0)[:, :, None] * (b2 @ top)
+        back = top + a2 @ inner2
+        inner1 = (z1 > 0)[:, :, None] * (b1 @ back)
+        for name, features, gradients in (
+            ("0.fc_in", x, inner1),
+            ("0.fc_out", np.maximum(z1, 0), back),
+            ("1.fc_in", x1, inner2),
+            ("1.fc_out", np.maximum(z2, 0), top),
+        ):
+            together = np.einsum("ik,ik->k", gradients[0], gradients[1]).mean()
+            sums[name].append(features[0] @ features[1] * together)
+    predicted = lazy.part_kernels(d, hidden, 1.0)
+    for name in lazy.PARTS:
+        found, error = np.mean(sums[name]), np.std(sums[name], ddof=1) / np.sqrt(draws)
+        assert abs(found - predicted[name]) < 4 * error + 0.03 * predicted[name], name
+
+
+def test_triggers_overlap_as_a_memory_with_a_shared_feature():
+    limit = [lazy.trigger_kernel(d, 4 * d) / d for d in (64, 512)]
+    assert limit[0] == pytest.approx(limit[1])
+    ratio = lazy.trigger_kernel(64, 256) / lazy.trigger_kernel(64, 256, same=True)
+    assert 0.5 < ratio < 0.61
+    parts = lazy.part_kernels(64, 256, 1.0, attended=0.1)
+    assert parts["1.v_proj"] == pytest.approx(64 * 0.1 / 9, rel=0.05)
+    assert parts["0.fc_out"] + parts["1.fc_out"] > 0.85 * sum(parts.values()) * 0.95
+
+
+def test_descent_in_function_space_is_descent_of_the_weights():
+    rng = np.random.default_rng(2)
+    features, weights = rng.normal(size=(6, 4)), np.zeros((4, 3))
+    targets = rng.dirichlet(np.ones(3), size=6)
+    velocity = np.zeros_like(weights)
+    path = lazy.descend(
+        features @ features.T, targets, np.zeros((6, 3)), learning_rate=0.1, momentum=0.8, steps=30
+    )
+    for step in range(30):
+        z = features @ weights
+        np.testing.assert_allclose(path[step], z, atol=1e-12)
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        velocity = 0.8 * velocity + features.T @ (targets - p) / 6
+        weights = weights + 0.1 * velocity
+
+
+def test_noise_is_predicted_to_come_within_four_steps():
+    """Recorded p(noise) at steps 1, 2, 4 of full training, two seeds: .03-.05, .10-.16, .70-.79."""
+    curves = lazy.trigger_curves(
+        width=64,
+        hidden=256,
+        num_outputs=31,
+        num_classes=33,
+        alpha=0.5,
+        learning_rate=0.03,
+        momentum=0.9,
+        steps=64,
+    )
+    np.testing.assert_allclose(curves.noise[[1, 2, 4]], [0.05, 0.14, 0.75], atol=0.03)
+    assert curves.correct.max() < 0.04
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="cosine"):
+        lazy.arc_cosine(1.2)
+    with pytest.raises(ValueError, match="width"):
+        lazy.part_kernels(0, 4, 1.0)

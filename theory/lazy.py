@@ -1,0 +1,158 @@
+"""How the two-layer Transformer learns while its weights hardly move: the kernel at its start.
+
+Setting: toy/transformer.py at the default options, width d, hidden width H, embeddings N(0, 1)
+per entry, learned matrices and the unembedding uniform with variance 1 / (3 fan-in). To first
+order in the change of the weights the logits of input x follow
+
+    f_k'(x) = E_x' sum_k' K_kk'(x, x') (y_k'(x') - p_k'(x')),   K = J(x) J(x')^T,       (lazy)
+
+J the derivative of the logits by the weights at the start. Time is learning rate times steps.
+
+Closed form (limit of wide layers and long contexts). Columns of W_U become orthogonal with
+squared norm 1/3, so K_kk' = K(x, x') 1{k = k'}. Attention averages independent embeddings, so
+that what it adds to the stream vanishes against the stream itself. Let s d be the squared norm of
+a stream and o d the overlap of two: s = 2 at the start (token plus position), and o = 1 for the
+same token at two positions, which is all that two triggers have in common. With c = o / s,
+theta = arccos c and the arc-cosine kernels (Cho and Saul, 2009)
+
+    kappa_0 = (pi - theta) / pi,    kappa_1 = (sqrt(1 - c^2) + c (pi - theta)) / pi,
+
+- the first feed-forward makes s_1 = s + s / 18 and o_1 = o + kappa_1(c) s / 18;
+- the second one learns with  fc_out: H s_1 kappa_1(c_1) / 18,  fc_in: d o_1 kappa_0(c_1) / 18;
+- the first one with  fc_out: H s kappa_1(c) B / 18,  fc_in: d o kappa_0(c) B / 18,
+  B = 1 + kappa_0(c_1) / 18, because it is read directly and through the second one.
+
+Values enter with (2/9) of the overlap of what is attended to, a fraction of order
+sum pi^2 of the above (`attended`); keys have no mean effect at first order.
+
+What follows. Feed-forwards carry the noise, first and second alike, and W_out four times what
+W_in does per unit of H / d. Two triggers at different positions overlap by r = 0.61: the
+Transformer reading the trigger is the memory of `theory.frequent_memory` with that r, which is
+why noise comes first. And nothing in (lazy) at this order knows the context: recall is not here.
+
+Proved: the limits of each term at d, H -> infinity with attention neglected. Heuristic: that at
+finite width and context the rest is small. Measured at d = 64, T = 64 by `toy.linearised`.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from theory import checks
+
+PARTS = ("0.fc_in", "0.fc_out", "1.fc_in", "1.fc_out")
+# Squared norm, per dimension, of the stream that enters the first layer: token and position.
+ENTERING = 2.0
+
+
+class Curves(NamedTuple):
+    """Probabilities after each step, step 0 first."""
+
+    correct: Float[np.ndarray, " steps"]
+    noise: Float[np.ndarray, " steps"]
+
+
+def arc_cosine(cosine: float) -> tuple[float, float]:
+    """kappa_0 and kappa_1 of the module's docstring, one at cosine 1."""
+    if abs(cosine) > 1.0:
+        raise ValueError(f"cosine must lie in [-1, 1], got {cosine!r}")
+    angle = np.arccos(cosine)
+    left = np.pi - angle
+    return float(left / np.pi), float((np.sqrt(1.0 - cosine**2) + cosine * left) / np.pi)
+
+
+def part_kernels(
+    width: int, hidden: int, overlap: float, *, attended: float = 0.0
+) -> Mapping[str, float]:
+    """K(x, x') of each matrix in the limit of the module's docstring.
+
+    Args:
+      width: d.
+      hidden: H.
+      overlap: o, of the streams that enter the first layer: 2 for the same trigger position,
+        1 for two of them, 0 for different tokens at different positions.
+      attended: overlap per dimension of what two positions attend to, neglected where 0.
+
+    """
+    width, hidden = checks.at_least("width", width, 1), checks.at_least("hidden", hidden, 1)
+    before = arc_cosine(overlap / ENTERING)
+    norm = ENTERING * (1.0 + 1.0 / 18.0)
+    later = overlap + before[1] * ENTERING / 18.0
+    after = arc_cosine(min(1.0, later / norm))
+    through = 1.0 + after[0] / 18.0
+    values = width * attended * through / 9.0
+    return {
+        "0.fc_in": width * overlap * before[0] * through / 18.0,
+        "0.fc_out": hidden * ENTERING * before[1] * through / 18.0,
+        "1.fc_in": width * later * after[0] / 18.0,
+        "1.fc_out": hidden * norm * after[1] / 18.0,
+        "1.v_proj": values,
+        "1.out_proj": values,
+    }
+
+
+def trigger_kernel(width: int, hidden: int, *, same: bool = False) -> float:
+    """K of two trigger positions, or of one with itself: the sum over all matrices."""
+    return sum(part_kernels(width, hidden, 2.0 if same else 1.0).values())
+
+
+def descend(
+    kernel: Float[np.ndarray, "n n"],
+    targets: Float[np.ndarray, "n classes"],
+    start: Float[np.ndarray, "n classes"],
+    *,
+    learning_rate: float,
+    momentum: float,
+    steps: int,
+) -> Float[np.ndarray, "steps_1 n classes"]:
+    """Logits of n examples, of equal weight, under heavy-ball descent in function space.
+
+    v <- mu v + K (y - p) / n,  f <- f + eta v: what descent of the weights does to a model that
+    is linear in them. Exact for such a model when K is its kernel times the identity of classes.
+    """
+    values, velocity = start.astype(np.float64), np.zeros(start.shape)
+    path = [values]
+    for _ in range(steps):
+        shifted = np.exp(values - values.max(axis=1, keepdims=True))
+        p = shifted / shifted.sum(axis=1, keepdims=True)
+        velocity = momentum * velocity + kernel @ (targets - p) / len(kernel)
+        values = values + learning_rate * velocity
+        path.append(values)
+    return np.array(path)
+
+
+def trigger_curves(
+    *,
+    width: int,
+    hidden: int,
+    num_outputs: int,
+    num_classes: int,
+    alpha: float,
+    learning_rate: float,
+    momentum: float,
+    steps: int,
+) -> Curves:
+    """p(correct) and p(noise) at triggers, step by step, with no network at hand.
+
+    One example stands for all triggers: the kernel of two at different positions, targets
+    averaged over the correct output, logits zero at the start (random ones of variance
+    (s_1 + ...) / 3 average out in the mean, not in each example). Regime: number of
+    positions large, steps until p(noise) saturates.
+    """
+    alpha = checks.open_fraction("alpha", alpha)
+    target = np.zeros((1, num_classes))
+    target[0, :num_outputs] = (1.0 - alpha) / num_outputs
+    target[0, -1] = alpha
+    values = descend(
+        np.array([[trigger_kernel(width, hidden)]]),
+        target,
+        np.zeros((1, num_classes)),
+        learning_rate=learning_rate,
+        momentum=momentum,
+        steps=steps,
+    )[:, 0]
+    p = np.exp(values - values.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return Curves(p[:, :num_outputs].mean(axis=1), p[:, -1])
