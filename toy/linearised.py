@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from toy import network, probes, recall, transformer
+from toy import network, recall, transformer
+from toy.probes.outputs import predictions
 from toy.recall import Batch, Task
 from toy.recall_problem import RecallProblem
 from toy.transformer import TransformerConfig, Weights
@@ -64,7 +65,7 @@ class LinearisedProblem:
         batch = shard(recall.sample(problem.task, key, batch_size=problem.batch_size))
         log_p = jax.nn.log_softmax(self.logits(params, frozen, batch), axis=-1)
         labels = batch.labels[:, :, None]
-        return -probes.mean(jnp.take_along_axis(log_p, labels, axis=-1)[:, :, 0], batch)
+        return -recall.mean(jnp.take_along_axis(log_p, labels, axis=-1)[:, :, 0], batch)
 
     def logits(
         self, params: Weights, frozen: Weights, batch: Batch
@@ -109,11 +110,13 @@ def matrix_name(path: tuple) -> str:
 def measure(problem: LinearisedProblem, *, batch_size: int) -> Measure:
     """p_correct, p_noise, accuracy and loss on clean sequences."""
 
-    def of(params: Weights, frozen: Weights, key: PRNGKeyArray) -> Mapping[str, Array]:
+    def of(
+        _problem: LinearisedProblem, params: Weights, frozen: Weights, key: PRNGKeyArray
+    ) -> Mapping[str, Array]:
         task = problem.recall.task
         batch = recall.sample(task, key, batch_size=batch_size, alpha=0.0)
-        found = probes.predictions(task, problem.logits(params, frozen, batch), batch)
-        return {name: probes.mean(value, batch) for name, value in found.items()}
+        found = predictions(task, problem.logits(params, frozen, batch), batch)
+        return {name: recall.mean(value, batch) for name, value in found.items()}
 
     return of
 

@@ -28,14 +28,16 @@ class Task:
 
     initial [V] and transition [V, V]: the chain away from triggers, V the vocabulary.
     capacity: scored positions kept per sequence (static shape); see sample().
+    alpha may be traced, and so may initial and transition, which then are cumulative laws
+    (see cumulative), so that runs side by side may each have their own.
     """
 
-    initial: Float[np.ndarray, " vocab"]
-    transition: Float[np.ndarray, "vocab vocab"]
+    initial: Float[np.ndarray | Array, " vocab"]
+    transition: Float[np.ndarray | Array, "vocab vocab"]
     triggers: tuple[int, ...]
     noise: tuple[int, ...]
     outputs: Int[np.ndarray, " outputs"]
-    alpha: float
+    alpha: float | Float[Array, ""]
     length: int
     scoring: Scoring
     capacity: int
@@ -60,6 +62,11 @@ class Batch(NamedTuple):
     labels: Int[Array, "batch scored"]
     correct: Int[Array, "batch scored"]
     dropped: Int[Array, ""]
+
+
+def mean(values: Float[Array, "batch scored"], batch: Batch) -> Float[Array, ""]:
+    """Mean over scored positions."""
+    return jnp.sum(values * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
 
 
 def make_task(
@@ -142,7 +149,7 @@ def sample(task: Task, key: PRNGKeyArray, *, batch_size: int, alpha: float | Non
 
 
 def _sequences(
-    task: Task, key: PRNGKeyArray, batch_size: int, alpha: float
+    task: Task, key: PRNGKeyArray, batch_size: int, alpha: float | Array
 ) -> tuple[Int[Array, "batch _"], Int[Array, "batch triggers"]]:
     """length + 1 tokens, so that the last position has a label, and ybar per trigger."""
     output_key, first_key, walk_key, last_key = jax.random.split(key, 4)
@@ -150,8 +157,11 @@ def _sequences(
     outputs = jax.random.choice(
         output_key, jnp.asarray(task.outputs), (batch_size, len(task.triggers))
     )
-    cumulative = jnp.asarray(_cumulative(task.transition))
-    first = jnp.asarray(_cumulative(task.initial[None]))[0]
+    steps, first = task.transition, task.initial
+    if isinstance(steps, np.ndarray):
+        steps = jnp.asarray(cumulative(steps))
+    if isinstance(first, np.ndarray):
+        first = jnp.asarray(cumulative(first[None]))[0]
     uniforms = jax.random.uniform(walk_key, (task.length, batch_size))
     start = _invert(first[None], jax.random.uniform(first_key, (batch_size,)))
 
@@ -169,7 +179,7 @@ def _sequences(
         which = (uniform / jnp.maximum(alpha, 1e-30) * len(task.noise)).astype(jnp.int32)
         noisy = noise[jnp.minimum(which, len(task.noise) - 1)]
         recalled = jnp.where(uniform < alpha, noisy, ybar)
-        ordinary = _invert(cumulative[token], uniform)
+        ordinary = _invert(steps[token], uniform)
         return jnp.where(is_trigger.any(axis=1), recalled, ordinary), token
 
     last, walked = jax.lax.scan(step, start, (uniforms, forced))
@@ -197,15 +207,17 @@ def _capacity(task: Task) -> int:
         return 1
     bound = (task.length + 1) // 2
     rng = np.random.default_rng(0)
-    most = max(_most_scored(task, rng, alpha, num_sequences=2048) for alpha in (0.0, task.alpha))
+    most = max(
+        _most_scored(task, rng, alpha, num_sequences=2048) for alpha in (0.0, float(task.alpha))
+    )
     return max(1, min(bound, int(np.ceil(1.05 * most)) + 2))
 
 
 def _most_scored(task: Task, rng: np.random.Generator, alpha: float, *, num_sequences: int) -> int:
     # In NumPy, so that building a task touches no device.
-    cumulative = _cumulative(task.transition)
+    steps = cumulative(np.asarray(task.transition))
     outputs = rng.choice(task.outputs, (num_sequences, len(task.triggers)))
-    token = _invert_numpy(_cumulative(task.initial[None]), rng.random(num_sequences))
+    token = _invert_numpy(cumulative(np.asarray(task.initial)[None]), rng.random(num_sequences))
     seen = np.zeros((num_sequences, len(task.triggers)), int)
     for _ in range(task.length):
         is_trigger = token[:, None] == np.asarray(task.triggers)
@@ -215,22 +227,22 @@ def _most_scored(task: Task, rng: np.random.Generator, alpha: float, *, num_sequ
             rng.choice(np.asarray(task.noise), num_sequences),
             np.sum(np.where(is_trigger, outputs, 0), axis=1),
         )
-        ordinary = _invert_numpy(cumulative[token], rng.random(num_sequences))
+        ordinary = _invert_numpy(steps[token], rng.random(num_sequences))
         token = np.where(is_trigger.any(axis=1), recalled, ordinary)
     return int(np.maximum(seen - 1, 0).sum(axis=1).max())
 
 
-def _cumulative(law: Float[np.ndarray, "rows vocab"]) -> Float[np.ndarray, "rows vocab"]:
+def cumulative(law: Float[np.ndarray, "rows vocab"]) -> Float[np.ndarray, "rows vocab"]:
     """Cumulative law in float32, whose last possible token catches all that is left."""
-    cumulative = np.cumsum(law, axis=1)
+    summed = np.cumsum(law, axis=1)
     last_possible = law.shape[1] - 1 - np.argmax(law[:, ::-1] > 0, axis=1)
-    cumulative[np.arange(law.shape[1])[None] >= last_possible[:, None]] = 1
-    return cumulative.astype(np.float32)
+    summed[np.arange(law.shape[1])[None] >= last_possible[:, None]] = 1
+    return summed.astype(np.float32)
 
 
-def _invert(cumulative: Array, uniform: Array) -> Array:
-    return jnp.sum(uniform[:, None] >= cumulative, axis=1)
+def _invert(summed: Array, uniform: Array) -> Array:
+    return jnp.sum(uniform[:, None] >= summed, axis=1)
 
 
-def _invert_numpy(cumulative: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    return np.sum(uniform[:, None] >= cumulative, axis=1)
+def _invert_numpy(summed: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    return np.sum(uniform[:, None] >= summed, axis=1)

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from toy import network, probes, transformer
+from toy import network, transformer
 from toy.layer import Weights
+from toy.probes.outputs import predictions
 from toy.recall import Batch, Task
 from toy.transformer_config import TransformerConfig
 from truncation.address import Key
@@ -25,11 +26,11 @@ def model(
     """The architecture of `config` on these sequences; one answer per scored position.
 
     Its params are the combined weights (transformer.combine); scores are those of
-    probes.predictions: p_correct, p_noise, accuracy, loss.
+    outputs.predictions: p_correct, p_noise, accuracy, loss.
     """
 
     def scores(logits: Array, examples: Examples) -> Scores:
-        return probes.predictions(task, logits, Batch(**examples, dropped=jnp.int32(0)))
+        return predictions(task, logits, Batch(**examples, dropped=jnp.int32(0)))
 
     def logits(weights: Weights, examples: Examples) -> Array:
         return network.run(config, weights, examples["tokens"], examples["positions"]).logits

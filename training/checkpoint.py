@@ -15,12 +15,15 @@ class CheckpointError(ValueError):
 
 
 class Store:
-    """The checkpoints of one run, one per step, all kept."""
+    """The checkpoints of one run, one per step.
 
-    def __init__(self, path: str | Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=None, create=True)
-        self._path = Path(path).absolute()
-        self._manager = ocp.CheckpointManager(self._path, options=options)
+    keep: how many of the last are kept; None keeps all.
+    """
+
+    def __init__(self, path: str | Path, *, keep: int | None = None):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self.path = Path(path).absolute()
+        self._manager = ocp.CheckpointManager(self.path, options=options)
 
     def steps(self) -> tuple[int, ...]:
         """Steps with a complete checkpoint, ascending."""
@@ -53,6 +56,11 @@ class Store:
                 f"checkpoint {step} cannot be read: {' '.join(str(error).split())[:200]}"
             ) from error
 
+    def delete(self, step: int) -> None:
+        """Remove one checkpoint, once those being written are complete."""
+        self.wait()
+        self._manager.delete(step)
+
     def wait(self) -> None:
         """Return when everything is on disk; OSError where the disk refuses."""
         with self._disk_errors():
@@ -68,4 +76,4 @@ class Store:
             if not found:
                 raise
             code = int(found[1])
-            raise OSError(code, os.strerror(code), str(self._path)) from error
+            raise OSError(code, os.strerror(code), str(self.path)) from error

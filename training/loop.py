@@ -1,61 +1,29 @@
-"""The training loop of every model here: fresh data each step, many steps per dispatch.
-
-A Problem says how weights start and what the loss of fresh data is. A Trainer compiles one
-function that advances the weights by any number of steps; the host only says how many, and
-reads results one dispatch late, so the device never waits for it.
-
-Everything is a function of the seed and the step: the data of step n come from
-fold_in(key(seed), n). A run cut into other dispatches, or continued from a checkpoint, is
-the same run to the bit on the same machine.
-"""
+"""Train to the end: measure, save, continue, stop when asked, and return what it ends with."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
+from jaxtyping import Array
 
 from training.checkpoint import Store
+from training.trainer import Feed as Feed
+from training.trainer import Measure as Measure
+from training.trainer import Problem as Problem
+from training.trainer import Shard as Shard
+from training.trainer import State as State
+from training.trainer import Trainer as Trainer
 
-Weights = Any
-Shard = Callable[[Any], Any]
-# measure(params, frozen, key) -> named arrays, for one seed
-Measure = Callable[[Weights, Weights, PRNGKeyArray], Mapping[str, Array]]
-
-
-@runtime_checkable
-class Problem(Protocol):
-    """What is trained on what."""
-
-    def init(self, key: PRNGKeyArray) -> tuple[Weights, Weights]:
-        """Weights that are trained and weights that are not."""
-
-    def loss(
-        self, params: Weights, frozen: Weights, key: PRNGKeyArray, shard: Shard
-    ) -> Float[Array, ""]:
-        """Loss on data drawn from key; shard(batch) spreads the batch over devices."""
-
-
-class State(NamedTuple):
-    """One training state; every leaf of the first four has a leading axis of seeds.
-
-    first_bad: the step at which the loss or a weight stopped being finite, -1 while all is.
-    """
-
-    params: Weights
-    frozen: Weights
-    optimizer: Any
-    first_bad: Int[Array, " seeds"]
-    step: Int[Array, ""]
+# A dispatch is sent so long that it takes about this; a stop is obeyed after two of them.
+SECONDS_PER_DISPATCH = 1.0
 
 
 class NonFiniteError(ArithmeticError):
-    """Training left the finite numbers."""
+    """Every run left the finite numbers; step and seed of the first that did."""
 
     def __init__(self, step: int, seed: int):
         super().__init__(f"the loss of seed {seed} is not finite at step {step}")
@@ -63,138 +31,29 @@ class NonFiniteError(ArithmeticError):
 
 
 class Record(NamedTuple):
-    """What was measured at one step: arrays with a leading axis of seeds.
+    """What was measured at one step: arrays with a leading axis of runs.
 
-    loss: mean training loss since the record before; NaN where no step was made.
+    loss: mean training loss since the stop before; NaN where no step was made.
     measured: by name of the measurement; empty at a checkpoint where nothing was due.
+    first_bad: the step at which each run left the finite numbers, -1 where it did not.
     """
 
     step: int
     loss: np.ndarray
     measured: dict[str, dict[str, np.ndarray]]
+    first_bad: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trainer:
-    """A problem, an optimiser, the seeds trained side by side, and the devices.
+class End(NamedTuple):
+    """How a run ended: its state, and whether it was stopped before its last step."""
 
-    Seed i of several is the run that seed i alone would be, up to rounding.
-    """
+    state: State
+    stopped: bool
 
-    problem: Problem
-    optimizer: optax.GradientTransformation
-    seeds: Sequence[int]
-    devices: Sequence[jax.Device] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_advance", jax.jit(self._advance_all, donate_argnums=0))
-
-    def init(self) -> State:
-        """The state at step 0."""
-
-        def one(seed: Array) -> tuple[Weights, Weights, Any]:
-            params, frozen = self.problem.init(_key(seed, "init"))
-            return params, frozen, self.optimizer.init(params)
-
-        params, frozen, optimizer = jax.jit(self._over_seeds(one))(self._seeds())
-        bad = jnp.full(len(self.seeds), -1, jnp.int32)
-        return self.place(State(params, frozen, optimizer, bad, jnp.int32(0)))
-
-    def abstract(self) -> State:
-        """Shapes, dtypes and placement of a state: what a checkpoint is read into."""
-        shapes = jax.eval_shape(self.init)
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._everywhere()), shapes
-        )
-
-    def place(self, state: State) -> State:
-        """The same state on every device."""
-        return jax.device_put(state, self._everywhere())
-
-    def advance(self, state: State, num_steps: int) -> tuple[State, Float[Array, " seeds"]]:
-        """State after num_steps more steps, and the mean loss over them; state is consumed."""
-        return self._advance(state, num_steps)  # type: ignore[attr-defined]
-
-    def measure(self, measure: Measure) -> Callable[[State], Mapping[str, Array]]:
-        """Compile measure over all seeds; each seed has evaluation data of its own, fixed."""
-
-        def one(params: Weights, frozen: Weights, seed: Array) -> Mapping[str, Array]:
-            return measure(params, frozen, _key(seed, "evaluate"))
-
-        compiled = jax.jit(self._over_seeds(one))
-        return lambda state: compiled(state.params, state.frozen, self._seeds())
-
-    def _advance_all(self, state: State, num_steps: Array) -> tuple[State, Array]:
-        def one(
-            params: Weights, frozen: Weights, optimizer: Any, bad: Array, seed: Array
-        ) -> tuple[Weights, Any, Array, Array]:
-            return self._advance_one(params, frozen, optimizer, bad, seed, state.step, num_steps)
-
-        params, optimizer, bad, loss = self._over_seeds(one)(
-            state.params, state.frozen, state.optimizer, state.first_bad, self._seeds()
-        )
-        return State(params, state.frozen, optimizer, bad, state.step + num_steps), loss
-
-    def _advance_one(
-        self,
-        params: Weights,
-        frozen: Weights,
-        optimizer: Any,
-        bad: Array,
-        seed: Array,
-        start: Array,
-        num_steps: Array,
-    ) -> tuple[Weights, Any, Array, Array]:
-        data = _key(seed, "train")
-
-        def step(i: Array, carry: tuple[Weights, Any, Array, Array]) -> tuple:
-            params, optimizer, bad, total = carry
-            key = jax.random.fold_in(data, start + i)
-            loss, gradient = jax.value_and_grad(self.problem.loss)(params, frozen, key, self._shard)
-            updates, optimizer = self.optimizer.update(gradient, optimizer, params)
-            params = optax.apply_updates(params, updates)
-            broke = (bad < 0) & ~_finite(loss, params)
-            return params, optimizer, jnp.where(broke, start + i + 1, bad), total + loss
-
-        # A loop of traced length, not a scan: one compilation serves every distance between
-        # two records, and cutting a run elsewhere cannot change its arithmetic.
-        params, optimizer, bad, total = jax.lax.fori_loop(
-            0, num_steps, step, (params, optimizer, bad, jnp.float32(0))
-        )
-        return params, optimizer, bad, total / num_steps
-
-    def _over_seeds(self, function: Callable) -> Callable:
-        if len(self.seeds) > 1:
-            return jax.vmap(function)
-
-        # vmap over one seed would turn every matrix product into a batched one.
-        def alone(*arguments: Any) -> Any:
-            results = function(*jax.tree.map(lambda x: x[0], arguments))
-            return jax.tree.map(lambda x: x[None], results)
-
-        return alone
-
-    def _seeds(self) -> UInt[Array, " seeds"]:
-        return jnp.asarray(self.seeds, jnp.uint32)
-
-    def _mesh(self) -> Mesh:
-        return Mesh(np.asarray(self.devices or jax.local_devices()[:1]), ("batch",))
-
-    def _everywhere(self) -> NamedSharding:
-        return NamedSharding(self._mesh(), PartitionSpec())
-
-    def _shard(self, batch: Any) -> Any:
-        if len(self.devices) <= 1:
-            return batch
-
-        def spread(x: Array) -> Array:
-            if x.ndim == 0:
-                return x
-            return jax.lax.with_sharding_constraint(
-                x, NamedSharding(self._mesh(), PartitionSpec("batch"))
-            )
-
-        return jax.tree.map(spread, batch)
+    @property
+    def step(self) -> int:
+        """How many steps were made."""
+        return int(self.state.step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,45 +67,92 @@ class Measurement:
 
 def run(
     trainer: Trainer,
-    measurements: Sequence[Measurement],
+    measurements: Sequence[Measurement] = (),
     *,
-    num_steps: int,
-    checkpoint_steps: Iterable[int] = (),
+    report: Callable[[Record], Any] = lambda record: None,
     store: Store | None = None,
-) -> Iterator[Record]:
-    """Train to num_steps, yielding a record wherever something is measured or saved.
+    checkpoint_steps: Iterable[int] = (),
+    before_save: Callable[[int, State], Any] = lambda step, state: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    tick: Callable[[int], Any] = lambda step: None,
+    start: State | None = None,
+) -> End:
+    """Train to trainer.num_steps, from the last checkpoint in the store where it has one.
 
-    Continues from the last checkpoint in the store, whose step is not measured again. The
-    records up to a checkpoint, its own included, are all yielded before it is written, so that
-    a reader who keeps them at that moment loses none. Raises NonFiniteError,
-    before any later checkpoint.
+    report: called with a Record wherever something is measured or saved, one dispatch late.
+    checkpoint_steps: where the state is stored, beside the last step. All records up to a
+        checkpoint, its own included, are reported and before_save(step, state) is called before
+        it is written, so that who keeps them then loses none.
+    should_stop: asked between dispatches of about SECONDS_PER_DISPATCH; once true, the state is
+        stored where it is and the run ends, to be continued to the same bits.
+    tick: called with every step that is known to be done.
+    start: where to begin instead of trainer.init(), where the store has nothing.
+
+    With several runs, one that leaves the finite numbers goes on as NaN beside the others.
+    Raises NonFiniteError when all have, before any later checkpoint.
     """
-    state = store.restore(trainer.abstract()) if store else None
-    begun = state is not None
-    state = state if state is not None else trainer.init()
+    restored = store.restore(trainer.abstract()) if store else None
+    state = restored if restored is not None else start if start is not None else trainer.init()
+    begun = restored is not None
     step = int(state.step)
-    saves = {s for s in {*checkpoint_steps, num_steps} if s > step or not begun} if store else set()
-    stops = {num_steps, *saves}.union(*(m.steps for m in measurements))
+    end = trainer.num_steps
+    planned_saves = {*checkpoint_steps, end} if store else set()
+    saves = {s for s in planned_saves if s > step or not begun}
+    planned = {end, *planned_saves}.union(*(m.steps for m in measurements))
+    stops = sorted(s for s in planned if s <= end and (s > step or not begun))
+    # A checkpoint of an earlier stop on request: not part of the run, gone after the next one.
+    extra = step if begun and step not in planned_saves else None
+    since = max((s for s in planned if s <= step), default=0)
     compiled = [(m, trainer.measure(m.measure)) for m in measurements]
+    spans, pace = trainer.spans(step), _Pace()
+    waiting: _Waiting | None = None
 
-    waiting: tuple[int, Array, Array, dict[str, Mapping[str, Array]]] | None = None
-    for stop in sorted(s for s in stops if s <= num_steps and (s > step or not begun)):
-        state, loss = trainer.advance(state, stop - step)
-        step = stop
-        measured = {m.name: measure(state) for m, measure in compiled if stop in m.steps}
-        # Copied, because the next advance consumes the state it lives in.
-        latest = (stop, loss, jnp.copy(state.first_bad), measured)
+    def flush() -> None:
+        nonlocal waiting
         if waiting is not None:
-            yield from _fetch(trainer, *waiting)
-        waiting = latest
-        if store is not None and stop in saves:
-            yield from _fetch(trainer, *waiting, always=True)
+            record = waiting.fetch(trainer.seeds)
             waiting = None
-            store.save(stop, state)
-    if waiting is not None:
-        yield from _fetch(trainer, *waiting)
-    if store is not None:
-        store.wait()
+            if record.measured or record.step in saves:
+                report(record)
+
+    def save(step: int) -> None:
+        nonlocal extra
+        assert store is not None
+        before_save(step, state)
+        store.save(step, state)
+        if extra is not None:
+            store.delete(extra)
+            extra = None
+
+    try:
+        for stop in stops:
+            while step < stop:
+                if should_stop():
+                    flush()
+                    if store is not None and step not in saves and step not in (extra, 0):
+                        _refuse_all_bad(np.asarray(state.first_bad), trainer.seeds)
+                        save(step)
+                    return End(state, stopped=True)
+                count = min(stop - step, pace.steps)
+                state = spans.advance(state, count)
+                step += count
+                pace.sent(step, jnp.copy(state.first_bad), tick)
+            measured = {m.name: measure(state) for m, measure in compiled if stop in m.steps}
+            loss = _mean_loss(state.losses, since, stop)
+            since = stop
+            # Copied, because the next advance consumes the state it lives in.
+            latest = _Waiting(stop, loss, jnp.copy(state.first_bad), measured)
+            flush()
+            waiting = latest
+            if stop in saves:
+                flush()
+                save(stop)
+        flush()
+    finally:
+        spans.close()
+        if store is not None:
+            store.wait()
+    return End(state, stopped=False)
 
 
 def log_spaced(num_steps: int, *, every: int, first: int = 1) -> frozenset[int]:
@@ -256,28 +162,50 @@ def log_spaced(num_steps: int, *, every: int, first: int = 1) -> frozenset[int]:
     return frozenset(s for s in steps if s <= num_steps)
 
 
-def _fetch(
-    trainer: Trainer,
-    step: int,
-    loss: Array,
-    first_bad: Array,
-    measured: dict[str, Mapping[str, Array]],
-    *,
-    always: bool = False,
-) -> Iterator[Record]:
-    bad = np.asarray(first_bad)
-    if np.any(bad >= 0):
-        seed = int(np.argmax(bad >= 0))
-        raise NonFiniteError(int(bad[seed]), int(trainer.seeds[seed]))
-    if measured or always:
-        yield Record(step, np.asarray(loss), jax.device_get(measured))
+class _Waiting(NamedTuple):
+    """A record still on the device."""
+
+    step: int
+    loss: Array
+    first_bad: Array
+    measured: dict[str, Any]
+
+    def fetch(self, seeds: Sequence[int]) -> Record:
+        bad = np.asarray(self.first_bad)
+        _refuse_all_bad(bad, seeds)
+        return Record(self.step, np.asarray(self.loss), jax.device_get(self.measured), bad)
 
 
-def _key(seed: Array, purpose: str) -> PRNGKeyArray:
-    return jax.random.fold_in(jax.random.key(seed), ("init", "train", "evaluate").index(purpose))
+def _refuse_all_bad(bad: np.ndarray, seeds: Sequence[int]) -> None:
+    if np.all(bad >= 0):
+        first = int(np.argmin(bad))
+        raise NonFiniteError(int(bad[first]), int(seeds[first]))
 
 
-def _finite(loss: Array, params: Weights) -> Bool[Array, ""]:
-    # A sum is NaN or infinite as soon as one of its terms is, and costs one pass.
-    total = loss + sum(jnp.sum(x) * 0 for x in jax.tree.leaves(params))
-    return jnp.isfinite(total)
+class _Pace:
+    """Sends one dispatch ahead of the device, each of about SECONDS_PER_DISPATCH."""
+
+    def __init__(self) -> None:
+        self.steps = 1
+        self._sent: tuple[int, Array] | None = None
+        self._done, self._when = 0, time.monotonic()
+
+    def sent(self, step: int, token: Array, tick: Callable[[int], Any]) -> None:
+        """A dispatch up to this step is on its way; wait for the one before."""
+        if self._sent is not None:
+            before, ready = self._sent
+            jax.block_until_ready(ready)
+            now = time.monotonic()
+            each = (now - self._when) / max(before - self._done, 1)
+            # Twice at most, because the first dispatches contain the compilation.
+            self.steps = max(1, min(2 * self.steps, int(SECONDS_PER_DISPATCH / max(each, 1e-9))))
+            self._done, self._when = before, now
+            tick(before)
+        self._sent = (step, token)
+
+
+@jax.jit
+def _mean_loss(losses: Array, start: int | Array, stop: int | Array) -> Array:
+    taken = jnp.arange(losses.shape[1])[None]
+    here = (taken >= start) & (taken < stop)
+    return jnp.sum(jnp.where(here, losses, 0), axis=1) / (stop - start)

@@ -1,7 +1,8 @@
 """Optimisers and learning-rate schedules, by name."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import optax
 
@@ -13,8 +14,8 @@ ScheduleName = Literal["constant", "cosine", "linear"]
 class OptimizerConfig:
     """sgd and adam add weight_decay times the weight to the gradient, as the reference run does.
 
-    adamw decays the weight itself instead. A schedule falls from learning_rate to zero over
-    `steps`, after `warmup` steps that rise from zero.
+    adamw decays the weight itself instead. momentum is Adam's b1 too, b2 is Adam's alone. A
+    schedule falls from learning_rate to zero over `steps`, after `warmup` steps from zero.
     """
 
     name: OptimizerName = "sgd"
@@ -24,41 +25,57 @@ class OptimizerConfig:
     schedule: ScheduleName = "constant"
     warmup: int = 0
     steps: int = 1
+    b2: float = 0.999
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}, it must be positive")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}, it must lie in [0, 1)")
+        if not 0 <= self.b2 < 1:
+            raise ValueError(f"b2 is {self.b2}, it must lie in [0, 1)")
         if self.weight_decay < 0 or self.warmup < 0:
             raise ValueError("weight_decay and warmup must not be negative")
         if self.warmup >= self.steps and self.warmup > 0:
             raise ValueError(f"warmup is {self.warmup}, it must be below the {self.steps} steps")
 
 
-def build(config: OptimizerConfig) -> optax.GradientTransformation:
-    """The optax transformation."""
-    rate = _schedule(config)
+# What may differ between runs side by side: traced where values has it, else a constant.
+TRACED = ("learning_rate", "momentum", "weight_decay", "b2")
+
+
+def build(
+    config: OptimizerConfig, values: Mapping[str, Any] | None = None
+) -> optax.GradientTransformation:
+    """The optax transformation; values may hold any of TRACED, in place of the config's own.
+
+    functools.partial(build, config) is the optimiser of a Trainer whose runs differ in them.
+    """
+    values = values or {}
+    rate, momentum, decay, b2 = (values.get(name, getattr(config, name)) for name in TRACED)
+    schedule = _schedule(config, rate)
     if config.name == "adamw":
-        return optax.adamw(rate, b1=config.momentum, weight_decay=config.weight_decay)
-    descent = (
-        optax.adam(rate, b1=config.momentum)
-        if config.name == "adam"
-        else optax.sgd(rate, momentum=config.momentum or None)
-    )
-    if config.weight_decay == 0:
+        return optax.adamw(schedule, b1=momentum, b2=b2, weight_decay=decay)
+    if config.name == "adam":
+        descent = optax.adam(schedule, b1=momentum, b2=b2)
+    else:
+        constant_zero = "momentum" not in values and momentum == 0
+        descent = optax.sgd(schedule, momentum=None if constant_zero else momentum)
+    if "weight_decay" not in values and decay == 0:
         return descent
-    return optax.chain(optax.add_decayed_weights(config.weight_decay), descent)
+    return optax.chain(optax.add_decayed_weights(decay), descent)
 
 
-def _schedule(config: OptimizerConfig) -> optax.ScalarOrSchedule:
+def _schedule(config: OptimizerConfig, rate: Any) -> optax.ScalarOrSchedule:
     after = max(config.steps - config.warmup, 1)
     if config.schedule == "constant" and config.warmup == 0:
-        return config.learning_rate
+        return rate
+    # The laws of a rate of one, scaled: optax's own refuse a traced rate.
     falling = {
-        "constant": optax.constant_schedule(config.learning_rate),
-        "cosine": optax.cosine_decay_schedule(config.learning_rate, after),
-        "linear": optax.linear_schedule(config.learning_rate, 0.0, after),
+        "constant": optax.constant_schedule(1.0),
+        "cosine": optax.cosine_decay_schedule(1.0, after),
+        "linear": optax.linear_schedule(1.0, 0.0, after),
     }[config.schedule]
-    rising = optax.linear_schedule(0.0, config.learning_rate, config.warmup)
-    return optax.join_schedules([rising, falling], [config.warmup]) if config.warmup else falling
+    rising = optax.linear_schedule(0.0, 1.0, config.warmup)
+    law = optax.join_schedules([rising, falling], [config.warmup]) if config.warmup else falling
+    return lambda step: rate * law(step)

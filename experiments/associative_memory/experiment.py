@@ -68,10 +68,9 @@ def run(
             learning_rate=config.step_size, momentum=0.0, weight_decay=0.0
         )
     arrays, _ = follow(
-        Trainer(problem, optimizer.build(descent), tuple(seeds)),
+        Trainer(problem, optimizer.build(descent), tuple(seeds), num_steps=steps),
         [Measurement("memory", measure(cuts), twelve_per_decade(steps))],
         directory,
-        num_steps=steps,
         checkpoint_steps=loop.log_spaced(steps, every=steps, first=1024),
         show=shown,
     )
@@ -132,7 +131,9 @@ def cut_names(config: Memory) -> tuple[str, ...]:
 def measure(cuts: tuple[Intervention, ...]) -> Measure:
     """Outputs of the full memory and of every cut, the logits, and the spectrum."""
 
-    def of(params: memory.Weights, frozen: memory.Weights, _: jax.Array) -> Mapping[str, jax.Array]:
+    def of(
+        _problem: memory.Memory, params: memory.Weights, frozen: memory.Weights, _key: jax.Array
+    ) -> Mapping[str, jax.Array]:
         weights = {**frozen, **params}
         found = {f"full/{k}": v for k, v in memory.measure_outputs(weights).items()}
         for cut in cuts:

@@ -19,7 +19,8 @@ from experiments.run import memory, stop, table
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, UserError, user_errors
 from experiments.run.progress import stage
-from toy import language, recall, recall_problem, transformer
+from toy import language, recall, transformer
+from toy.probes import records
 from toy.recall_problem import RecallProblem
 from training import loop as training
 from training import optimizer
@@ -92,13 +93,16 @@ def problem(kind: type[RecallProblem], config: Benchmark, **changes: Any) -> Rec
 def stepper(chosen: RecallProblem, *, num_seeds: int = 1) -> tuple[Callable[[int], None], Any]:
     """advance(num_steps), blocking, on a state of its own; and the trainer."""
     trainer = training.Trainer(
-        chosen, optimizer.build(optimizer.OptimizerConfig()), tuple(range(num_seeds))
+        chosen,
+        optimizer.build(optimizer.OptimizerConfig()),
+        tuple(range(num_seeds)),
+        num_steps=0,
     )
     holder = [trainer.init()]
 
     def advance(num_steps: int) -> None:
-        holder[0], loss = trainer.advance(holder[0], num_steps)
-        jax.block_until_ready((holder[0], loss))
+        holder[0] = trainer.advance(holder[0], num_steps)
+        jax.block_until_ready(holder[0])
 
     return advance, trainer
 
@@ -181,9 +185,7 @@ def probe_costs(config: Benchmark) -> dict[str, float]:
     chosen = problem(RecallProblem, config, batch_size=config.probe_batch)
     advance, trainer = stepper(chosen)
     measure = trainer.measure(
-        recall_problem.measure_models(
-            chosen.task, chosen.config, published_truncations(), batch_size=config.probe_batch
-        )
+        records.measure_models(published_truncations(), batch_size=config.probe_batch)
     )
     state = trainer.init()
     seconds = medians(

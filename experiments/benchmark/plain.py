@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from toy import probes, recall, transformer
+from toy import recall, transformer
 from toy.layer import Weights
 from toy.recall_problem import RecallProblem
 
@@ -40,6 +40,6 @@ class PlainProblem(RecallProblem):
         everywhere = logits(transformer.combine(params, frozen), batch.tokens)
         log_p = jax.nn.log_softmax(everywhere, axis=-1)
         here = jnp.take_along_axis(log_p, batch.positions[:, :, None], axis=1)
-        return -probes.mean(
+        return -recall.mean(
             jnp.take_along_axis(here, batch.labels[:, :, None], axis=-1)[:, :, 0], batch
         )

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from toy.probes.spectra import noise_direction
 from toy.recall import Task
-from toy.spectra import noise_direction
 from toy.transformer import TransformerConfig, Weights
 from truncation.intervention import Intervention, Key, Params, edit
 from truncation.rules import eigenprune, gradient_guided, greedy, grid, random_matrix

@@ -8,18 +8,18 @@ from experiments.run import memory, provenance, table
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.follow import follow
 from experiments.run.program import Place, user_errors
-from experiments.run.recall_setup import Setup, build
-from toy import recall_problem
+from toy.probes import records
 from toy.settings import NoisyRecall
-from training import loop
-from training.loop import Measurement, State, Trainer
+from toy.setup import Setup, build
+from training.loop import Record, State, Trainer, log_spaced
 
 
 def main(config: NoisyRecall, place: Place) -> None:
     """Settings in, run directory out."""
     _require_memory(config)
-    setup = build(config)
-    trainer = setup.trainer()
+    with user_errors():
+        setup = build(config)
+        trainer = setup.trainer()
     directory = open_run(place, config, inputs={"text": config.text}, digests=_digests(config))
     with jax.default_matmul_precision(config.matmul_precision):
         summary = run(setup, trainer, directory)
@@ -50,45 +50,29 @@ def trained(
 ) -> tuple[dict[str, np.ndarray], State]:
     """Train to the end, measuring at steps spaced in proportion and at every so many."""
     config = setup.config
-    usual = loop.log_spaced(config.steps, every=config.eval_every)
-    sparse = loop.log_spaced(config.steps, every=config.spectrum_every or config.steps)
-    model = recall_problem.measure_models(
-        setup.task, setup.model, setup.interventions, batch_size=config.eval_batch
-    )
-    mechanisms = recall_problem.measure_mechanisms(setup.task, setup.model)
-    spectra = recall_problem.measure_spectra(setup.task, setup.model)
     return follow(
         trainer,
-        [
-            Measurement("models", model, usual),
-            Measurement("mechanisms", mechanisms, usual),
-            Measurement("spectra", spectra, sparse),
-        ],
+        setup.measurements(),
         directory,
-        num_steps=config.steps,
-        checkpoint_steps=loop.log_spaced(
-            config.steps, every=config.checkpoint_every or config.steps
-        ),
+        checkpoint_steps=log_spaced(config.steps, every=config.checkpoint_every or config.steps),
         show=shown,
     )
 
 
-def shown(record: loop.Record) -> dict[str, float]:
+def shown(record: Record) -> dict[str, float]:
     """What the progress line tells of a record."""
     full = record.measured.get("models")
     if not full:
         return {}
     names = {"loss": "noisy/full/loss", "p_noise": "clean/full/p_noise"}
-    return {short: float(np.mean(full[name])) for short, name in names.items()}
+    return {short: float(np.nanmean(full[name])) for short, name in names.items()}
 
 
 def evaluate(setup: Setup, trainer: Trainer, state: State) -> dict[str, np.ndarray]:
     """Final figures of the full model, the followed cuts and the whole curves over rho."""
     chosen = tuple(dict.fromkeys(map(str, (*setup.interventions, *setup.curves))))
     by_name = {str(i): i for i in (*setup.interventions, *setup.curves)}
-    measure = recall_problem.measure_models(
-        setup.task,
-        setup.model,
+    measure = records.measure_models(
         [by_name[name] for name in chosen],
         batch_size=setup.config.final_batch,
         at_once=4,

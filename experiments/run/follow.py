@@ -5,17 +5,18 @@ the files of an uninterrupted one, to the bit.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from experiments.run import stop
 from experiments.run.directory import RunDirectory
 from experiments.run.program import RunFailedError, UserError
-from experiments.run.progress import Progress
-from experiments.run.trajectory import Trajectory
+from experiments.run.progress import Progress, say
 from training import loop
 from training.checkpoint import CheckpointError, Store
 from training.loop import Measurement, NonFiniteError, Record, State, Trainer
+from training.trajectory import Trajectory
 
 
 def follow(
@@ -23,20 +24,24 @@ def follow(
     measurements: Sequence[Measurement],
     directory: RunDirectory,
     *,
-    num_steps: int,
     checkpoint_steps: Iterable[int],
     show: Callable[[Record], dict[str, float]],
+    store: Store | None = None,
+    before_save: Callable[[int, State], Any] = lambda step, state: None,
+    start: Callable[[], State] | None = None,
 ) -> tuple[dict[str, np.ndarray], State]:
     """Train to the end, from the last checkpoint where there is one.
 
-    show: the figures of a record that the progress line tells; empty shows none. Returns the
-    arrays of trajectory.npz, which the caller may add to before writing them, and the last state.
-    Raises UserError where what an interrupted run left cannot be continued, RunFailedError where
-    training leaves the finite numbers.
+    show: the figures of a record that the progress line tells; empty shows none.
+    store: by default the run's checkpoints/. before_save: called with every state that is stored,
+    after the records. start: where to begin instead of trainer.init().
+    Returns the arrays of trajectory.npz, which the caller may add to before writing them, and
+    the last state. Raises UserError where what an interrupted run left cannot be continued,
+    RunFailedError where every run left the finite numbers, Interrupted where a signal asked to
+    stop; the state is stored then.
     """
-    saves = frozenset(checkpoint_steps)
     directory.own("checkpoints/")
-    store = Store(directory.checkpoints)
+    store = store or Store(directory.checkpoints)
     done = store.steps()[-1] if store.steps() else 0
     before = directory.read_arrays() if store.steps() else None
     if before == {}:
@@ -44,29 +49,45 @@ def follow(
     trajectory = Trajectory(before)
     trajectory.cut(done)
     directory.rewrite_metrics(trajectory.lines())
-    progress = Progress(num_steps, start=done)
+    progress = Progress(trainer.num_steps, start=done)
+    lost: set[int] = set()
+
+    def report(record: Record) -> None:
+        trajectory.add(record)
+        directory.append_metrics(trajectory.line(record.step))
+        if figures := show(record):
+            progress.update(record.step, **figures)
+        for index in map(int, np.flatnonzero(record.first_bad >= 0)):
+            if index not in lost:
+                lost.add(index)
+                step, seed = record.first_bad[index], trainer.seeds[index]
+                say(f"seed {seed} left the finite numbers at step {step}; the others go on")
+
+    def put_away(step: int, state: State) -> None:
+        directory.write_arrays(trajectory.arrays())
+        before_save(step, state)
+
     try:
-        for record in loop.run(
-            trainer, measurements, num_steps=num_steps, checkpoint_steps=saves, store=store
-        ):
-            stop.check()
-            trajectory.add(record)
-            directory.append_metrics(trajectory.line(record.step))
-            if record.step in saves:
-                directory.write_arrays(trajectory.arrays())
-            if figures := show(record):
-                progress.update(record.step, **figures)
+        end = loop.run(
+            trainer,
+            measurements,
+            report=report,
+            store=store,
+            checkpoint_steps=checkpoint_steps,
+            before_save=put_away,
+            should_stop=stop.asked,
+            tick=progress.tick,
+            start=start() if start is not None and before is None else None,
+        )
     except NonFiniteError as error:
         last = store.steps()[-1] if store.steps() else "none"
         raise RunFailedError(
-            f"{error}; the last good checkpoint is {last} in {directory.checkpoints.name}/"
+            f"{error}; the last good checkpoint is {last} in {store.path.name}/"
         ) from error
     except CheckpointError as error:
         raise UserError(f"--out={directory.path}: {error}; --overwrite begins again") from error
     finally:
         progress.close()
-        store.wait()
-    state = store.restore(trainer.abstract())
-    if state is None:
-        raise RunFailedError(f"{directory.checkpoints} vanished while the run was going on")
-    return trajectory.arrays(), state
+    if end.stopped:
+        stop.check()
+    return trajectory.arrays(), end.state

@@ -48,6 +48,11 @@ def _beat() -> None:
         break_silence()
 
 
+def say(line: str) -> None:
+    """Print one line beside the progress."""
+    _voice.say(line)
+
+
 def break_silence() -> bool:
     """Print what is going on if nothing was printed for QUIET seconds; whether it did."""
     if _voice.silence() < QUIET:

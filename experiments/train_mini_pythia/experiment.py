@@ -1,24 +1,25 @@
 """The training of the small Pythia itself: train, save, measure, draw, print."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.run import memory, stop, table
+import bridge
+from bridge import export
+from experiments.run import memory, table
 from experiments.run.directory import RunDirectory, open_finished, open_run
+from experiments.run.follow import follow
 from experiments.run.program import Place
 from experiments.train_mini_pythia import figures as figures_mini_pythia
-from experiments.train_mini_pythia.recorder import Recorder
 from experiments.train_mini_pythia.settings import MiniPythia
 from experiments.train_mini_pythia.setup import Setup, build
 from mini_pythia.measure import by_task, half_time, measure, tokenize_prompts
-from mini_pythia.prefetch import prefetch
 from mini_pythia.prompts import write_prompts
-from mini_pythia.schedule import segments
-from mini_pythia.store import StateStore
-from mini_pythia.training import State, advance
+from training.checkpoint import Store
+from training.loop import Measure, Measurement, Record, State
 
 
 def main(config: MiniPythia, place: Place) -> None:
@@ -32,7 +33,8 @@ def main(config: MiniPythia, place: Place) -> None:
 def redraw(out: str) -> None:
     """Draw the figures of a finished run again, from its arrays alone."""
     directory, config = open_finished(out, "train_mini_pythia", MiniPythia)
-    for name, figure in figures_mini_pythia.draw(directory.read_arrays(), config.alpha):
+    curves = figures_mini_pythia.curves(directory.read_arrays())
+    for name, figure in figures_mini_pythia.draw(curves, config.alpha):
         print(directory.save_figure(figure, name))
 
 
@@ -54,55 +56,65 @@ def run(setup: Setup, directory: RunDirectory) -> dict[str, float]:
     write_prompts(setup.test_prompts, prompts / "test")
     directory.own("checkpoints/")
     setup.tokenizer.save(str(directory.checkpoints / "tokenizer.json"))
-    with StateStore(directory.checkpoints / "training_state") as store:
-        start = setup.start()
-        start = store.restore(start) or start
-        recorder = Recorder(setup, directory, store, int(start.step))
-        final = start
-        for step, state in train(setup, start):
-            stop.check()
-            recorder.stop(step, state)
-            final = state
-        recorder.finish()
-    arrays = {name: _column(recorder.records, name) for name in recorder.records[0]}
-    arrays = {"steps": arrays.pop("step"), **arrays, "loss": np.asarray(final.losses)}
+    arrays, final = follow(
+        setup.trainer(),
+        [Measurement("prompts", record(setup), frozenset(setup.stops))],
+        directory,
+        store=Store(directory.checkpoints / "training_state", keep=2),
+        checkpoint_steps=setup.checkpoints,
+        before_save=lambda step, state: publish(setup, directory, step, state),
+        show=show,
+    )
+    params = jax.tree.map(lambda leaf: leaf[0], final.params)
+    arrays["losses"] = np.asarray(final.losses)
     directory.write_arrays(arrays)
-    summary = summarise(setup, arrays, evaluate(setup, final))
-    for name, figure in figures_mini_pythia.draw(arrays, setup.config.alpha):
+    curves = figures_mini_pythia.curves(arrays)
+    summary = summarise(setup, curves, evaluate(setup, params))
+    for name, figure in figures_mini_pythia.draw(curves, setup.config.alpha):
         directory.save_figure(figure, name)
     directory.finish(summary)
     return summary
 
 
-def train(setup: Setup, state: State) -> Iterator[tuple[int, State]]:
-    """The state at every stop from this one on, dispatched but not waited for."""
-    begin, size = int(state.step), setup.config.block_steps
-    if begin == 0:
-        yield 0, state
-    if begin == setup.config.steps:
+def record(setup: Setup) -> Measure:
+    """TASK/FIGURE: means over the prompts that are followed along training."""
+    prompts = tokenize_prompts(setup.record_prompts, setup.tokenizer)
+
+    def of(_problem: Any, params: Any, _frozen: Any, _key: Any) -> dict[str, jax.Array]:
+        figures = measure(params, setup.model, prompts.batch, prompts.the)
+        return {
+            f"{task}/{name}": jnp.mean(values[where])
+            for task, where in prompts.slices.items()
+            for name, values in figures.items()
+        }
+
+    return of
+
+
+def show(record: Record) -> dict[str, float]:
+    """The figures of the progress line."""
+    found = record.measured.get("prompts")
+    if found is None:
+        return {}
+    loss = {"loss": float(record.loss[0])} if np.isfinite(record.loss[0]) else {}
+    names = {"p_the": "story/p_the", "p_name": "story/p_answer"}
+    return {**loss, **{label: float(found[name][0]) for label, name in names.items()}}
+
+
+def publish(setup: Setup, directory: RunDirectory, step: int, state: State) -> None:
+    """Write the weights of a checkpoint in Pythia's layout, whatever reads Pythia reads them."""
+    if step not in setup.checkpoints:  # stored on request, to be continued
         return
-    number = begin // size
-    blocks = prefetch(setup.block, number, -(-setup.config.steps // size))
-    block = next(blocks)
-    for start, end in segments(setup.stops, size, begin):
-        if start // size != number:
-            number, block = number + 1, next(blocks)
-        state = advance(
-            state,
-            block,
-            jnp.int32(start - number * size),
-            jnp.int32(end - number * size),
-            config=setup.model,
-            settings=setup.settings,
-        )
-        if end in setup.stops:
-            yield end, state
+    folder = directory.checkpoints
+    params = jax.tree.map(lambda leaf: leaf[0], jax.device_get(state.params))
+    checkpoint = bridge.Checkpoint(config=setup.model, params=params, directory=folder)
+    export.save(checkpoint, folder / f"step{step}", dtype="float32", overwrite=True)
 
 
-def evaluate(setup: Setup, state: State) -> dict[str, dict[str, np.ndarray]]:
+def evaluate(setup: Setup, params: Any) -> dict[str, dict[str, np.ndarray]]:
     """task -> figure -> one value per test prompt."""
     prompts = tokenize_prompts(setup.test_prompts, setup.tokenizer)
-    return by_task(measure(state.params, setup.model, prompts.batch, prompts.the), prompts.slices)
+    return by_task(measure(params, setup.model, prompts.batch, prompts.the), prompts.slices)
 
 
 def summarise(
@@ -126,10 +138,6 @@ def summarise(
         summary[f"learning/{label}_half_step"] = half
     summary["loss/last_50_steps"] = float(arrays["loss"][-50:].mean(dtype=np.float64))
     return summary
-
-
-def _column(records: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    return np.array([record[name] for record in records])
 
 
 def report(summary: Mapping[str, float], directory: RunDirectory) -> None:

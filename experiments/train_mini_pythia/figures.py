@@ -14,8 +14,21 @@ _THIRDS = (("frequent", "-", "s"), ("middle", "--", "^"), ("rare", ":", "D"))
 _BAYES: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (1, 1))}
 
 
+def curves(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is drawn, from the arrays of trajectory.npz, which have an axis of runs.
+
+    "story/p_the" [records] and the like at "steps" [records], and "loss" [training steps].
+    """
+    found = {
+        name.removeprefix("prompts/"): values[:, 0]
+        for name, values in arrays.items()
+        if name.startswith("prompts/") and name != "prompts/steps"
+    }
+    return {"steps": arrays["prompts/steps"], **found, "loss": arrays["losses"][0]}
+
+
 def draw(arrays: Mapping[str, np.ndarray], alpha: float) -> Iterator[tuple[str, Figure]]:
-    """Each figure with its name; arrays as in trajectory.npz, "story/p_the" [records] etc."""
+    """Each figure with its name; arrays as `curves` gives them."""
     canvas, axes = figure(2, 2, height=2.9)
     _stories(axes[0, 0], arrays, alpha)
     _facts(axes[0, 1], arrays, alpha)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import numpy as np
 from tokenizers import Tokenizer
 
 import bridge
@@ -14,6 +15,7 @@ from mini_pythia.corpus import Corpus, packed_block
 from mini_pythia.prompts import Prompt, evaluation_sets
 from mini_pythia.schedule import checkpoint_steps, record_steps
 from mini_pythia.tokenizer import train_tokenizer
+from training.loop import Feed, Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Setup:
     settings: training.Settings
     corpus: Corpus
     tokenizer: Tokenizer
-    mesh: jax.sharding.Mesh
+    devices: tuple[jax.Device, ...]
 
     @functools.cached_property
     def checkpoints(self) -> tuple[int, ...]:
@@ -52,15 +54,20 @@ class Setup:
         """What is measured along training: validation prompts, fewer of them."""
         return evaluation_sets(self.corpus, part="validation", count=self.config.record_prompts)
 
-    def start(self) -> training.State:
-        """The state before the first step, on all devices."""
-        key = jax.random.key(self.config.seed)
-        return training.replicate(
-            training.init_state(self.model, self.settings, key=key), self.mesh
+    def trainer(self) -> Trainer:
+        """The trainer, whose data are the blocks of this corpus."""
+        config = self.config
+        return Trainer(
+            training.NextToken(self.model, config.seed, config.dtype),
+            training.optimizer(self.settings),
+            (config.seed,),
+            self.devices,
+            num_steps=config.steps,
+            feed=Feed(self.block, config.block_steps),
         )
 
-    def block(self, index: int) -> jax.Array:
-        """The sequences of block `index`, [block_steps, batch, length], on the devices."""
+    def block(self, index: int) -> np.ndarray:
+        """The sequences of block `index`, [block_steps, batch, length]."""
         config = self.config
         rows = packed_block(
             self.corpus,
@@ -70,8 +77,7 @@ class Setup:
             num_sequences=config.block_steps * config.batch_size,
             length=config.length,
         )
-        shape = (config.block_steps, config.batch_size, config.length)
-        return training.place_block(rows.reshape(shape), self.mesh)
+        return rows.reshape(config.block_steps, config.batch_size, config.length)
 
 
 def build(config: MiniPythia) -> Setup:
@@ -104,5 +110,5 @@ def build(config: MiniPythia) -> Setup:
             ),
             corpus=corpus,
             tokenizer=train_tokenizer(corpus, vocab_size=config.vocab_size),
-            mesh=training.data_mesh(present[:used]),
+            devices=tuple(present[:used]),
         )

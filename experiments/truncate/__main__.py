@@ -26,7 +26,8 @@ from experiments.run.program import UserError, user_errors
 from experiments.run.progress import Progress
 from experiments.run.recall_setup import Setup
 from experiments.truncate import figures as figures_truncate
-from toy import recall, recall_problem, surgery, transformer
+from toy import recall, surgery, transformer
+from toy.probes import records
 from toy.recall import Batch, Task
 from training.checkpoint import Store
 from truncation import ablation, degenerate, factored, intervention
@@ -92,12 +93,8 @@ def measure(
 ) -> dict[str, np.ndarray]:
     """SET/MODEL/METRIC [steps, seeds] of the full model and every intervention."""
     wanted = list(dict.fromkeys(chosen))
-    function = recall_problem.measure_models(
-        setup.task,
-        setup.model,
-        wanted,
-        batch_size=config.num_sequences,
-        at_once=config.at_once,
+    function = records.measure_models(
+        wanted, batch_size=config.num_sequences, at_once=config.at_once
     )
     progress, found, run = Progress(len(steps), label="checkpoint"), [], None
     for number, step in enumerate(steps):

@@ -13,7 +13,7 @@ from experiments.verify_theory.table import Row
 from theory import learning_times
 from toy import language
 from training import loop as training
-from training.loop import Measurement, Trainer
+from training.loop import Measurement, Record, Trainer
 
 FAMILY = "learning"
 ALPHA = 0.3
@@ -86,11 +86,13 @@ def _train(size: int, effort: Effort, seed: int) -> dict[str, np.ndarray]:
         simplified.Simplified(problem, effort.training_batch),
         optax.sgd(step),
         tuple(range(seed, seed + NUM_SEEDS)),
+        num_steps=num_steps,
     )
     measurement = Measurement(
         "model", simplified.measure(problem, EVALUATION), frozenset({*early, *late, num_steps})
     )
-    records = list(training.run(trainer, [measurement], num_steps=num_steps))
+    records: list[Record] = []
+    training.run(trainer, [measurement], report=records.append)
     found = {
         name: np.stack([record.measured["model"][name] for record in records])
         for name in records[0].measured["model"]

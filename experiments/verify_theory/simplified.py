@@ -89,7 +89,9 @@ class Simplified:
 def measure(task: recall.Task, batch_size: int):  # type: ignore[no-untyped-def]
     """Measures of fixed noisy sequences, named as in theory.learning_times.Curves."""
 
-    def one(params: Weights, frozen: Weights, key: PRNGKeyArray) -> dict[str, Array]:
+    def one(
+        _problem: Simplified, params: Weights, frozen: Weights, key: PRNGKeyArray
+    ) -> dict[str, Array]:
         batch = recall.sample(task, key, batch_size=batch_size)
         run = trace(params, batch.tokens)
         noise, correct = task.noise[0], batch.correct[:, 0]

@@ -3,8 +3,8 @@
 import pytest
 
 from experiments.run import directory as run_directory
-from experiments.run import recall_setup
 from experiments.run.program import Place
+from toy import setup as toy_setup
 from toy.settings import NoisyRecall
 from training.checkpoint import Store
 
@@ -28,11 +28,11 @@ def recall_run(tmp_path_factory):
     )
     path = tmp_path_factory.mktemp("recall") / "run"
     run_directory.open_run(Place("noisy_recall", str(path)), config)
-    trainer = recall_setup.build(config).trainer()
+    trainer = toy_setup.build(config).trainer()
     store = Store(path / "checkpoints")
     state = trainer.init()
     for step, more in ((30, 30), (120, 90)):
-        state, _ = trainer.advance(state, more)
+        state = trainer.advance(state, more)
         store.save(step, state)
         store.wait()
     return path

@@ -1,7 +1,6 @@
-"""The training loop against an unrolled one, and its promises: resume, sharding, prefetch."""
+"""The small Pythia in the loop, against an unrolled one: resume, sharding, half precision."""
 
 import dataclasses
-import threading
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +10,10 @@ import pytest
 
 from bridge.config import Config
 from mini_pythia import training
-from mini_pythia.prefetch import prefetch
-from mini_pythia.schedule import checkpoint_steps, record_steps, segments
-from mini_pythia.store import StateStore
+from mini_pythia.schedule import checkpoint_steps, record_steps
+from training import loop
+from training.checkpoint import Store
+from training.loop import Feed, Trainer
 
 CONFIG = Config(
     vocab_size=64,
@@ -43,19 +43,32 @@ GRADIENT = jax.jit(
 )
 
 
-def fresh():
-    return training.init_state(CONFIG, SETTINGS, key=jax.random.key(0))
-
-
-def advance(state, start, stop, block=BLOCK, settings=SETTINGS):
-    return training.advance(
-        state,
-        jnp.asarray(block),
-        jnp.int32(start),
-        jnp.int32(stop),
-        config=CONFIG,
-        settings=settings,
+def trainer(settings=SETTINGS, block=BLOCK, devices=()):
+    return Trainer(
+        training.NextToken(CONFIG, 0, settings.dtype),
+        training.optimizer(settings),
+        (0,),
+        devices,
+        num_steps=80,
+        feed=Feed(lambda number: block[20 * number : 20 * number + 20], 20),
     )
+
+
+# Compiled once for all tests here.
+TRAINER = trainer()
+
+
+def advance(state, start, stop, using=TRAINER):
+    spans = using.spans(start)
+    try:
+        return spans.advance(state, stop - start)
+    finally:
+        spans.close()
+
+
+def single(tree):
+    """Without the axis of runs."""
+    return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 def assert_identical(a, b):
@@ -64,7 +77,7 @@ def assert_identical(a, b):
 
 
 def test_the_loss_is_the_mean_of_log_probabilities_read_one_by_one():
-    params = fresh().params
+    params = single(TRAINER.init().params)
     tokens = BLOCK[0, :2]
     logits = np.asarray(training.model.forward(params, CONFIG, jnp.asarray(tokens)), np.float64)
     total = 0.0
@@ -84,26 +97,26 @@ def test_a_span_equals_its_steps_taken_by_hand():
         updates, opt_state = transform.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
-    state = fresh()
-    params, opt_state, losses = state.params, state.opt_state, []
+    state = TRAINER.init()
+    params, opt_state, losses = single(state.params), single(state.optimizer), []
     for tokens in BLOCK[:6]:
         loss, gradients = GRADIENT(params, jnp.asarray(tokens))
         params, opt_state = step(params, opt_state, gradients)
         losses.append(float(loss))
     state = advance(state, 0, 6)
     assert int(state.step) == 6
-    np.testing.assert_allclose(state.losses[:6], losses, rtol=1e-4)
-    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
+    np.testing.assert_allclose(state.losses[0, :6], losses, rtol=1e-4)
+    for a, b in zip(jax.tree.leaves(single(state.params)), jax.tree.leaves(params), strict=True):
         # Adam amplifies rounding where a gradient is nearly zero: the keys' bias has none.
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
 def test_the_first_step_is_adamws_closed_form():
     # After one step Adam's moments give the gradient's sign, and decay acts on matrices alone.
-    start = fresh()
-    after = advance(start, 0, 1)
-    gradients = GRADIENT(start.params, jnp.asarray(BLOCK[0]))[1]
-    trees = (start.params, after.params, gradients)
+    start = single(TRAINER.init().params)
+    after = single(advance(TRAINER.init(), 0, 1).params)
+    gradients = GRADIENT(start, jnp.asarray(BLOCK[0]))[1]
+    trees = (start, after, gradients)
     for before, now, gradient in zip(*map(jax.tree.leaves, trees), strict=True):
         decay = 0.1 * before if before.ndim > 1 else 0.0
         moving = np.abs(gradient) > 1e-4
@@ -111,65 +124,48 @@ def test_the_first_step_is_adamws_closed_form():
         np.testing.assert_allclose(now[moving], np.asarray(expected)[moving], atol=1e-5)
 
 
-def test_where_a_run_stops_changes_nothing_to_the_bit():
-    whole = advance(fresh(), 0, 6)
-    pieces = fresh()
-    for start, stop in ((0, 1), (1, 2), (2, 5), (5, 6)):
+def test_where_a_run_stops_and_what_a_store_restores_change_nothing_to_the_bit(tmp_path):
+    # Across the edge of a block of 20 steps.
+    whole = advance(TRAINER.init(), 0, 23)
+    pieces, store = TRAINER.init(), Store(tmp_path, keep=2)
+    assert store.restore(TRAINER.abstract()) is None
+    for start, stop in ((0, 1), (1, 2), (2, 18), (18, 21)):
         pieces = advance(pieces, start, stop)
-    assert_identical(whole, pieces)
-
-
-def test_a_restored_run_ends_with_the_same_bits(tmp_path):
-    whole = advance(fresh(), 0, 6)
-    with StateStore(tmp_path / "state") as store:
-        assert store.restore(fresh()) is None
-        store.save(advance(fresh(), 0, 2), 2)
-        store.save(advance(fresh(), 0, 4), 4)
-    with StateStore(tmp_path / "state") as store:
-        assert store.latest_step == 4
-        restored = store.restore(fresh())
-    assert int(restored.step) == 4
-    assert np.isnan(np.asarray(restored.losses)).tolist() == [False] * 4 + [True] * 76
-    assert_identical(whole, advance(restored, 4, 6))
-
-
-def test_spans_of_any_length_share_one_compilation():
-    advance(fresh(), 0, 2)
-    compiled = training.advance._cache_size()
-    advance(fresh(), 1, 5)
-    assert training.advance._cache_size() == compiled
+        store.save(stop, pieces)
+    store.wait()
+    assert store.steps() == (18, 21)
+    assert_identical(whole, advance(pieces, 21, 23))
+    restored = Store(tmp_path, keep=2).restore(TRAINER.abstract())
+    assert np.isnan(np.asarray(restored.losses[0])).tolist() == [False] * 21 + [True] * 59
+    assert_identical(whole, advance(restored, 21, 23))
 
 
 def test_eight_devices_give_the_figures_of_one():
-    mesh = training.data_mesh(jax.devices())
-    assert mesh.size == 8
-    block = training.place_block(BLOCK, mesh)
+    eight = trainer(devices=tuple(jax.devices()))
+    block = eight.place_block(BLOCK)
     assert {shard.data.shape for shard in block.addressable_shards} == {(80, 1, 17)}
-    state = training.replicate(fresh(), mesh)
-    sharded = training.advance(
-        state, block, jnp.int32(0), jnp.int32(6), config=CONFIG, settings=SETTINGS
-    )
-    single = advance(fresh(), 0, 6)
-    np.testing.assert_allclose(sharded.losses, single.losses, rtol=1e-4)
+    sharded = advance(eight.init(), 0, 6, eight)
+    one = advance(TRAINER.init(), 0, 6)
+    np.testing.assert_allclose(sharded.losses, one.losses, rtol=1e-4)
     leaf = sharded.params["embed_in"]["embedding"]
     assert len(leaf.sharding.device_set) == 8
     assert leaf.sharding.is_fully_replicated
     with pytest.raises(ValueError, match="batch of 8 sequences cannot be divided over 3"):
-        training.place_block(BLOCK, training.data_mesh(jax.devices()[:3]))
+        trainer(devices=tuple(jax.devices()[:3])).place_block(BLOCK)
 
 
 def test_training_learns_a_deterministic_language():
-    state = advance(fresh(), 0, 80)
-    assert float(state.losses[0]) == pytest.approx(np.log(64), abs=0.5)
-    assert float(state.losses[-1]) < 0.3
+    state = loop.run(TRAINER).state
+    assert float(state.losses[0, 0]) == pytest.approx(np.log(64), abs=0.5)
+    assert float(state.losses[0, -1]) < 0.3
 
 
 def test_bfloat16_keeps_float32_masters_and_nearly_the_loss():
-    settings = dataclasses.replace(SETTINGS, dtype="bfloat16")
-    low, full = advance(fresh(), 0, 6, settings=settings), advance(fresh(), 0, 6)
+    half = trainer(dataclasses.replace(SETTINGS, dtype="bfloat16"))
+    low, full = advance(half.init(), 0, 6, half), advance(TRAINER.init(), 0, 6)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(low.params))
-    np.testing.assert_allclose(low.losses[:6], full.losses[:6], rtol=2e-2)
-    assert not np.array_equal(low.losses[:6], full.losses[:6])
+    np.testing.assert_allclose(low.losses[0, :6], full.losses[0, :6], rtol=2e-2)
+    assert not np.array_equal(low.losses[0, :6], full.losses[0, :6])
 
 
 @pytest.mark.parametrize(
@@ -198,41 +194,3 @@ def test_checkpoints_are_pythias_grid():
     assert record_steps((0, 1, 2, 4, 7), 3) == (0, 1, 2, 3, 4, 6, 7)
     with pytest.raises(ValueError, match="every must be positive"):
         checkpoint_steps(10, 0)
-
-
-def test_segments_cover_every_step_once_and_stop_at_every_boundary():
-    boundaries = record_steps(checkpoint_steps(103, 50), 25)
-    for start in (0, 3, 40, 102):
-        spans = segments(boundaries, 20, start)
-        assert [step for a, b in spans for step in range(a, b)] == list(range(start, 103))
-        assert {b for b in boundaries if b > start} <= {stop for _, stop in spans}
-        assert all(a // 20 == (b - 1) // 20 for a, b in spans)
-
-
-def test_prefetch_keeps_the_order_runs_ahead_and_stops():
-    made = []
-
-    def make(index):
-        made.append((index, threading.current_thread().name))
-        return index * index
-
-    before = threading.active_count()
-    items = prefetch(make, 3, 100)
-    assert [next(items) for _ in range(4)] == [9, 16, 25, 36]
-    items.close()
-    assert threading.active_count() == before
-    assert [index for index, _ in made] == list(range(3, 3 + len(made)))
-    assert len(made) <= 4 + 2 + 1
-    assert {name for _, name in made} == {"prefetch"}
-
-
-def test_an_error_on_the_background_thread_reaches_the_loop():
-    def make(index):
-        if index == 2:
-            raise OSError("disk gone")
-        return index
-
-    items = prefetch(make, 0, 5)
-    assert [next(items), next(items)] == [0, 1]
-    with pytest.raises(OSError, match="disk gone"):
-        next(items)

@@ -26,8 +26,8 @@ def gradient_by_hand(embed, unembed, w, alpha):
 
 
 def trained(problem, rate, steps, seed=0):
-    trainer = Trainer(problem, optax.sgd(rate), (seed,))
-    state, _ = trainer.advance(trainer.init(), steps)
+    trainer = Trainer(problem, optax.sgd(rate), (seed,), num_steps=steps)
+    state = trainer.advance(trainer.init(), steps)
     return jax.tree.map(lambda x: np.asarray(x[0], np.float64), {**state.params, **state.frozen})
 
 

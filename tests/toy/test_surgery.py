@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from toy import language, network, probes, recall, surgery, transformer
+from toy import language, network, recall, surgery, transformer
+from toy.probes.outputs import predictions
 from truncation import factored
 from truncation import intervention as iv
 from truncation.rules import eigenprune
@@ -36,7 +37,7 @@ def build(variant, *, num_sequences=12):
 def test_is_the_transformer_and_stops_anywhere(variant):
     task, config, weights, batch, model = build(variant)
     logits = network.run(config, weights, batch.tokens, batch.positions).logits
-    expected = probes.predictions(task, logits, batch)
+    expected = predictions(task, logits, batch)
     examples = model.select(np.arange(12))
     found = model.scores(weights, examples)
     for name, values in expected.items():

@@ -1,6 +1,8 @@
 import dataclasses
 import errno
+import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from training import optimizer
 from training.checkpoint import CheckpointError, Store
 from training.loop import Measurement, NonFiniteError, Trainer
 from training.optimizer import OptimizerConfig
+from training.trainer import Spans
 
 SAMPLED = Memory(6, 0.4, batch_size=16)
 MOMENTUM = optimizer.build(OptimizerConfig(learning_rate=0.5))
@@ -36,7 +39,7 @@ def problem():
 @pytest.fixture(scope="module")
 def alone(problem):
     """Seed 3 on one device."""
-    return Trainer(problem, MOMENTUM, (3,))
+    return Trainer(problem, MOMENTUM, (3,), num_steps=7)
 
 
 @pytest.fixture(scope="module")
@@ -50,45 +53,79 @@ def agree(a, b):
 
 
 def test_where_a_run_is_cut_does_not_matter(alone, expected):
-    whole, loss = expected
-    cut, first = alone.advance(alone.init(), 3)
-    cut, second = alone.advance(cut, 4)
-    assert same(whole, cut)
-    np.testing.assert_allclose((3 * first + 4 * second) / 7, loss, rtol=1e-6)
-    assert int(whole.step) == 7
+    cut = alone.advance(alone.init(), 3)
+    assert np.isnan(cut.losses[0]).tolist() == [False] * 3 + [True] * 4
+    cut = alone.advance(cut, 4)
+    assert same(expected, cut)
+    assert int(cut.step) == 7
 
 
 def test_seeds_side_by_side_are_the_seeds_alone(problem, expected):
-    trainer = Trainer(problem, MOMENTUM, (9, 3, 5))
-    together, losses = trainer.advance(trainer.init(), 7)
-    np.testing.assert_allclose(losses[1:2], expected[1], rtol=1e-5)
-    middle = jax.tree.map(lambda x: x[1:2], (together.params, together.frozen))
-    agree(middle, (expected[0].params, expected[0].frozen))
-    assert len(np.unique(np.round(losses, 4))) == 3
+    trainer = Trainer(problem, MOMENTUM, (9, 3, 5), num_steps=7)
+    together = trainer.advance(trainer.init(), 7)
+    middle = jax.tree.map(lambda x: x[1:2], (together.params, together.frozen, together.losses))
+    agree(middle, (expected.params, expected.frozen, expected.losses))
+    assert len(np.unique(np.round(together.losses[:, -1], 4))) == 3
+
+
+def test_runs_with_numbers_of_their_own_are_the_runs_alone(problem, alone, expected):
+    """alpha, learning rate, momentum and decay as traced values of one program."""
+    start = OptimizerConfig(learning_rate=9.0, momentum=0.1, weight_decay=0.0)
+    trainer = Trainer(
+        problem,
+        functools.partial(optimizer.build, start),
+        (3, 3, 4),
+        num_steps=7,
+        values={
+            "alpha": jnp.asarray([0.5, 0.1, 0.5]),
+            "learning_rate": jnp.asarray([0.5, 0.25, 0.5]),
+            "momentum": jnp.asarray([0.9, 0.0, 0.9]),
+            "weight_decay": jnp.asarray([1e-4, 0.1, 1e-4]),
+        },
+    )
+    state = trainer.advance(trainer.init(), 7)
+    first = jax.tree.map(lambda x: x[:1], (state.params, state.losses))
+    agree(first, (expected.params, expected.losses))
+
+    other = dataclasses.replace(problem, task=dataclasses.replace(problem.task, alpha=0.1))
+    descent = OptimizerConfig(learning_rate=0.25, momentum=0.0, weight_decay=0.1)
+    single = Trainer(other, optimizer.build(descent), (3,), num_steps=7)
+    wanted = single.advance(single.init(), 7)
+    second = jax.tree.map(lambda x: x[1:2], (state.params, state.losses))
+    agree(second, (wanted.params, wanted.losses))
+    assert np.abs(state.losses[0] - state.losses[1]).max() > 1e-3
+
+
+def test_values_are_for_every_run():
+    with pytest.raises(ValueError, match="values of alpha are for 2 runs, there are 1"):
+        Trainer(SAMPLED, MOMENTUM, (0,), num_steps=1, values={"alpha": jnp.zeros(2)})
 
 
 def test_eight_devices_do_what_one_does(problem, expected):
-    eight = Trainer(problem, MOMENTUM, (3,), tuple(jax.devices()))
+    eight = Trainer(problem, MOMENTUM, (3,), tuple(jax.devices()), num_steps=7)
     state = eight.init()
-    compiled = eight._advance.lower(state, 7).compile()
-    assert "all-reduce" in compiled.as_text(), "the batch is not spread over the devices"
-    spread, loss = compiled(state, 7)
+    text = eight._advance.lower(state, 7, eight._seeds(), {}, None, 0).compile().as_text()
+    assert "all-reduce" in text, "the batch is not spread over the devices"
+    spread = eight.advance(state, 7)
     assert len(jax.tree.leaves(spread.params)[0].sharding.device_set) == 8
-    np.testing.assert_allclose(loss, expected[1], rtol=1e-5)
-    agree(spread.params, expected[0].params)
+    agree((spread.params, spread.losses), (expected.params, expected.losses))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_one_compilation_serves_every_distance(name):
     config = OptimizerConfig(name, warmup=2, steps=9, schedule="cosine")
-    trainer = Trainer(SAMPLED, optimizer.build(config), (0,))
+    trainer = Trainer(SAMPLED, optimizer.build(config), (0,), num_steps=9)
+    # The loop's own function, counted by chex: a second trace fails.
+    chex.clear_trace_counter()
+    once = jax.jit(chex.assert_max_traces(trainer._advance_all, n=1), donate_argnums=0)
+    object.__setattr__(trainer, "_advance", once)
     state = trainer.init()
     for distance in (1, 3, 5):
-        state, _ = trainer.advance(state, distance)
-    assert trainer._advance._cache_size() == 1
+        state = trainer.advance(state, distance)
+    assert int(state.step) == 9
 
 
-def probe(params, frozen, key):
+def probe(problem, params, frozen, key):
     return {"norm": optax.tree.norm(params), "draw": jax.random.uniform(key)}
 
 
@@ -98,78 +135,123 @@ def measurements(*steps):
 
 def test_resuming_gives_the_same_run_to_the_bit(tmp_path):
     def trainer():
-        return Trainer(SAMPLED, MOMENTUM, (1, 2))
+        return Trainer(SAMPLED, MOMENTUM, (1, 2), num_steps=9)
 
-    def records(store, measured=(0, 2, 5, 9)):
-        return training.run(
-            trainer(), measurements(*measured), num_steps=9, checkpoint_steps=(4,), store=store
+    def records(store, report=lambda record: None, **options):
+        kept = []
+        end = training.run(
+            trainer(),
+            measurements(0, 2, 5, 9),
+            store=store,
+            checkpoint_steps=(4,),
+            report=lambda record: (kept.append(record), report(record)),
+            **options,
         )
+        return kept, end
+
+    class Killed(BaseException):
+        pass
+
+    def die(record):
+        if record.step == 5:
+            begun.append(record)
+            raise Killed
 
     whole = Store(tmp_path / "whole")
-    expected = list(records(whole))
+    expected, end = records(whole)
+    assert (end.step, end.stopped) == (9, False)
     interrupted = Store(tmp_path / "cut")
     begun = []
-    for record in records(interrupted):
-        begun.append(record)
-        if record.step == 5:
-            break
-    interrupted.wait()
+    with pytest.raises(Killed):
+        records(interrupted, lambda record: (begun.append(record), die(record)))
     assert interrupted.steps()[-1] == 4
 
     again = Store(tmp_path / "cut")
-    continued = list(records(again))
+    continued, resumed = records(again)
     kept = [r for r in begun if r.step <= 4] + continued
     assert [r.step for r in kept] == [r.step for r in expected]
     for got, wanted in zip(kept, expected, strict=True):
         assert np.array_equal(got.loss, wanted.loss, equal_nan=True)
         assert same(got.measured, wanted.measured)
-    assert same(again.restore(trainer().abstract()), whole.restore(trainer().abstract()))
-    assert list(records(again)) == []
+    assert same(resumed.state, end.state)
+    assert same(again.restore(trainer().abstract()), end.state)
+    assert same(whole.restore(trainer().abstract()), end.state)
+    nothing, same_end = records(again)
+    assert nothing == []
+    assert same(same_end.state, end.state)
+
+    # Asked to stop between two records: the state is stored where it is, and forgotten later.
+    asked = Store(tmp_path / "asked")
+    questions = iter([False, False, False, True])
+    first, stopped = records(asked, should_stop=lambda: next(questions))
+    assert stopped.stopped
+    assert stopped.step not in (0, 2, 4, 5, 9)
+    assert asked.steps()[-1] == stopped.step
+    rest, resumed = records(asked)
+    assert same(resumed.state, end.state)
+    assert asked.steps() == whole.steps()
+    for got, wanted in zip([*first, *rest], expected, strict=True):
+        assert np.array_equal(got.loss, wanted.loss, equal_nan=True)
+        assert same(got.measured, wanted.measured)
 
 
 def test_every_record_comes_once_and_every_save_is_announced(tmp_path):
-    trainer = Trainer(SAMPLED, MOMENTUM, (0,))
+    trainer = Trainer(SAMPLED, MOMENTUM, (0,), num_steps=8)
     store = Store(tmp_path)
     told = []
-    for record in training.run(
-        trainer, measurements(0, 3, 8), num_steps=8, checkpoint_steps=(5,), store=store
-    ):
-        # What belongs to a checkpoint can be kept by the reader before it is written.
-        assert record.step not in store.steps()
-        told.append((record.step, sorted(record.measured)))
-    assert told == [(0, ["probe"]), (3, ["probe"]), (5, []), (8, ["probe"])]
+
+    def before_save(step, state):
+        assert step not in store.steps()
+        assert int(state.step) == step
+        told.append(("save", step))
+
+    training.run(
+        trainer,
+        measurements(0, 3, 8),
+        store=store,
+        checkpoint_steps=(5,),
+        report=lambda record: told.append((record.step, sorted(record.measured))),
+        before_save=before_save,
+    )
+    # What belongs to a checkpoint can be kept by the reader before it is written.
+    assert told == [
+        (0, ["probe"]), (3, ["probe"]), (5, []), ("save", 5), (8, ["probe"]), ("save", 8),
+    ]  # fmt: skip
     assert store.steps() == (5, 8)
 
 
 def test_loss_of_a_record_is_the_mean_since_the_record_before():
-    def one_by_one():
-        trainer = Trainer(SAMPLED, MOMENTUM, (0,))
-        state = trainer.init()
-        for _ in range(6):
-            state, loss = trainer.advance(state, 1)
-            yield float(loss[0])
-
-    losses = list(one_by_one())
-    trainer = Trainer(SAMPLED, MOMENTUM, (0,))
-    records = list(training.run(trainer, measurements(0, 2, 6), num_steps=6))
+    trainer = Trainer(SAMPLED, MOMENTUM, (0,), num_steps=6)
+    losses = np.asarray(trainer.advance(trainer.init(), 6).losses)[0]
+    records = []
+    end = training.run(trainer, measurements(0, 2, 6), report=records.append)
+    np.testing.assert_array_equal(end.state.losses[0], losses)
     assert np.isnan(records[0].loss[0])
     np.testing.assert_allclose(records[1].loss[0], np.mean(losses[:2]), rtol=1e-6)
     np.testing.assert_allclose(records[2].loss[0], np.mean(losses[2:]), rtol=1e-6)
 
 
 def test_the_device_is_given_work_before_the_host_reads():
-    dispatched = []
-
-    class Watched(Trainer):
-        def advance(self, state, num_steps):
-            dispatched.append(int(num_steps))
-            return super().advance(state, num_steps)
-
-    trainer = Watched(SAMPLED, MOMENTUM, (0,))
+    trainer = Trainer(SAMPLED, MOMENTUM, (0,), num_steps=8)
+    sent = [0]
     seen = []
-    for record in training.run(trainer, measurements(1, 2, 4, 8), num_steps=8):
-        seen.append((record.step, sum(dispatched)))
-    assert seen == [(1, 2), (2, 4), (4, 8), (8, 8)]
+    advance = Spans.advance
+
+    def watched(self, state, num_steps):
+        sent.append(sent[-1] + num_steps)
+        return advance(self, state, num_steps)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Spans, "advance", watched)
+        training.run(
+            trainer,
+            measurements(1, 2, 4, 8),
+            report=lambda record: seen.append((record.step, sent[-1] > record.step)),
+        )
+    assert seen == [(1, True), (2, True), (4, True), (8, False)]
+    # Dispatches grow as their time allows, never beyond the next record.
+    assert sent[:3] == [0, 1, 2]
+    assert sent[-1] == 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,23 +273,29 @@ class Cliff:
 @pytest.mark.parametrize("infinite", [False, True])
 def test_what_is_not_finite_stops_the_run_and_leaves_the_checkpoint_before(tmp_path, infinite):
     problem = Cliff(7.5, infinite)
-    trainer = Trainer(problem, optax.sgd(1.0), (7, 8, 9))
+    trainer = Trainer(problem, optax.sgd(1.0), (7, 8, 9), num_steps=12)
     start = np.asarray(trainer.init().params["w"])
     # The loss of step n is taken at start + n - 1.
     first_bad = np.floor(7.5 - start).astype(int) + 2
-    assert 4 < first_bad.min() <= 8
-    assert first_bad.min() < first_bad.max(), "the seeds should fall at different steps"
+    assert first_bad.min() > 4
+    assert first_bad.max() <= 10
+    assert first_bad.min() < first_bad.max(), "the runs should fall at different steps"
     store = Store(tmp_path)
     seen = []
-    records = training.run(
-        trainer, measurements(*range(9)), num_steps=8, checkpoint_steps=(2, 4), store=store
-    )
     with pytest.raises(NonFiniteError, match="is not finite at step") as caught:
-        seen.extend(record.step for record in records)
-    first = int(first_bad.min())
+        training.run(
+            trainer,
+            measurements(*range(13)),
+            store=store,
+            checkpoint_steps=(2, 4),
+            report=lambda record: seen.append((record.step, record.first_bad.tolist())),
+        )
+    # One run that is lost does not stop the others; when all are, the first is named.
+    first, last = int(first_bad.min()), int(first_bad.max())
     assert (caught.value.step, caught.value.seed) == (first, (7, 8, 9)[int(np.argmin(first_bad))])
-    assert seen == list(range(first))
-    store.wait()
+    assert [step for step, _ in seen] == list(range(last))
+    for step, lost in seen:
+        assert lost == [bad if bad <= step else -1 for bad in first_bad.tolist()]
     assert store.steps() == (2, 4)
     assert np.array_equal(store.restore(trainer.abstract(), 4).params["w"], start + 4)
 
@@ -217,15 +305,15 @@ def test_weights_that_overflow_are_noticed_where_the_loss_is_still_finite():
         def loss(self, params, frozen, key, shard):
             return jnp.exp(-params["w"]) - 3e38 * params["w"]
 
-    trainer = Trainer(Overflow(0.0), optax.sgd(10.0), (0,))
+    trainer = Trainer(Overflow(0.0), optax.sgd(10.0), (0,), num_steps=1)
     with pytest.raises(NonFiniteError, match="seed 0 is not finite at step 1"):
-        list(training.run(trainer, measurements(1), num_steps=1))
+        training.run(trainer, measurements(1))
 
 
 def test_seed_and_purpose_decide_the_draws():
-    state = Trainer(Cliff(9.0), optax.sgd(1.0), (7, 8)).init()
-    evaluate = Trainer(SAMPLED, MOMENTUM, (7, 8)).measure(probe)
-    draws = np.asarray(evaluate(Trainer(SAMPLED, MOMENTUM, (7, 8)).init())["draw"])
+    state = Trainer(Cliff(9.0), optax.sgd(1.0), (7, 8), num_steps=1).init()
+    trainer = Trainer(SAMPLED, MOMENTUM, (7, 8), num_steps=1)
+    draws = np.asarray(trainer.measure(probe)(trainer.init())["draw"])
     assert len({*draws.tolist(), *np.asarray(state.params["w"]).tolist()}) == 4
 
 
@@ -237,13 +325,13 @@ def test_log_spaced():
 
 def test_store_refuses_what_is_not_there(tmp_path):
     store = Store(tmp_path)
-    trainer = Trainer(SAMPLED, MOMENTUM, (0,))
+    trainer = Trainer(SAMPLED, MOMENTUM, (0,), num_steps=3)
     assert store.restore(trainer.abstract()) is None
     store.save(3, trainer.init())
     store.wait()
     with pytest.raises(CheckpointError, match="no checkpoint of step 2; there are"):
         store.restore(trainer.abstract(), 2)
-    other = Trainer(SAMPLED, optimizer.build(OptimizerConfig("adam")), (0,))
+    other = Trainer(SAMPLED, optimizer.build(OptimizerConfig("adam")), (0,), num_steps=3)
     with pytest.raises(CheckpointError, match="checkpoint 3 cannot be read"):
         store.restore(other.abstract())
 

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 
-from experiments.run.trajectory import Trajectory, series
 from training.loop import Record
+from training.trajectory import Trajectory, series
 
 
 def record(step, **measured):
     loss = np.array([step / 2, step / 2 + 1], np.float32)
-    return Record(step, loss if step else np.full(2, np.nan, np.float32), measured)
+    return Record(
+        step, loss if step else np.full(2, np.nan, np.float32), measured, np.array([-1, -1])
+    )
 
 
 @pytest.fixture
@@ -44,7 +46,8 @@ def test_lines_are_flat_means_over_seeds_of_what_is_finite(grown):
         {"step": 0, "p": 0.5},
         {"step": 3, "p": 0.75, "train/loss": 2.0},
         {"step": 4, "train/loss": 2.5},
-        {"step": 6, "train/loss": 3.5},
+        # The second run's p is infinite there.
+        {"step": 6, "p": 0.2, "train/loss": 3.5},
     ]
 
 

@@ -46,7 +46,7 @@ class Trajectory:
             yield self.line(step)
 
     def line(self, step: int) -> dict[str, Any]:
-        """All scalars of one step, averaged over seeds; values that are not finite are left out."""
+        """All scalars of one step, averaged over the runs whose value is finite."""
         line: dict[str, Any] = {"step": step}
         for group in self._groups():
             times = [int(s) for s in self._columns[f"{group}/steps"]]
@@ -56,9 +56,10 @@ class Trajectory:
             for name, values in self._columns.items():
                 if name.startswith(f"{group}/") and name != f"{group}/steps":
                     value = values[index]
-                    if value.ndim == 1 and np.all(np.isfinite(value)):
+                    finite = value[np.isfinite(value)] if value.ndim == 1 else value[:0]
+                    if finite.size:
                         label = name if group == "train" else name.split("/", 1)[1]
-                        line[label] = float(np.mean(value))
+                        line[label] = float(np.mean(finite))
         return line
 
     def _groups(self) -> list[str]:

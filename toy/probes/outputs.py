@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from toy import network, transformer
 from toy.layer import Weights, unembedding
 from toy.network import Trace
-from toy.recall import Batch, Task
+from toy.recall import Batch, Task, mean
 from toy.transformer_config import TransformerConfig
 from truncation import intervention
 from truncation.intervention import Intervention
@@ -33,14 +33,9 @@ def predictions(
     }
 
 
-def outputs(task: Task, trace: Trace, batch: Batch) -> dict[str, Float[Array, ""]]:
+def means(task: Task, trace: Trace, batch: Batch) -> dict[str, Float[Array, ""]]:
     """Means of `predictions` over the batch."""
     return {k: mean(v, batch) for k, v in predictions(task, trace.logits, batch).items()}
-
-
-def mean(values: Float[Array, "batch scored"], batch: Batch) -> Float[Array, ""]:
-    """Mean over scored positions."""
-    return jnp.sum(values * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
 
 
 def attention(task: Task, trace: Trace, batch: Batch) -> dict[str, Float[Array, ""]]:
@@ -105,7 +100,7 @@ def full_model(
     trace = network.run(config, weights, batch.tokens, batch.positions)
     parts = attribution(task, config, weights, trace, batch)
     return {
-        **outputs(task, trace, batch),
+        **means(task, trace, batch),
         **attention(task, trace, batch),
         "confusion": confusion(task, trace, batch),
         **{f"margin/{name}": value for name, value in parts.items()},
@@ -142,7 +137,7 @@ def truncated_models(
             edited: Weights, layer: int = layer, below: dict[str, Array] = below
         ) -> dict[str, dict[str, Array]]:
             return {
-                name: outputs(
+                name: means(
                     task,
                     network.onward(config, edited, below[name], layer, batch.positions),
                     batch,

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, mechanisms, recall
+from toy import language, recall
+from toy.probes import mechanisms
 from toy.transformer import TransformerConfig
 
 LENGTH = 5

@@ -5,8 +5,7 @@ import dataclasses
 import jax
 import pytest
 
-from experiments.run import recall_setup
-from experiments.run.program import UserError
+from toy import setup as toy_setup
 from toy.settings import NoisyRecall
 
 PLAIN = NoisyRecall(
@@ -16,7 +15,7 @@ PLAIN = NoisyRecall(
 
 
 def build(**settings):
-    return recall_setup.build(dataclasses.replace(PLAIN, **settings))
+    return toy_setup.build(dataclasses.replace(PLAIN, **settings))
 
 
 def test_cuts_followed_and_drawn_are_those_the_model_has():
@@ -51,7 +50,7 @@ def test_devices_and_seeds():
     assert build().trainer().seeds == (3, 4)
     assert len(build().trainer().devices) == len(jax.local_devices()) == 8
     assert len(build(devices=2).trainer().devices) == 2
-    with pytest.raises(UserError, match="--devices=9, but this machine has 8"):
+    with pytest.raises(ValueError, match="devices=9, but this machine has 8"):
         build(devices=9).trainer()
-    with pytest.raises(UserError, match="--batch_size=12 does not divide over 8 devices"):
+    with pytest.raises(ValueError, match="batch_size=12 does not divide over 8 devices"):
         build(batch_size=12).trainer()

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, network, recall, spectra, transformer
+from toy import language, network, recall, transformer
+from toy.probes import spectra
 from toy.transformer import TransformerConfig
 
 

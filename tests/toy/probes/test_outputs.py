@@ -1,11 +1,15 @@
 """Against loops over sequences and positions, on models drawn at random."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, network, probes, recall, recall_problem, transformer
+from toy import language, network, recall, recall_problem, transformer
+from toy.probes import outputs as probes
+from toy.probes import records
 from toy.transformer import TransformerConfig
 from truncation import intervention
 
@@ -46,7 +50,7 @@ def test_outputs_are_means_over_what_is_scored(world):
         found["p_noise"].append(sum(p[token] for token in task.noise))
         found["accuracy"].append(np.argmax(p) == correct)
         found["loss"].append(-np.log(p[label]))
-    got = probes.outputs(task, trace, batch)
+    got = probes.means(task, trace, batch)
     assert set(got) == set(found)
     for name, values in found.items():
         assert float(got[name]) == pytest.approx(np.mean(values), rel=1e-5)
@@ -55,7 +59,7 @@ def test_outputs_are_means_over_what_is_scored(world):
 def test_a_batch_without_scored_positions_gives_zero_not_nan(world):
     task, _, _, batch, trace = world
     empty = batch._replace(weights=jnp.zeros_like(batch.weights))
-    assert all(float(v) == 0 for v in probes.outputs(task, trace, empty).values())
+    assert all(float(v) == 0 for v in probes.means(task, trace, empty).values())
 
 
 def test_attention_masses_by_reading_each_context(world):
@@ -122,7 +126,7 @@ def test_truncated_models_are_the_interventions_applied_one_at_a_time(world):
     @jax.jit
     def one(edited):
         return {
-            name: probes.outputs(task, network.run(config, edited, b.tokens, b.positions), b)
+            name: probes.means(task, network.run(config, edited, b.tokens, b.positions), b)
             for name, b in batches.items()
         }
 
@@ -139,10 +143,11 @@ def test_truncated_models_are_the_interventions_applied_one_at_a_time(world):
 def test_evaluation_measures_full_and_truncated_models_on_both_sets(world):
     task, config, weights, _, _ = world
     cut = intervention.parse("1.mlp@0")
-    measure = recall_problem.measure_models(task, config, [cut], batch_size=12)
+    measure = records.measure_models([cut], batch_size=12)
+    problem = recall_problem.RecallProblem(task, config, batch_size=12)
     params, frozen = transformer.init(config, jax.random.key(0))
     key = jax.random.key(5)
-    got = jax.jit(measure)(params, frozen, key)
+    got = jax.jit(functools.partial(measure, problem))(params, frozen, key)
     metrics = ("p_correct", "p_noise", "accuracy", "loss")
     for name in ("clean", "noisy"):
         assert {f"{name}/{m}/{x}" for m in ("full", "1.mlp@0") for x in metrics} <= set(got)
@@ -150,7 +155,7 @@ def test_evaluation_measures_full_and_truncated_models_on_both_sets(world):
     weights = transformer.combine(params, frozen)
     clean = recall.sample(task, key, batch_size=12, alpha=0.0)
     trace = network.run(config, weights, clean.tokens, clean.positions)
-    expected = probes.outputs(task, trace, clean)
+    expected = probes.means(task, trace, clean)
     assert float(got["clean/full/loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
 
 

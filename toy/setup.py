@@ -1,0 +1,146 @@
+"""What the settings of a noisy-recall run stand for: language, task, model, trainer, records."""
+
+import dataclasses
+import functools
+
+import jax
+
+from toy import language, recall, transformer
+from toy.probes import records
+from toy.recall_problem import RecallProblem
+from toy.settings import NoisyRecall
+from toy.transformer_config import TransformerConfig
+from training import optimizer
+from training.loop import Measurement, Trainer, log_spaced
+from truncation import intervention
+from truncation.intervention import Intervention
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setup:
+    """What a configuration stands for; building it touches no device.
+
+    interventions are followed along training, curves are measured at the end.
+    """
+
+    config: NoisyRecall
+    language: language.Language
+    task: recall.Task
+    model: TransformerConfig
+    problem: RecallProblem
+    interventions: tuple[Intervention, ...]
+    curves: tuple[Intervention, ...]
+
+    def trainer(self) -> Trainer:
+        """The trainer on the devices asked for; ValueError where they do not fit."""
+        config, local = self.config, jax.local_devices()
+        count = config.devices or len(local)
+        if count > len(local):
+            raise ValueError(f"devices={count}, but this machine has {len(local)}")
+        if config.batch_size % count:
+            raise ValueError(f"batch_size={config.batch_size} does not divide over {count} devices")
+        descent = optimizer.OptimizerConfig(
+            name=config.optimizer,  # type: ignore[arg-type]
+            learning_rate=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            schedule=config.schedule,  # type: ignore[arg-type]
+            warmup=config.warmup,
+            steps=config.steps,
+        )
+        return Trainer(
+            self.problem,
+            functools.partial(optimizer.build, descent),
+            tuple(range(config.seed, config.seed + config.num_seeds)),
+            tuple(local[:count]),
+            num_steps=config.steps,
+        )
+
+    def measurements(self) -> list[Measurement]:
+        """What is recorded along training: models, mechanisms and, more rarely, spectra."""
+        config = self.config
+        usual = log_spaced(config.steps, every=config.eval_every)
+        sparse = log_spaced(config.steps, every=config.spectrum_every or config.steps)
+        models = records.measure_models(self.interventions, batch_size=config.eval_batch)
+        return [
+            Measurement("models", models, usual),
+            Measurement("mechanisms", records.measure_mechanisms, usual),
+            Measurement("spectra", records.measure_spectra, sparse),
+        ]
+
+
+def build(config: NoisyRecall) -> Setup:
+    """Check that the settings go together and build what they stand for.
+
+    Raises ValueError naming what cannot be.
+    """
+    words = _language(config)
+    task = recall.make_task(
+        words,
+        alpha=config.alpha,
+        length=config.length,
+        num_triggers=config.num_triggers,
+        triggers=_tokens(config.triggers, words, "triggers"),
+        num_noise=config.num_noise,
+        existing_noise=config.existing_noise,
+        scoring=config.scoring,  # type: ignore[arg-type]
+    )
+    names = {field.name for field in dataclasses.fields(TransformerConfig)}
+    shared = {name: getattr(config, name) for name in names & set(vars(config))}
+    model = TransformerConfig(vocab_size=task.vocab_size, **shared)
+    where = transformer.matrices(model)
+    along = config.interventions or default_interventions(model)
+    interventions = tuple(intervention.parse(text) for text in along)
+    curves = tuple(intervention.parse(text) for text in curve_grid(model, config.rhos))
+    for chosen in (*interventions, *curves):
+        intervention.resolve(chosen, where)
+    problem = RecallProblem(task, model, config.batch_size)
+    return Setup(config, words, task, model, problem, interventions, curves)
+
+
+def default_interventions(model: TransformerConfig) -> tuple[str, ...]:
+    """The cuts followed along training: those that tell the story of this architecture."""
+    last = model.num_layers - 1
+    first = ("0.mlp@0",) if last > 0 and model.feed_forward[0] != "none" else ()
+    names = model.feed_forward_names(last)
+    cuts: tuple[str, ...]
+    if len(names) == 2:
+        cuts = ("mlp@0", "fc_in@0.1", "fc_in@0.2", "fc_out@0.02")
+    elif names:
+        cuts = ("fc_in@0", "fc_in@0.1", "fc_in@-0.02")
+    else:
+        product = "ov" if (last, "ov") in transformer.matrices(model) else "out_proj"
+        cuts = (f"{product}@0.1", f"{product}@0.2")
+    return (*(f"{last}.{cut}" for cut in cuts), *first)
+
+
+def curve_grid(model: TransformerConfig, rhos: tuple[str, ...]) -> tuple[str, ...]:
+    """Every matrix of the last layer at every rho: what shares all the layers below."""
+    last = model.num_layers - 1
+    names = [name for layer, name in transformer.matrices(model) if layer == last]
+    return tuple(f"{last}.{name}@{rho}" for name in names for rho in rhos)
+
+
+def _language(config: NoisyRecall) -> language.Language:
+    if config.text:
+        return language.read(config.text)
+    if config.language == "uniform":
+        return language.uniform(config.num_tokens)
+    return language.zipf(
+        config.num_tokens,
+        exponent=config.zipf_exponent,
+        concentration=config.concentration,
+    )
+
+
+def _tokens(texts: tuple[str, ...], words: language.Language, setting: str) -> tuple[int, ...]:
+    """Tokens by symbol or by index."""
+    tokens = []
+    for text in texts:
+        if words.symbols and text in words.symbols:
+            tokens.append(words.symbols.index(text))
+        elif text.isdigit():
+            tokens.append(int(text))
+        else:
+            raise ValueError(f"{setting} names {text!r}, which is no token of the language")
+    return tuple(tokens)
