@@ -167,6 +167,9 @@ def _open(directory: pathlib.Path, weights: str | None, config: Config | None) -
     chosen = weights or weight_sets.choose(directory)
     with _naming(directory / chosen):
         tensors = weight_sets.open_weights(directory / chosen)
+        # Before anything is built by the number of layers that a damaged config.json claims.
+        if len(tensors) < config.num_layers:
+            raise CheckpointError(f"{len(tensors)} tensors, too few for {config.num_layers} layers")
         ranks = {}
         if chosen == weight_sets.FACTORED_FILE:
             shapes = {name: tensor.shape for name, tensor in tensors.items()}

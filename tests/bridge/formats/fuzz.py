@@ -1,6 +1,7 @@
 """Damaged checkpoints by the thousand, seeded: refused, or read as what they were.
 
-Every weight file of the tiny fixture, and its index, is mutated. A load may only end in
+Every weight file of the tiny fixture, and its index, is mutated, and one file of every family
+with its config.json. A load may only end in
 CheckpointError or in a checkpoint. In zip archives, which have checksums, that checkpoint
 must be the original. In safetensors and legacy files payload bytes have no checksum, so it
 must be the original with the mutated payload bytes: never another shape, name or structure.
@@ -19,11 +20,16 @@ import jax
 import numpy as np
 
 import bridge
-from bridge import families
+from bridge import checkpoint, families
 from bridge.formats import weight_sets
 
-TINY = pathlib.Path(__file__).parents[2] / "data" / "tiny_gpt_neox"
-CONFIG = families.read(TINY / "config.json")
+DATA = pathlib.Path(__file__).parents[2] / "data"
+TINY = DATA / "tiny_gpt_neox"
+# One recorded model per family, as safetensors, with its config.json.
+CASES = (
+    *("gpt_neox", "gptj", "gpt2", "llama3", "mistral", "qwen2_windows", "phi", "phi3_long"),
+    "roberta",
+)
 FILES = (
     "zip_fp32/pytorch_model.bin",
     "zip_bf16/pytorch_model.bin",
@@ -81,7 +87,7 @@ MUTATIONS = (flip, flip, overwrite, digit, cut, remove, insert, repeat, transpla
 
 def sources(name, tmp_path):
     """A fresh directory with the files of this format, and the file to mutate."""
-    folder, file = name.split("/")
+    folder, file = name.rsplit("/", 1)
     if folder.startswith("npz"):
         arrays = {
             key: next(tensor.read(10**6)).copy()
@@ -92,9 +98,17 @@ def sources(name, tmp_path):
         save(tmp_path / file, **arrays)
     else:
         for path in (TINY / folder).iterdir():
-            if path.name != "config.json":
+            if path.name not in ("config.json", "golden.npz"):
                 (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path / file
+
+
+@functools.cache
+def config_of(name):
+    of_family = name.startswith("../families/")
+    return families.read(
+        (TINY / name).parent / "config.json" if of_family else TINY / "config.json"
+    )
 
 
 @functools.cache
@@ -145,7 +159,7 @@ def fuzz_weights(name, directory, mutations):
     rng = np.random.default_rng(sum(name.encode()))
     path = sources(name, directory)
     whole = path.read_bytes()
-    load = functools.partial(bridge.load, directory, config=CONFIG)
+    load = functools.partial(bridge.load, directory, config=config_of(name))
     original = load().params
     checked = "legacy" not in name and "safetensors" not in name
     inside = None if checked else payload(path)
@@ -172,33 +186,45 @@ def fuzz_weights(name, directory, mutations):
     return refused, mutations - refused
 
 
-def fuzz_config(directory, mutations):
-    """(refused, read) of mutated configurations."""
-    rng = np.random.default_rng(0)
-    whole = (TINY / "config.json").read_bytes()
-    path = directory / "config.json"
-    refused = 0
-    for _ in range(mutations):
+def fuzz_config(source, directory, mutations):
+    """(refused, read) of mutated configurations beside a directory's weights, if it has any.
+
+    One that is read with its weights has found exactly the tensors it expects.
+    """
+    rng = np.random.default_rng(sum(source.name.encode()))
+    whole = (source / "config.json").read_bytes()
+    path, refused = directory / "config.json", 0
+    weights = (source / "model.safetensors").is_file()
+    if weights:
+        (directory / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes())
+    for index in range(mutations):
         path.write_bytes(mutate(whole, np.arange(len(whole)), rng))
+        start = time.monotonic()
         try:
-            families.read(path)
+            checkpoint.check(directory) if weights else families.read(path)
         except bridge.CheckpointError as error:
             refused += 1
-            require_one_line(error, path)
+            require_one_line(error, directory)
+        assert time.monotonic() - start < 5, f"{source.name}: mutation {index} took too long"
     return refused, mutations - refused
 
 
-def main(mutations):
+def main(kind, mutations):
     counts = {}
+    names = FILES if kind == "formats" else [f"../families/{c}/model.safetensors" for c in CASES]
+    folders = [TINY] if kind == "formats" else [DATA / "families" / case for case in CASES]
     with tempfile.TemporaryDirectory() as scratch:
-        for index, name in enumerate(FILES):
-            directory = pathlib.Path(scratch) / str(index)
+        for name in names:
+            directory = pathlib.Path(scratch) / str(len(counts))
             directory.mkdir()
             counts[name] = fuzz_weights(name, directory, mutations)
-        counts["config.json"] = fuzz_config(directory, mutations)
+        for source in folders:
+            directory = pathlib.Path(scratch) / str(len(counts))
+            directory.mkdir()
+            counts[f"{source.name}/config.json"] = fuzz_config(source, directory, mutations)
     print(json.dumps(counts))
 
 
 if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
-    main(int(sys.argv[1]))
+    main(sys.argv[1], int(sys.argv[2]))
