@@ -7,9 +7,10 @@ do. Nothing but this file and the program over it needs the network.
 
 import contextlib
 import dataclasses
+import fnmatch
 import hashlib
 import pathlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from bridge.formats import weight_sets
@@ -126,6 +127,60 @@ def _missing(folder: pathlib.Path, weights: str) -> list[str]:
     return missing
 
 
+def _preferred(
+    repo: str, revision: str, endpoint: str | None, *, hashes: bool = False
+) -> tuple[str, dict[str, Any]]:
+    """The weight set of a revision that is read, and the hub's entries of all its files."""
+    api = _library().HfApi(endpoint=endpoint)
+    # Of the client's calls this one does not retry for half a minute when offline.
+    found = api.model_info(repo, revision=revision, files_metadata=hashes).siblings or []
+    files = {sibling.rfilename: sibling for sibling in found}
+    weights = next((name for name in _SETS if name in files), None)
+    if weights is None:
+        raise HubError(
+            f"{repo} at {revision} holds no weights this package reads; looked for "
+            f"{', '.join(_SETS)}"
+        )
+    return weights, files
+
+
+def published_hashes(
+    repo: str, revision: str = "main", *, endpoint: str | None = None
+) -> dict[str, str]:
+    """sha256 by file name of the weights that `fetch` would take, as the hub states them.
+
+    Nothing is downloaded. Files for which the hub states none (small ones that lie in the
+    repository itself) are left out. Raises HubError, as fetch does, and where there is no
+    network.
+    """
+    library = _library()
+    try:
+        with _one_line(repo, revision):
+            weights, files = _preferred(repo, revision, endpoint, hashes=True)
+    except (library.errors.HTTPError, ConnectionError, TimeoutError) as error:
+        raise HubError(f"the hub cannot be reached ({type(error).__name__})") from None
+    return {
+        name: entry.lfs.sha256
+        for name, entry in files.items()
+        if entry.lfs is not None and any(fnmatch.fnmatch(name, p) for p in _SETS[weights])
+    }
+
+
+def shared_weights(
+    repo: str, revisions: Sequence[str], *, endpoint: str | None = None
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Weight files that these training steps share with each other or with main, as published.
+
+    Asked before downloading: a step that holds another step's weights, or the final ones
+    (86 single files of Pythia 2.8b do), is then known for what it is. The last step and main
+    are the same model and may share. Raises HubError.
+    """
+    names = dict.fromkeys((*revisions, "main"))
+    hashes = {name: published_hashes(repo, name, endpoint=endpoint) for name in names}
+    same = {"main", step_revision(STEPS[-1])}
+    return [(file, group) for file, group in identical_files(hashes) if not same.issuperset(group)]
+
+
 def fetch(
     repo: str,
     revision: str = "main",
@@ -149,16 +204,7 @@ def fetch(
             return _cached(repo, revision, cache, "working offline")
     try:
         with _one_line(repo, revision):
-            api = library.HfApi(endpoint=endpoint)
-            # Of the client's calls this one does not retry for half a minute when offline.
-            siblings = api.model_info(repo, revision=revision).siblings or []
-            files = {sibling.rfilename for sibling in siblings}
-            weights = next((name for name in _SETS if name in files), None)
-            if weights is None:
-                raise HubError(
-                    f"{repo} at {revision} holds no weights this package reads; looked for "
-                    f"{', '.join(_SETS)}"
-                )
+            weights, _ = _preferred(repo, revision, endpoint)
             folder = pathlib.Path(
                 library.snapshot_download(
                     repo,

@@ -11,6 +11,17 @@ def sha(*parts):
     return hashlib.sha1("/".join(parts).encode()).hexdigest()
 
 
+def large(content):
+    """What the hub adds for a file; beyond a size it lies elsewhere, known by its sha256."""
+    if len(content) < 10_000:
+        return {"size": len(content)}
+    digest = hashlib.sha256(content).hexdigest()
+    return {
+        "size": len(content),
+        "lfs": {"size": len(content), "sha256": digest, "pointerSize": 1},
+    }
+
+
 class Hub:
     """repositories[name][revision][file] is bytes; refuse[name] is (status, error code)."""
 
@@ -57,7 +68,9 @@ class Hub:
         branch = named[revision]
         files, commit = branches[branch], sha(name, branch)
         if kind == "revision":
-            info = {"id": name, "sha": commit, "siblings": [{"rfilename": f} for f in files]}
+            blobs = "blobs=" in request.path
+            siblings = [{"rfilename": f, **(large(c) if blobs else {})} for f, c in files.items()]
+            info = {"id": name, "sha": commit, "siblings": siblings}
             return request.answer(200, json.dumps(info).encode())
         if kind == "tree":
             tree = [

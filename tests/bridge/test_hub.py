@@ -127,6 +127,29 @@ def test_files_that_steps_share_are_found(served, tmp_path):
     assert hub.identical_files(shards) == [("a-2.bin", ("step1000", "step2000"))]
 
 
+def test_shared_weights_are_known_before_anything_is_downloaded(served, tmp_path):
+    served.served.clear()
+    asked = ("step0", "step1", "step2", "step1000")
+    found = hub.shared_weights(NAME, asked, endpoint=served.endpoint)
+    # main's pytorch_model.bin and step1000's single file are not what is read.
+    assert found == [("model.safetensors", ("step0", "step1", "main"))]
+    assert hub.shared_weights(NAME, ("step2",), endpoint=served.endpoint) == []
+    assert not served.served
+    published = hub.published_hashes(NAME, "step1000", endpoint=served.endpoint)
+    assert published == hub.content_hashes(fetch(served, tmp_path, "step1000"))
+    with pytest.raises(hub.HubError, match="has no revision 'step3'"):
+        hub.shared_weights(NAME, ("step3",), endpoint=served.endpoint)
+
+
+def test_the_last_step_is_the_final_model():
+    whole = files("safetensors_fp16")
+    repositories = {NAME: {"main": whole, "step143000": whole, "step1000": whole}}
+    with fake_hub.running(repositories) as running:
+        assert hub.shared_weights(NAME, ("step143000",), endpoint=running.endpoint) == []
+        found = hub.shared_weights(NAME, ("step1000",), endpoint=running.endpoint)
+    assert found == [("model.safetensors", ("step1000", "main"))]
+
+
 def test_published_steps():
     assert len(hub.STEPS) == 154
     assert hub.step_revision(512) == "step512"
