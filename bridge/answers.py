@@ -1,0 +1,77 @@
+"""Generated answers to a task's prompts, marked as the task says.
+
+    for index, text in answers.stream(checkpoint, examples, task.marking, batch_size=16): ...
+
+Prompts of like length run together, the longest first: whether memory suffices is seen at
+once, and what is left takes less time than it seems.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from bridge.checkpoint import Checkpoint
+from bridge.encoding import bucket_length
+from bridge.generate import ENDED, generate
+from bridge.tasks.example import Encode, Example, Marking, TaskError
+from bridge.tasks.metrics import generated
+
+
+def stream(
+    checkpoint: Checkpoint,
+    examples: Sequence[Example],
+    marking: Marking,
+    *,
+    batch_size: int = 16,
+    prefix: Sequence[int] = (),
+    encode: Encode | None = None,
+) -> Iterator[tuple[int, str]]:
+    """(index, text) of every example, a batch at a time, greedy, cut at the stop strings.
+
+    prefix (the id of a token that begins a text, say) goes in front of every prompt; encode
+    is the checkpoint's own tokenizer unless given. Raises TaskError where a prompt and its
+    answer do not fit the model's positions, before anything is generated.
+    """
+    words = encode or checkpoint.tokenizer
+    prompts = [[*prefix, *words(example.prompt)] for example in examples]
+    most = checkpoint.config.max_positions - marking.new_tokens
+    if long := sum(len(prompt) > most for prompt in prompts):
+        raise TaskError(
+            f"{long} of {len(prompts)} prompts leave no room for {marking.new_tokens} tokens in "
+            f"{checkpoint.config.max_positions} positions"
+        )
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    for start in range(0, len(order), batch_size):
+        members = order[start : start + batch_size]
+        # The last batch is filled up with its first prompt, so that few shapes are compiled.
+        rows = members + members[:1] * (min(batch_size, len(order)) - len(members))
+        tokens, mask = _padded([prompts[index] for index in rows], most)
+        found = generate(
+            checkpoint,
+            tokens,
+            mask=mask,
+            max_new_tokens=marking.new_tokens,
+            stop=marking.stop,
+        )
+        for index, ids in zip(members, found, strict=False):
+            yield index, text_of(checkpoint, ids, marking)
+
+
+def text_of(checkpoint: Checkpoint, ids: Int[np.ndarray, " new"], marking: Marking) -> str:
+    """The text of generated tokens, up to a row's end and the first stop string."""
+    kept = [int(token) for token in ids if token != ENDED]
+    return generated.cut(checkpoint.tokenizer.decode(kept), marking.stop)
+
+
+def _padded(
+    prompts: Sequence[Sequence[int]], most: int
+) -> tuple[Int[np.ndarray, "batch length"], Bool[np.ndarray, "batch length"]]:
+    """Prompts padded on the left, to one of few lengths, of at most `most` tokens."""
+    length = min(bucket_length(max(map(len, prompts))), most)
+    tokens = np.zeros((len(prompts), length), np.int32)
+    mask = np.zeros((len(prompts), length), bool)
+    for row, prompt in enumerate(prompts):
+        tokens[row, length - len(prompt) :] = prompt
+        mask[row, length - len(prompt) :] = True
+    return tokens, mask

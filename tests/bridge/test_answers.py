@@ -1,0 +1,72 @@
+"""Generated answers of a tiny model: as one token at a time, whatever the batch."""
+
+import numpy as np
+import pytest
+
+import bridge
+from bridge import answers
+from bridge.tasks import Example, Marking, TaskError
+from tests.experiments import pythia_checkpoint
+
+pytest.importorskip("tokenizers")
+pytestmark = pytest.mark.xdist_group("answers")
+
+NEW = 6
+EXAMPLES = [
+    Example("The hat of Anna is", " red"),
+    Example("The", " hat"),
+    Example("The house of Peter is white, and the coat of Lucy is", " green"),
+    Example("The coat of Mark", " is"),
+    Example("The hat of Anna", " is"),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return bridge.load(pythia_checkpoint.write_checkpoint(tmp_path_factory.mktemp("a") / "model"))
+
+
+@pytest.fixture(scope="module")
+def by_hand(checkpoint):
+    """The most probable token again and again, the whole text run anew each time."""
+    words, texts = checkpoint.tokenizer, []
+    for example in EXAMPLES:
+        tokens = words(example.prompt)
+        start = len(tokens)
+        for _ in range(NEW):
+            # Zeros follow, which what comes before cannot see: one shape to compile.
+            padded = np.array([(tokens + [0] * 64)[:64]])
+            law = np.asarray(bridge.logits(checkpoint, padded))[0, len(tokens) - 1]
+            tokens = [*tokens, int(np.argmax(law[: words.size]))]
+        texts.append(words.decode(tokens[start:]))
+    return texts
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_every_answer_in_any_batch(checkpoint, by_hand, batch_size):
+    found = answers.stream(checkpoint, EXAMPLES, Marking("contains", NEW), batch_size=batch_size)
+    assert sorted(found) == list(enumerate(by_hand))
+
+
+def test_answers_end_at_the_first_stop(checkpoint, by_hand):
+    middle = by_hand[0][3:5]
+    marking = Marking("contains", NEW, stop=(middle,))
+    found = dict(answers.stream(checkpoint, EXAMPLES[:2], marking))
+    assert found[0] == by_hand[0][: by_hand[0].index(middle)]
+    assert middle not in found[1]
+
+
+def test_a_prefix_stands_before_every_prompt(checkpoint):
+    marking = Marking("contains", NEW)
+    prefix = tuple(checkpoint.tokenizer("The hat of Anna is red. "))
+    (found,) = answers.stream(checkpoint, [EXAMPLES[1]], marking, prefix=prefix)
+    together = Example("The hat of Anna is red. The", " hat")
+    # These texts split into the same tokens apart and together.
+    assert [*prefix, *checkpoint.tokenizer("The")] == checkpoint.tokenizer(together.prompt)
+    assert found == next(answers.stream(checkpoint, [together], marking))
+
+
+def test_what_does_not_fit_is_refused_before_anything_runs(checkpoint):
+    long = Example("red " * 2045 + "is", " red")
+    with pytest.raises(TaskError, match=r"1 of 2 prompts leave no room for 6 tokens in 2048"):
+        next(answers.stream(checkpoint, [EXAMPLES[0], long], Marking("contains", NEW)))
