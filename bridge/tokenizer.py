@@ -68,14 +68,6 @@ class Tokenizer:
             raise ValueError(f"bos: this tokenizer has none of {', '.join(_BOS)}")
         return (self.bos,)
 
-    @property
-    def beginning(self) -> tuple[int, ...]:
-        """The ids that begin a text: what the tokenizer itself puts there, or else bos."""
-        bare = self.library.encode("a", add_special_tokens=False).ids
-        whole = self.library.encode("a", add_special_tokens=True).ids
-        before = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
-        return tuple(whole[:before]) or (self.bos,)
-
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, special tokens written out."""
         return self.library.decode(list(ids), skip_special_tokens=False)

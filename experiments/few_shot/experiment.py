@@ -137,7 +137,7 @@ def answer(
     texts: dict[int, str] = {int(k): v for k, v in kept[1].items()} if kept else {}
     missing = [index for index in range(len(task.examples)) if index not in texts]
     pending = dict(texts)
-    prefix = checkpoint.tokenizer.beginning if config.bos else ()
+    prefix = checkpoint.tokenizer.prefix(config.bos)
     with user_errors():
         found = answers.stream(
             checkpoint,
@@ -164,7 +164,7 @@ def losses(config: FewShot, checkpoint: bridge.Checkpoint, task: Task) -> np.nda
         words,
         num_tokens=min(words.size, checkpoint.config.vocab_size),
         max_length=checkpoint.config.max_positions,
-        prefix=words.beginning if config.bos else (),
+        prefix=words.prefix(config.bos),
     )
     if len(encoded) < len(task.examples):
         raise UserError(f"{encoded.dropped[0]}: prompts and solutions do not fit the model")

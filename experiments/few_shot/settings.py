@@ -24,7 +24,7 @@ class FewShot(Settings):
     num_examples: int = setting(0, "Problems at most, drawn by seed; 0: all.", lower=0)
     new_tokens: int = setting(256, "Tokens of an answer at most.", lower=1)
     batch: int = setting(16, "Prompts that are answered together.", lower=1)
-    bos: bool = setting(False, "Put the token that begins a text before every prompt.")
+    bos: bool = setting(False, "Begin prompts with BOS where the tokenizer itself does not.")
     dtype: str = setting("float32", "Of parameters and activations.", choices=DTYPES)
     memory_gb: float = setting(1.0, "For the activations of a scored batch.", lower=0.001)
     bootstrap: int = setting(2000, "Resamples of the intervals.", lower=100)

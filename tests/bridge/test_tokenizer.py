@@ -182,15 +182,3 @@ def test_importing_the_package_is_light():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-
-
-def test_what_begins_a_text(tmp_path):
-    """The tokenizer's own template where it has one, as Llama's; else the id given."""
-    library = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({"a": 0, "<s>": 1, "?": 2, "</s>": 3}, unk_token="?")
-    )
-    assert tokenizer.Tokenizer(library, 4).beginning == (0,)
-    library.post_processor = tokenizers.processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 3)]
-    )
-    assert tokenizer.Tokenizer(library, 4).beginning == (1,)
