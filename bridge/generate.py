@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from bridge import network as model
 from bridge.checkpoint import Checkpoint, check_tokens
 from bridge.config import Config, LongRope
-from bridge.rope import rotate
+from bridge.families.angles import rotate
 from bridge.tokenizer import mask_padding
 
 ENDED = -1

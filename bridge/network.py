@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from bridge.config import Config
-from bridge.rope import rotate
+from bridge.families.angles import rotate
 
 Params = Mapping[str, Any]
 Activations = Float[Array, "batch length d_model"]
