@@ -1,7 +1,7 @@
 """Logits and hidden states against two recorded implementations, in every file format.
 
 tiny_gpt_neox was recorded with PyTorch 1.13.1 and transformers 4.28.1 (float64 logits too);
-golden_gpt_neox and the bfloat16 file by record_golden.py with transformers 5.23.0. These
+golden_gpt_neox and the bfloat16 file by record_gpt_neox.py with transformers 5.23.0. These
 files come from outside this code: if a test here fails, the code is wrong, not the file.
 """
 
@@ -17,7 +17,7 @@ import bridge
 from bridge import families
 from bridge import network as model
 
-DATA = pathlib.Path(__file__).parents[1] / "data"
+DATA = pathlib.Path(__file__).parents[2] / "data"
 TINY = DATA / "tiny_gpt_neox"
 FORMATS = sorted(path.name for path in TINY.iterdir() if path.is_dir())
 

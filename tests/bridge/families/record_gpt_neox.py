@@ -4,7 +4,7 @@ Run once, in an environment of its own that has torch (the project never needs i
 
     python3.11 -m venv /tmp/torchvenv
     /tmp/torchvenv/bin/pip install torch==2.13.0 transformers==5.23.0 numpy
-    /tmp/torchvenv/bin/python tests/bridge/record_golden.py
+    /tmp/torchvenv/bin/python tests/bridge/families/record_gpt_neox.py
 
 Each case is a random model saved by transformers itself in float16, so with today's
 spelling of config.json, and what its float32 copy computes: logits and hidden states,
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-ROOT = pathlib.Path(__file__).parents[1] / "data"
+ROOT = pathlib.Path(__file__).parents[2] / "data"
 CASES = {
     "parallel": {
         "vocab_size": 83,
