@@ -9,6 +9,7 @@ from bridge.families.gpt_neox import pythia as config_for_size
 from bridge.generate import generate
 from bridge.module import init_params
 from bridge.network import forward
+from bridge.searching import search
 
 __all__ = [
     "SIZES",
@@ -22,4 +23,5 @@ __all__ = [
     "init_params",
     "load",
     "logits",
+    "search",
 ]

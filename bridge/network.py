@@ -440,21 +440,3 @@ def residual_streams(
     for index, layer_params in enumerate(params["layers"]):
         streams.append(layer(layer_params, config.of_layer(index), streams[-1], context))
     return streams
-
-
-# What bridge.search and bridge.prefixes call until they use the functions above.
-def embed(params: Params, tokens: Int[Array, "batch n"], dtype: str | None = None) -> Activations:
-    """first_stream of models without positions."""
-    embedding = params["embed_in"]["embedding"]
-    return embedding[tokens].astype(dtype or embedding.dtype)
-
-
-def layer_norm(norm: Params, x: Float[Array, "*batch d"], eps: float) -> Float[Array, "*batch d"]:
-    """normalise of the kind layer."""
-    one = Config(vocab_size=1, num_layers=1, num_heads=1, d_model=8, d_ff=1, norm_eps=eps)
-    return normalise(norm, one, x)
-
-
-def mlp_hidden(layer_params: Params, config: Config, x: Activations) -> Array:
-    """gated_hidden of the stream that the feed-forward reads."""
-    return gated_hidden(layer_params, config, normalise(layer_params["mlp_norm"], config, x))

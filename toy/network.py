@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from toy.layer import NO_HOOKS, Hooks, Layer, Positions, Weights, take
 from toy.transformer_config import TransformerConfig
+from truncation import linear
 from truncation.address import Key
 
 # Which part of a layer applies a matrix.
@@ -72,10 +73,21 @@ def below(
     """The residual stream that enters `layer`: all that layers below it decide."""
     x = enter(config, weights, tokens)
     for index in range(layer):
-        here = Layer(config, weights, index, hooks)
-        h = here.add_attention(x, here.move(here.look(x, None), x))
-        x = here.add_feed_forward(h, here.feed(here.reads(x, h)))
+        x = step(config, weights, index, x, hooks)
     return x
+
+
+def step(
+    config: TransformerConfig,
+    weights: Weights,
+    index: int,
+    x: Float[Array, "batch length d"],
+    hooks: Hooks = NO_HOOKS,
+) -> Float[Array, "batch length d"]:
+    """The residual stream after one layer, at every position."""
+    here = Layer(config, weights, index, hooks)
+    h = here.add_attention(x, here.move(here.look(x, None), x))
+    return here.add_feed_forward(h, here.feed(here.reads(x, h)))
 
 
 def onward(
@@ -154,9 +166,15 @@ def go_on(
     """Logits at `positions`, as if matrix `key` had returned `outputs` before its bias."""
     index, name = key
     here_only = positions if index == config.num_layers - 1 else None
-    leaf = weights["layers"][index].get(name)
-    if isinstance(leaf, Mapping) and "bias" in leaf:
-        outputs = outputs + jnp.broadcast_to(leaf["bias"], outputs.shape)
+    matrices = weights["layers"][index]
+    for part in ("v_proj", "out_proj") if name == "ov" else (name,):
+        leaf = matrices.get(part)
+        if isinstance(leaf, Mapping) and "bias" in leaf:
+            bias = leaf["bias"]
+            if (name, part) == ("ov", "v_proj"):
+                # A product's bias is what its two factors make of nothing.
+                bias = bias @ linear.dense(matrices["out_proj"])
+            outputs = outputs + jnp.broadcast_to(bias, outputs.shape)
     here = Layer(config, weights, index, {key: lambda inputs, apply: outputs})
     if name in _LOOKS:
         x = rest

@@ -8,47 +8,49 @@ of arXiv 2312.13558, for any intervention of any model.
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from truncation.intervention import Intervention, Params, edit, resolve
+from truncation.address import Params
+from truncation.notation import Intervention
 from truncation.search import statistics
-from truncation.search.evaluator import Evaluator
+from truncation.search.decompositions import Decompositions
+from truncation.search.scorer import Scorer
 
 PARTS = ("full", "kept", "removed")
 
 
-def part(evaluator: Evaluator, intervention: Intervention, which: str) -> Params:
+def part(decompositions: Decompositions, intervention: Intervention, which: str) -> Params:
     """Parameters with everything, only what the intervention keeps, or only what it removes."""
     if which not in PARTS:
         raise ValueError(f"which {which!r}: expected {' '.join(PARTS)}")
     if which == "full":
-        return evaluator.params
-    cuts = resolve(intervention, evaluator.model.matrices)
-    masks = {key: evaluator.mask(cut) for key, cut in cuts.items()}
-    chosen = {key: jnp.asarray(m if which == "kept" else 1 - m) for key, m in masks.items()}
-    components = evaluator.decompositions(list(cuts))
-    return edit(evaluator.params, evaluator.model.matrices, components, chosen)
+        return decompositions.params
+    masks = decompositions.stays(intervention)
+    return decompositions.keep(masks if which == "kept" else {k: 1 - m for k, m in masks.items()})
 
 
-def mean_probabilities(evaluator: Evaluator, params: Params, examples: np.ndarray) -> np.ndarray:
+def mean_probabilities(scorer: Scorer, params: Params, examples: np.ndarray) -> np.ndarray:
     """Predicted probabilities [classes], averaged over the answers of these examples."""
-    model = evaluator.model
-    if model.probabilities is None:
-        raise ValueError("probabilities: this model does not offer them")
-    predict = model.probabilities
-    mean = evaluator.compiled(
-        "mean_probabilities", lambda p, batch, w: jnp.einsum("eac,ea->c", predict(p, batch), w)
-    )
-    sums = [
-        np.asarray(mean(params, batch.examples, batch.weights), np.float64)
-        for batch in model.batches(examples)
-    ]
-    return np.asarray(sum(sums) / evaluator.weights(examples).sum(dtype=np.float64))
+    network = scorer.network
+    if network.probabilities is None:
+        raise ValueError("probabilities: this network does not offer them")
+    total: Any = 0.0
+    for batch in scorer.examples.batches(examples):
+        stream = scorer.streams.before(params, network.last, batch)
+        law = network.probabilities(params, stream, batch.data)
+        total = total + np.asarray(_weighted_sum(law, batch.weights), np.float64)
+    return np.asarray(total / scorer.weights(examples).sum(dtype=np.float64))
+
+
+@jax.jit
+def _weighted_sum(law: Any, weights: Any) -> Any:
+    return jnp.einsum("eac,ea->c", law, weights)
 
 
 def report(
-    evaluator: Evaluator, intervention: Intervention, examples: np.ndarray, *, top: int = 5
+    scorer: Scorer, intervention: Intervention, examples: np.ndarray, *, top: int = 5
 ) -> list[dict[str, Any]]:
     """One row per part (full, kept, removed): mean scores and, if offered, the top classes.
 
@@ -56,12 +58,12 @@ def report(
     """
     rows = []
     for which in PARTS:
-        params = part(evaluator, intervention, which)
-        scores = evaluator.model_scores(params, examples)
+        params = part(scorer.decompositions, intervention, which)
+        scores = scorer.of_params(params, examples)
         row: dict[str, Any] = {"intervention": str(intervention), "part": which}
-        row |= {name: float(v[0]) for name, v in evaluator.mean(scores, examples).items()}
-        if evaluator.model.probabilities is not None:
-            probabilities = mean_probabilities(evaluator, params, examples)
+        row |= {name: float(v) for name, v in scorer.mean(scores, examples).items()}
+        if scorer.network.probabilities is not None:
+            probabilities = mean_probabilities(scorer, params, examples)
             classes = np.argsort(-probabilities, kind="stable")[:top]
             row["top_classes"] = classes.tolist()
             row["top_probabilities"] = probabilities[classes].tolist()

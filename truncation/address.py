@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array
 
 from truncation import linear, spectrum
+from truncation.notation import Key
 
 Params = Any
-Key = tuple[int, str]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from truncation.intervention import Intervention, Matrices, Params, kept_ranks, resolve
+from truncation.address import Matrices, Params
+from truncation.editing import resolve
+from truncation.notation import Intervention, kept_places
 from truncation.spectrum import Decomposition, singular_values
 
 TOLERANCE = 1e-5
@@ -90,10 +92,10 @@ def ambiguities(
     """One line for every cut that goes through equal singular values above zero."""
     lines = []
     for key, cut in resolve(intervention, matrices).items():
-        if cut.automatic:
+        if cut.kind != "rank":
             continue
         values = np.asarray(singular_values(matrices[key].read(params)))
-        for rank in kept_ranks(cut, len(values)):
+        for rank in kept_places(cut, len(values)):
             inside = snap(values, rank, side="inside", tolerance=tolerance)
             outside = snap(values, rank, side="outside", tolerance=tolerance)
             if inside < outside and values[inside] > tolerance * values[0]:

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from truncation.intervention import Intervention, Params, ProductAddress, edit, resolve
-from truncation.search.evaluator import Evaluator
+from truncation.address import Params, ProductAddress
+from truncation.notation import Intervention
+from truncation.search.decompositions import Decompositions
 
 
 def pays(kept: int, shape: tuple[int, int]) -> bool:
@@ -25,28 +26,30 @@ def num_parameters(params: Params) -> int:
     return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
 
 
-def apply(evaluator: Evaluator, intervention: Intervention) -> tuple[Params, list[dict[str, Any]]]:
+def apply(
+    decompositions: Decompositions, intervention: Intervention
+) -> tuple[Params, list[dict[str, Any]]]:
     """New parameters after the intervention, in factors where they pay, dense elsewhere.
 
     Also one row per matrix: kept components, whether it is factored, numbers stored before
-    and after. Same outputs as intervention.apply up to float rounding. A matrix whose
-    model stores it whole (no write_factors) stays dense. A cut that keeps everything
-    leaves its matrix untouched.
+    and after. Same outputs as editing.apply up to float rounding. A matrix whose model stores
+    it whole (no write_factors) stays dense. A cut that keeps everything leaves its matrix
+    untouched. Raises ValueError for a cut by magnitude, which leaves no factors.
     """
-    matrices, params = evaluator.model.matrices, evaluator.params
+    matrices, params = decompositions.matrices, decompositions.params
     rows: list[dict[str, Any]] = []
-    for key, cut in resolve(intervention, matrices).items():
-        address, components = matrices[key], evaluator.decompositions([key])[key]
+    for key, cut in decompositions.resolve(intervention).items():
+        address, components = matrices[key], decompositions[key]
         # What is stored for a product is its second matrix.
         stored = address.second if isinstance(address, ProductAddress) else address
         d_in, d_out = stored.read(params).shape
-        mask = evaluator.mask(cut)
+        mask = decompositions.mask(cut)
         kept = np.flatnonzero(mask)
         factored = stored.write_factors is not None and pays(len(kept), (d_in, d_out))
         if factored:
             params = address.keep_factored(params, components, kept)
         else:
-            params = edit(params, matrices, {key: components}, {key: jnp.asarray(mask)})
+            params = address.keep(params, components, jnp.asarray(mask))
         rows.append(
             {
                 "intervention": str(cut),

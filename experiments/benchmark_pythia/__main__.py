@@ -22,15 +22,15 @@ import numpy as np
 from absl import flags
 
 import bridge
-from bridge import encoding, scoring
+from bridge import encoding, scoring, surgery
 from bridge import network as model
-from bridge import search as search_model
 from bridge.tasks import Example
 from experiments.run import program
 from experiments.run.directory import open_run
 from experiments.run.progress import Progress
 from truncation import intervention
-from truncation.search import evaluator as search
+from truncation.notation import candidates as every_candidate
+from truncation.search.scorer import Scorer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +66,9 @@ def main() -> None:
     with program.user_errors():
         shape = bridge.config_for_size(config.size)
         keys = [(layer, name) for layer in range(shape.num_layers) for name in config.matrices]
-        candidates = search.candidates(keys, config.rhos)
+        candidates = every_candidate(keys, config.rhos)
         for candidate in candidates:
-            intervention.resolve(candidate, search_model.matrices(shape))
+            intervention.resolve(candidate, surgery.matrices(shape))
     directory = open_run(
         program.Place("benchmark_pythia", flags.FLAGS.out, flags.FLAGS.overwrite), config
     )
@@ -97,22 +97,22 @@ def run(
     memory = int(config.memory_gb * 2**30)
     keys = list(dict.fromkeys(map(_key, candidates)))
 
-    def prepared() -> search_model.Searcher:
-        found = search_model.searcher(checkpoint, encoded, memory=memory, prefix_memory=memory)
-        jax.block_until_ready(found.decompositions(keys))
+    def prepared() -> Scorer:
+        found = surgery.scorer(checkpoint, encoded, memory=memory, prefix_memory=memory)
+        jax.block_until_ready(found.decompositions.of(keys))
         return found
 
-    searcher = prepared()
+    scorer = prepared()
     began = time.perf_counter()
-    searcher.evaluate(candidates, indices)
+    scorer.evaluate(candidates, indices)
     compiling = time.perf_counter() - began
     began = time.perf_counter()
-    full_forward(searcher, shape, encoded, candidates[0])
+    full_forward(scorer, shape, encoded, candidates[0])
     full_compiling = time.perf_counter() - began
 
-    # A new searcher has kept no prefix yet; what was compiled is shared. The two sides take
+    # A new scorer has kept no prefix yet; what was compiled is shared. The two sides take
     # turns, so that a machine that is busy at times is busy for both.
-    searcher = prepared()
+    scorer = prepared()
     step = -(-len(candidates) // (config.baseline_candidates or len(candidates)))
     progress = Progress(len(keys), label="matrix")
     seconds, full_seconds, timed = 0.0, 0.0, 0
@@ -120,13 +120,13 @@ def run(
     for count, key in enumerate(keys):
         members = [i for i, c in enumerate(candidates) if _key(c) == key]
         began = time.perf_counter()
-        scores = searcher.evaluate([candidates[i] for i in members], indices)
+        scores = scorer.evaluate([candidates[i] for i in members], indices)
         seconds += time.perf_counter() - began
         for place, index in enumerate(members):
             if index % step:
                 continue
             began = time.perf_counter()
-            expected = full_forward(searcher, shape, encoded, candidates[index])
+            expected = full_forward(scorer, shape, encoded, candidates[index])
             full_seconds += time.perf_counter() - began
             timed += 1
             for name, value in expected.items():
@@ -148,7 +148,7 @@ def run(
 
 
 def _key(candidate: intervention.Intervention) -> intervention.Key:
-    return candidate.cuts[0].layer, candidate.cuts[0].matrix
+    return int(candidate.cuts[0].layer), candidate.cuts[0].matrix
 
 
 def random_prompts(config: BenchmarkConfig, vocab_size: int) -> encoding.Encoded:
@@ -165,15 +165,15 @@ def random_prompts(config: BenchmarkConfig, vocab_size: int) -> encoding.Encoded
 
 
 def full_forward(
-    searcher: search_model.Searcher,
+    scorer: Scorer,
     shape: bridge.Config,
     encoded: encoding.Encoded,
     candidate: intervention.Intervention,
 ) -> dict[str, np.ndarray]:
     """Edit the parameters, compute all logits of all prompts, and score."""
     batch = encoded.batch
-    edit = searcher.edited(candidate)
-    logits = _all_logits(edit, shape, scoring.flat(batch.tokens), scoring.flat(batch.mask))
+    edited = scorer.decompositions.made(candidate)
+    logits = _all_logits(edited, shape, scoring.flat(batch.tokens), scoring.flat(batch.mask))
     return jax.device_get(_score(logits, batch, encoded.vocabulary))
 
 

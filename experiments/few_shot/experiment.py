@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 import bridge
-from bridge import answers, encoding, scoring, tasks
-from bridge import search as search_model
+from bridge import answers, encoding, scoring, surgery, tasks
 from bridge.tasks import Task
 from bridge.tasks.metrics import generated
 from experiments.few_shot import figures
@@ -58,7 +57,7 @@ def make_plan(config: FewShot, checkpoint: bridge.Checkpoint) -> Plan:
         )
         marking = dataclasses.replace(task.marking, new_tokens=config.new_tokens)
         asked[shots] = dataclasses.replace(task, marking=marking)
-    addresses = search_model.matrices(checkpoint.config)
+    addresses = surgery.matrices(checkpoint.config)
     for text in config.interventions:
         intervention.resolve(intervention.parse(text), addresses)
     return Plan(config, asked, ("full", *config.interventions))
@@ -70,7 +69,7 @@ def run(plan: Plan, checkpoint: bridge.Checkpoint, directory: RunDirectory) -> d
     said: list[dict[str, Any]] = []
     total = len(plan.models) * sum(len(task.examples) for task in plan.asked.values())
     progress, done = Progress(total, label="answer"), 0
-    addresses = search_model.matrices(checkpoint.config)
+    addresses = surgery.matrices(checkpoint.config)
     try:
         for number, model in enumerate(plan.models):
             edited = checkpoint

@@ -19,8 +19,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments.find_noise import selection_rules
-from experiments.find_noise.selection_rules import Found, Problem
+from experiments.find_noise import compared
+from experiments.find_noise.compared import Comparison, Found
 from experiments.run import figures_search, program, recall_setup
 from experiments.run.directory import RunDirectory, open_run
 from experiments.run.program import UserError, user_errors
@@ -29,11 +29,13 @@ from experiments.run.recall_setup import Setup
 from toy import recall, surgery, transformer
 from training.checkpoint import Store
 from training.loop import State
-from truncation.search import evaluator as search
+from truncation import notation
 from truncation.search import table
-from truncation.search.evaluator import Evaluator
+from truncation.search.cache import Cache
+from truncation.search.problem import NO_CHOICE, Outcome, SearchProblem
+from truncation.search.scorer import Scorer
 
-RHOS = [*search.LASER_RHOS, "-0.01", "-0.02", "-0.05"]
+RHOS = [*notation.LASER_RHOS, "-0.01", "-0.02", "-0.05"]
 METRICS = ("p_correct", "p_noise", "accuracy", "loss")
 
 
@@ -92,7 +94,7 @@ def main() -> None:
     setup = recall_setup.read_setup(config.run)
     units = list(plan(config, setup))
     with user_errors():
-        candidates = search.candidates(["0.fc_in"], config.rhos)
+        candidates = notation.candidates(["0.fc_in"], config.rhos)
     if len(candidates) < 8:
         raise UserError(f"--rhos has {len(candidates)} entries; a quarter of the grid needs 8")
     directory = open_run(
@@ -126,15 +128,16 @@ def run(
     rows = [row for row in rows if (row["step"], row["seed"]) in done]
     directory.rewrite_metrics(rows)
     progress = Progress(len(units), start=len(done), label="model")
-    evaluator: Evaluator | None = None
-    heatmap: list[dict[str, Any]] = table.read_jsonl(directory.path / "grid.jsonl")
+    scorer: Scorer | None = None
+    # Kept of an interrupted run alone: what stands there from another one is stale.
+    heatmap = table.read_jsonl(directory.path / "grid.jsonl") if done else []
     for number, unit in enumerate(units):
         if (unit.step, unit.seed) not in done:
-            problem, weights = prepare(config, setup, unit, directory, evaluator)
-            evaluator = problem.evaluator
-            found, fresh = judge(setup, problem, weights, unit)
+            comparison, weights = prepare(config, setup, unit, directory, scorer)
+            scorer = comparison.problem.scorer
+            found, fresh = judge(setup, comparison, weights, unit)
             if not heatmap:
-                heatmap = found["grid"][0].table
+                heatmap = found["grid"][0].outcome.rows
                 table.write_jsonl(directory.path / "grid.jsonl", heatmap)
                 table.write_csv(directory.path / "grid.csv", heatmap)
             for row in [*fresh, {"step": unit.step, "seed": unit.seed, "rule": "end"}]:
@@ -152,8 +155,8 @@ def prepare(
     setup: Setup,
     unit: Unit,
     directory: RunDirectory,
-    evaluator: Evaluator | None,
-) -> tuple[Problem, transformer.Weights]:
+    scorer: Scorer | None,
+) -> tuple[Comparison, transformer.Weights]:
     """The model of a unit on sequences of its own, and the candidates."""
     state = _state(config.run, unit.step)
     params, frozen = jax.tree.map(lambda leaf: leaf[unit.index], (state.params, state.frozen))
@@ -170,62 +173,57 @@ def prepare(
         lambda *leaves: np.concatenate(leaves) if leaves[0].ndim else sum(leaves), *parts
     )
     batch = jax.tree.map(jax.numpy.asarray, batch)
-    model = surgery.model(setup.task, setup.model, batch, batch_size=config.batch_size)
-    if evaluator is None:
-        evaluator = Evaluator(model, weights, together=config.together, progress=True)
+    examples = surgery.examples(batch, batch_size=config.batch_size)
+    if scorer is None:
+        network = surgery.RecallNetwork(setup.task, setup.model)
+        scorer = Scorer(network, weights, examples, together=config.together, progress=True)
     else:
-        evaluator = evaluator.fork(model=model, params=weights)
+        scorer = scorer.on(params=weights, examples=examples)
 
-    def cache(rule: str) -> table.Cache:
-        name = {"rule": rule, "step": unit.step, "seed": unit.seed}
-        return table.Cache(directory.path / "cache.jsonl", name | dataclasses.asdict(config))
+    def cache(rule: str) -> Cache:
+        # What scores depend on is in the key already; rules share none, to show their price.
+        return Cache(directory.path / "cache.jsonl", {"rule": rule})
 
-    keys = selection_rules.keys_of(setup.model, list(model.matrices))
+    keys = compared.keys_of(setup.model, list(scorer.network.matrices))
     with user_errors():
-        candidates = tuple(search.candidates(keys, config.rhos))
-        evaluator.decompositions(keys)
-    return Problem(
-        evaluator,
-        keys,
-        candidates,
-        np.arange(config.validation),
-        config.objective,
-        unit.seed,
-        cache,
-    ), weights
+        candidates = tuple(notation.candidates(keys, config.rhos))
+        scorer.decompositions.of(keys)
+    problem = SearchProblem(scorer, candidates, np.arange(config.validation))
+    return Comparison(problem, config.objective, unit.seed, cache), weights
 
 
 def judge(
-    setup: Setup, problem: Problem, weights: transformer.Weights, unit: Unit
+    setup: Setup, comparison: Comparison, weights: transformer.Weights, unit: Unit
 ) -> tuple[dict[str, list[Found]], list[dict[str, Any]]]:
     """Apply the rules and measure what they chose on the test sequences."""
-    selection_rules.warm_up(problem, brief=unit.brief)
-    found = selection_rules.of_interventions(problem, brief=unit.brief)
-    found |= selection_rules.of_data_free(problem, setup.model)
+    compared.warm_up(comparison, brief=unit.brief)
+    found = compared.of_interventions(comparison, brief=unit.brief)
+    found |= compared.of_data_free(comparison, setup.model)
     if not unit.brief:
-        found |= selection_rules.of_eigenpruning(problem)
-    full = Found("full model", "nothing", {}, 0.0, 0.0)
+        found |= compared.of_eigenpruning(comparison)
+    full = Found(Outcome(NO_CHOICE, NO_CHOICE, [], 0, 0.0))
     rows = []
-    test = np.arange(len(problem.validation), problem.evaluator.model.num_examples)
+    scorer, validation = comparison.problem.scorer, comparison.problem.validation
+    test = np.arange(len(validation), len(scorer.examples))
     for rule, attempts in {"full model": [full], **found}.items():
         for attempt in attempts:
-            params = selection_rules.edited(problem, attempt)
-            scores = problem.evaluator.model_scores(params, test)
-            means = problem.evaluator.mean({k: v[0] for k, v in scores.items()}, test)
-            overlap = selection_rules.overlap(problem, attempt, setup.task, setup.model, weights)
+            outcome, decompositions = attempt.outcome, scorer.decompositions
+            params = outcome.choice.params(decompositions)
+            means = scorer.mean(scorer.of_params(params, test), test)
+            overlap = compared.overlap(decompositions, outcome, setup.task, setup.model, weights)
             rows.append(
                 {
                     "step": unit.step,
                     "seed": unit.seed,
                     "rule": rule,
-                    "chosen": attempt.chosen,
+                    "chosen": outcome.choice.name,
                     **{name: float(means[name]) for name in METRICS},
-                    "evaluations": attempt.passes,
-                    "seconds": attempt.seconds,
+                    "evaluations": outcome.evaluations / len(validation),
+                    "seconds": outcome.seconds,
                     "noise_removed": overlap["noise"],
                     "outputs_removed": overlap["outputs"],
                     "rank_correlation": attempt.rank_correlation,
-                    "warning": attempt.warning,
+                    "warning": outcome.warning,
                 }
             )
     return found, rows

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 import bridge
-from bridge import search as search_model
+from bridge import surgery
 from experiments.pythia_dynamics import figures
 from experiments.run import program, pythia_setup
 from experiments.run.directory import RunDirectory, open_run
@@ -156,14 +156,14 @@ def measure(plan: Plan, path: Path) -> dict[str, np.ndarray]:
     """MODEL/METRIC [examples] and spectrum/LAYER.MATRIX [r] of one checkpoint."""
     checkpoint = pythia_setup.load_checkpoint(plan.config, str(path))
     encoded = plan.questions.encoded
-    evaluator = pythia_setup.make_searcher(plan.config, checkpoint, encoded)
+    scorer = pythia_setup.make_scorer(plan.config, checkpoint, encoded)
     indices = np.arange(len(encoded))
-    full = evaluator.full(indices)
+    full = scorer.full(indices)
     found = {f"full/{name}": values[:, 0] for name, values in full.items()}
-    cut = evaluator.evaluate(plan.interventions, indices)
+    cut = scorer.evaluate(plan.interventions, indices)
     for place, one in enumerate(plan.interventions):
         found |= {f"{one}/{name}": values[place, :, 0] for name, values in cut.items()}
-    addresses = search_model.matrices(checkpoint.config)
+    addresses = surgery.matrices(checkpoint.config)
     for key in plan.keys:
         values = _singular_values(addresses[key].read(checkpoint.params))
         found[f"spectrum/{key[0]}.{key[1]}"] = np.asarray(values)
@@ -274,7 +274,7 @@ def report(plan: Plan, summary: Mapping[str, Any], directory: RunDirectory) -> N
 def _parse_key(text: str, architecture: bridge.Config) -> Key:
     layer, dot, name = text.partition(".")
     key = (int(layer) if layer.isdigit() else -1, name)
-    if not dot or key not in search_model.matrices(architecture):
+    if not dot or key not in surgery.matrices(architecture):
         raise UserError(
             f"--spectra names {text!r}; expected LAYER.MATRIX of this model, as 0.fc_in"
         )

@@ -24,20 +24,21 @@ import bridge
 from bridge import encoding, export, scoring
 from bridge.tokenizer import Tokenizer
 from experiments.pythia_truncate import figures
-from experiments.pythia_truncate.eigenprune_choice import choose_pruning
 from experiments.run import figures_search, program, pythia_setup
 from experiments.run.directory import RunDirectory, open_run
 from experiments.run.program import UserError, user_errors
 from experiments.run.pythia_setup import Questions
-from truncation import ablation, factored
-from truncation.intervention import Intervention, Key, Params
-from truncation.rules import gradient_guided, greedy, grid
-from truncation.search import evaluator as search
+from truncation import ablation, factored, notation, rules
+from truncation.address import Params
+from truncation.notation import Intervention
+from truncation.rules import greedy
 from truncation.search import table
-from truncation.search.evaluator import Evaluator, Outcome
+from truncation.search.cache import Cache
+from truncation.search.problem import Outcome, SearchProblem
+from truncation.search.scorer import Scorer
 
 OBJECTIVES = ("accuracy", "loss", "p_answer", "margin_the", "logit_difference", "choice")
-SEARCHES = ("none", "grid", "greedy", "gradient", "eigenprune")
+SEARCHES = ("none", *rules.names())
 PARTS_EXAMPLES = 256
 PREDICTED = 3
 
@@ -72,7 +73,6 @@ class Plan:
     words: Tokenizer
     questions: tuple[Questions, ...]
     interventions: tuple[Intervention, ...]
-    keys: tuple[Key, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,10 +103,10 @@ def define_flags() -> None:
     flags.DEFINE_enum("search", "none", list(SEARCHES), "How to look for the best cut.")
     flags.DEFINE_list("matrices", ["fc_in", "fc_out"], "Matrices a search may cut.")
     flags.DEFINE_list("layers", [], "Layers a search may cut, -1 the last; empty: all.")
-    flags.DEFINE_list("rhos", list(search.LASER_RHOS), "Fractions of rank a search tries.")
+    flags.DEFINE_list("rhos", list(notation.LASER_RHOS), "Fractions of rank a search tries.")
     flags.DEFINE_list("removed", ["0.01", "0.05", "0.1", "0.2"], "Fractions eigenprune removes.")
     flags.DEFINE_enum("objective", "accuracy", list(OBJECTIVES), "What the choice improves.")
-    flags.DEFINE_float("fraction", 0.25, "Cost of --search=gradient, of the grid's.", 0.001, 1.0)
+    flags.DEFINE_float("fraction", 0.25, "Cost of gradient_guided, of the grid's.", 0.001, 1.0)
     flags.DEFINE_float("validation", 0.2, "Share of examples for choosing.", 0.001, 0.999)
     flags.DEFINE_enum("order", "best_first", list(greedy.ORDERS), "Of --search=greedy.")
     flags.DEFINE_integer("bootstrap", 2000, "Resamples of the intervals.", lower_bound=100)
@@ -145,7 +145,7 @@ def make_plan(config: TruncateConfig) -> Plan:
         chosen = pythia_setup.parse_interventions(config.interventions, architecture)
     else:
         with user_errors():
-            chosen = tuple(search.candidates(keys, config.rhos))
+            chosen = tuple(notation.candidates(keys, config.rhos))
     words = pythia_setup.read_tokenizer(config, config.model)
     questions = tuple(
         pythia_setup.read_questions(
@@ -163,7 +163,7 @@ def make_plan(config: TruncateConfig) -> Plan:
             )
     if len({one.name for one in questions}) < len(questions):
         raise UserError("--tasks names one task twice")
-    return Plan(config, words, questions, chosen, keys)
+    return Plan(config, words, questions, chosen)
 
 
 def run(plan: Plan, checkpoint: bridge.Checkpoint, directory: RunDirectory) -> dict[str, Any]:
@@ -176,11 +176,11 @@ def run(plan: Plan, checkpoint: bridge.Checkpoint, directory: RunDirectory) -> d
         for note in one.notes:
             print(f"{one.name}: {note}")
         store = directory.path / "checkpoints" / f"{one.name}.jsonl"
-        cache = table.Cache(store, {"config": dataclasses.asdict(config), "task": one.name})
-        evaluator = pythia_setup.make_searcher(
-            config, checkpoint, one.encoded, cache=cache, progress=True
+        # What scores depend on, weights and examples included, is in the key already.
+        scorer = pythia_setup.make_scorer(
+            config, checkpoint, one.encoded, cache=Cache(store, {}), progress=True
         )
-        result = ask(plan, one, evaluator)
+        result = ask(plan, one, scorer)
         write_tables(directory, one.name, result)
         for name, figure in draw(one.name, result, config.objective):
             directory.save_figure(figure, name)
@@ -188,54 +188,37 @@ def run(plan: Plan, checkpoint: bridge.Checkpoint, directory: RunDirectory) -> d
         arrays |= per_example(one, result)
         report(one.name, result)
         if config.save:
-            _save(plan, checkpoint, evaluator, result)
+            _save(plan, checkpoint, scorer, result)
     directory.write_arrays(arrays)
     directory.finish(summary)
     print(f"tables: {directory.path}, figures: {directory.path / 'figures'}")
     return summary
 
 
-def ask(plan: Plan, one: Questions, evaluator: Evaluator) -> Result:
+def ask(plan: Plan, one: Questions, scorer: Scorer) -> Result:
     """Search, or compare the interventions given, and look into the choice."""
-    config = plan.config
-    options: dict[str, Any] = {
-        "objective": config.objective,
-        "seed": config.seed,
-        "samples": config.bootstrap,
+    config, test = plan.config, one.test
+    problem = SearchProblem(scorer, plan.interventions, one.validation, test)
+    rule = "grid" if config.search == "none" else config.search
+    options = {
+        "test_all": config.search == "none",
+        "order": config.order,
+        "fraction": config.fraction,
+        "fractions": tuple(map(_fraction, config.removed)),
     }
-    chosen, validation, test = plan.interventions, one.validation, one.test
+    common = {"objective": config.objective, "seed": config.seed, "samples": config.bootstrap}
+    own = {name: value for name, value in options.items() if name in rules.options(rule)}
     with user_errors():
-        if config.search == "eigenprune":
-            fractions = tuple(map(_fraction, config.removed))
-            pruned = choose_pruning(evaluator, plan.keys, fractions, validation, test, **options)
-            outcome, params, shown = pruned.outcome, pruned.params, pruned.name
-            chosen_name = shown if pruned.improves else "full"
-        else:
-            if config.search == "greedy":
-                outcome = greedy.run(
-                    evaluator, chosen, validation, test, order=config.order, **options
-                )
-            elif config.search == "gradient":
-                outcome = gradient_guided.run(
-                    evaluator, chosen, validation, test, fraction=config.fraction, **options
-                )
-            else:
-                outcome = grid.run(
-                    evaluator, chosen, validation, test, test_all=config.search == "none", **options
-                )
-            best = outcome.best
-            if not best.cuts:
-                best = _nearest(outcome, chosen, config.objective)
-            shown, params = str(best), evaluator.edited(best)
-            chosen_name = str(outcome.best) or "full"
-    before = evaluator.full(test)
-    after = {name: v[0] for name, v in evaluator.model_scores(params, test).items()}
+        outcome = rules.run(rule, problem, **common, **own)
+    nearest = outcome.nearest
+    params = nearest.params(scorer.decompositions)
+    before, after = scorer.full(test), scorer.of_params(params, test)
     parts: list[dict[str, Any]] = []
-    if config.search != "eigenprune":
-        for row in ablation.report(evaluator, best, test[:PARTS_EXAMPLES]):
+    if nearest.intervention is not None:
+        for row in ablation.report(scorer, nearest.intervention, test[:PARTS_EXAMPLES]):
             tokens = [plan.words.decode([token]) for token in row.pop("top_classes")]
             parts.append(row | {"top_tokens": tokens})
-    weights = evaluator.weights(test)
+    weights = scorer.weights(test)
     flips = ablation.flips(
         before["accuracy"],
         after["accuracy"],
@@ -244,14 +227,15 @@ def ask(plan: Plan, one: Questions, evaluator: Evaluator) -> Result:
         seed=config.seed,
         samples=config.bootstrap,
     )
-    said = predictions(plan, one, evaluator, params, before, after)
-    return Result(outcome, shown, chosen_name, params, before, after, parts, said, flips)
+    said = predictions(plan, one, scorer, params, before, after)
+    chosen = nearest.name if outcome.improves else "full"
+    return Result(outcome, nearest.name, chosen, params, before, after, parts, said, flips)
 
 
 def predictions(
     plan: Plan,
     one: Questions,
-    evaluator: Evaluator,
+    scorer: Scorer,
     params: Params,
     before: Mapping[str, np.ndarray],
     after: Mapping[str, np.ndarray],
@@ -262,7 +246,7 @@ def predictions(
     rows: list[dict[str, Any]] = [
         {"prompt": e.prompt, "answer": e.answer, "group": e.group} for e in tested.examples
     ]
-    for label, weights, scores in (("full", evaluator.params, before), ("cut", params, after)):
+    for label, weights, scores in (("full", scorer.params, before), ("cut", params, after)):
         ids, values = scoring.top_tokens(
             weights,
             architecture,
@@ -366,18 +350,6 @@ def report(name: str, result: Result) -> None:
         print(f"  note: {result.outcome.warning}")
 
 
-def _nearest(
-    outcome: Outcome, candidates: tuple[Intervention, ...], objective: str
-) -> Intervention:
-    """The best candidate on validation where none beats the full model."""
-    column = f"validation/{objective}"
-    measured = {row["intervention"]: row[column] for row in outcome.rows if column in row}
-    known = [one for one in candidates if str(one) in measured]
-    if not known:
-        return candidates[0]
-    return max(known, key=lambda one: search.gain(objective, measured[str(one)], 0.0))
-
-
 def _fraction(text: str) -> float:
     try:
         return float(text)
@@ -385,13 +357,13 @@ def _fraction(text: str) -> float:
         raise ValueError(f"--removed names {text!r}; expected fractions") from None
 
 
-def _save(plan: Plan, checkpoint: bridge.Checkpoint, evaluator: Evaluator, result: Result) -> None:
+def _save(plan: Plan, checkpoint: bridge.Checkpoint, scorer: Scorer, result: Result) -> None:
     if result.chosen == "full":
         print(f"nothing saved: {result.outcome.warning}")
         return
     params = result.params
     if plan.config.factored:
-        params, _ = factored.apply(evaluator, result.outcome.best)
+        params, _ = factored.apply(scorer.decompositions, result.outcome.best)
     edited = dataclasses.replace(checkpoint, params=jax.device_get(params))
     with user_errors():
         where = export.save(edited, plan.config.save, factored=plan.config.factored)

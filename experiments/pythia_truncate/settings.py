@@ -4,9 +4,10 @@ import dataclasses
 
 from experiments.run.pythia_settings import PythiaSettings
 from training.settings import setting
+from truncation import rules
 
 OBJECTIVES = ("accuracy", "loss", "p_answer", "margin_the", "logit_difference", "choice")
-SEARCHES = ("none", "grid", "greedy", "gradient", "eigenprune")
+SEARCHES = ("none", *rules.names())
 ORDERS = ("best_first", "last_first")
 # LASER's fractions of rank.
 RHOS = ("0.9", "0.8", "0.6", "0.4", "0.2", "0.1", "0.05", "0.01", "0")
@@ -38,7 +39,7 @@ class PythiaTruncate(PythiaSettings):
     )  # fmt: skip
     objective: str = setting("accuracy", "What the choice improves.", choices=OBJECTIVES)
     fraction: float = setting(
-        0.25, "Cost of --search=gradient, of the grid's.", lower=0.001, upper=1.0
+        0.25, "Cost of gradient_guided, of the grid's.", lower=0.001, upper=1.0
     )
     validation: float = setting(0.2, "Share of examples for choosing.", lower=0.001, upper=0.999)
     order: str = setting("best_first", "Of --search=greedy.", choices=ORDERS)

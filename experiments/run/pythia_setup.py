@@ -7,13 +7,13 @@ import numpy as np
 from absl import flags
 
 import bridge
-from bridge import encoding, families, scoring, sharding, tasks, tokenizer
-from bridge import search as search_model
+from bridge import encoding, families, scoring, sharding, surgery, tasks, tokenizer
 from experiments.run.program import UserError, user_errors
 from truncation import intervention
 from truncation.intervention import Intervention
 from truncation.search import statistics
-from truncation.search.table import Cache
+from truncation.search.cache import Cache
+from truncation.search.scorer import Scorer
 
 GIGABYTE = 2**30
 
@@ -148,16 +148,16 @@ def read_questions(
     return Questions(found[0].name, encoded, chosen, held_out, tuple(notes))
 
 
-def make_searcher(
+def make_scorer(
     config: PythiaConfig,
     checkpoint: bridge.Checkpoint,
     encoded: encoding.Encoded,
     *,
     cache: Cache | None = None,
     progress: bool = False,
-) -> search_model.Searcher:
-    """A Searcher within the memory of the flags."""
-    return search_model.searcher(
+) -> Scorer:
+    """A Scorer within the memory of the flags."""
+    return surgery.scorer(
         checkpoint,
         encoded,
         memory=int(config.memory_gb * GIGABYTE),
@@ -175,7 +175,7 @@ def parse_interventions(
     with user_errors():
         found = tuple(intervention.parse(text) for text in texts)
         for one in found:
-            intervention.resolve(one, search_model.matrices(architecture))
+            intervention.resolve(one, surgery.matrices(architecture))
     return found
 
 
@@ -183,7 +183,7 @@ def parse_keys(
     matrices: tuple[str, ...], layers: tuple[str, ...], architecture: bridge.Config
 ) -> tuple[tuple[int, str], ...]:
     """Every layer's matrices, or those of the layers named; -1 is the last layer."""
-    names = search_model.MATRICES
+    names = architecture.matrices
     if unknown := [name for name in matrices if name not in names]:
         raise UserError(f"--matrices names {unknown[0]!r}; known are {' '.join(names)}")
     chosen = []

@@ -10,6 +10,7 @@ p(correct) 0.98 where 1.mlp@0 gives 0.94 and the full model 0.5.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,8 +33,9 @@ from toy.recall import Batch, Task
 from training.checkpoint import Store
 from truncation import ablation, degenerate, factored, intervention
 from truncation.intervention import Intervention
+from truncation.search import network as search_network
 from truncation.search import table
-from truncation.search.evaluator import Evaluator
+from truncation.search.scorer import Scorer
 
 RHOS = ("0", "0.01", "0.02", "0.05", "0.1", "0.2", "0.35", "0.5", "0.75", "1")
 
@@ -118,8 +120,9 @@ def look_inside(
         recall.sample(setup.task, key, batch_size=config.num_sequences, alpha=alpha)
         for alpha in (0.0, None)
     )
-    on_clean = Evaluator(surgery.model(setup.task, setup.model, clean, batch_size=128), weights)
-    on_noisy = on_clean.fork(model=surgery.model(setup.task, setup.model, noisy, batch_size=128))
+    network = surgery.RecallNetwork(setup.task, setup.model)
+    on_clean = Scorer(network, weights, surgery.examples(clean, batch_size=128))
+    on_noisy = on_clean.on(examples=surgery.examples(noisy, batch_size=128))
     everything = np.arange(config.num_sequences)
     before = on_noisy.full(everything)["accuracy"]
     found: dict[str, list[dict[str, Any]]] = {"parts": [], "flips": [], "factors": [], "notes": []}
@@ -134,7 +137,7 @@ def look_inside(
         found["flips"] += [{"intervention": str(cut)} | row for row in rows]
         found["factors"].append(_factors(on_clean, cut))
         found["notes"] += [
-            {"note": line} for line in degenerate.ambiguities(weights, cut, on_clean.model.matrices)
+            {"note": line} for line in degenerate.ambiguities(weights, cut, network.matrices)
         ]
     return found
 
@@ -211,11 +214,12 @@ def report(
     print(f"figures: {directory.path / 'figures'}")
 
 
-def _factors(evaluator: Evaluator, cut: Intervention) -> dict[str, Any]:
+def _factors(scorer: Scorer, cut: Intervention) -> dict[str, Any]:
     """What storing the cut as factors saves; times are the best of five passes each."""
-    params, rows = factored.apply(evaluator, cut)
-    whole, examples = evaluator.edited(cut), evaluator.model.select(np.arange(64))
-    run = jax.jit(evaluator.model.scores)
+    params, rows = factored.apply(scorer.decompositions, cut)
+    whole, examples = scorer.decompositions.made(cut), scorer.examples.select(np.arange(64))
+    network = scorer.network
+    run = jax.jit(functools.partial(search_network.scores, network))
     difference, seconds = 0.0, []
     for variant in (whole, params):
         loss = run(variant, examples)["loss"].block_until_ready()

@@ -10,7 +10,7 @@ import pytest
 
 import bridge
 from bridge import network as model
-from bridge import search as search_model
+from bridge import surgery
 from tests.bridge.families.test_goldens import CASES, checkpoint, golden
 from truncation import intervention
 
@@ -90,7 +90,7 @@ def test_two_hundred_prompts_over_all_families():
 def test_cut_and_factored_weights():
     found = checkpoint("llama3")
     tokens = golden("llama3")["none_tokens"]
-    addresses = search_model.matrices(found.config)
+    addresses = surgery.matrices(found.config)
     cut = intervention.apply(found.params, "1.fc_out@0.2+0.q_proj@0.3", addresses)
     dense = dataclasses.replace(found, params=cut)
     left = np.linalg.svd(np.asarray(cut["layers"][1]["fc_out"]["kernel"]), full_matrices=False)

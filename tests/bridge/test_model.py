@@ -122,7 +122,7 @@ def test_any_prefix_may_be_kept(params, cut):
 def test_attention_may_be_kept_when_the_feed_forward_changes(params, config):
     context = model.context_of(jnp.ones(TOKENS.shape, bool))
     first = params["layers"][0]
-    x = model.embed(params, TOKENS)
+    x = model.residual_streams(params, config, TOKENS)[0]
     attended = model.attention(first, config, x, context)
     edited = {**first, "fc_in": params["layers"][1]["fc_in"]}
     close(
@@ -137,7 +137,7 @@ def test_matrix_inputs_are_what_the_matrices_read(params, config):
     The gradient at the output comes from a bias that has one row per position.
     """
     context = model.context_of(jnp.ones(TOKENS.shape, bool))
-    x = model.embed(params, TOKENS)
+    x = model.residual_streams(params, config, TOKENS)[0]
     first = params["layers"][0]
     inputs = model.matrix_inputs(first, config, x, context)
     names = ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out")

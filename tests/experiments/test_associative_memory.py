@@ -8,7 +8,7 @@ from experiments.associative_memory.settings import Memory
 from experiments.run.directory import open_run
 from experiments.run.program import Place
 from toy import memory
-from truncation import intervention
+from truncation import intervention, notation
 
 
 def run(path, config):
@@ -50,5 +50,5 @@ def test_truncation_changes_ends_at_the_crossing(tmp_path):
 @pytest.mark.parametrize("num_inputs", [2, 3, 4, 7, 64])
 def test_default_cuts_count_ranks_exactly(num_inputs):
     keep, drop = (intervention.parse(t) for t in program.default_interventions(num_inputs))
-    assert intervention.kept_ranks(keep.cuts[0], num_inputs) == (0, num_inputs - 1)
-    assert intervention.kept_ranks(drop.cuts[0], num_inputs) == (1, num_inputs)
+    assert notation.kept_places(keep.cuts[0], num_inputs) == (0, num_inputs - 1)
+    assert notation.kept_places(drop.cuts[0], num_inputs) == (1, num_inputs)

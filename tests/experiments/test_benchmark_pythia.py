@@ -1,7 +1,7 @@
 import bridge
 from experiments.benchmark_pythia import __main__ as benchmark_pythia
 from experiments.benchmark_pythia.__main__ import BenchmarkConfig
-from truncation.search import evaluator as search
+from truncation.notation import candidates as every_candidate
 
 
 def test_both_sides_agree_and_are_timed():
@@ -17,7 +17,7 @@ def test_both_sides_agree_and_are_timed():
         seed=0,
     )
     shape = bridge.Config(vocab_size=40, num_layers=2, d_model=16, num_heads=2, d_ff=32)
-    candidates = search.candidates([(0, "fc_in"), (1, "fc_in")], config.rhos)
+    candidates = every_candidate([(0, "fc_in"), (1, "fc_in")], config.rhos)
     found = benchmark_pythia.run(config, shape, candidates)
     assert found["candidates"] == 4
     assert found["baseline_candidates"] == 2

@@ -6,11 +6,12 @@ import pytest
 
 from experiments.find_noise import __main__ as find_noise
 from experiments.find_noise.__main__ import FindNoiseConfig
-from experiments.find_noise.selection_rules import Found
+from experiments.find_noise.compared import Found
 from experiments.run import directory as run_directory
 from experiments.run import figures_search, recall_setup
 from experiments.run.program import Place, UserError
 from truncation.search import table
+from truncation.search.problem import NO_CHOICE, Outcome
 
 RHOS = ("0.9", "0.6", "0.4", "0.2", "0.1", "0.05", "0", "-0.07", "-0.2")
 
@@ -114,7 +115,7 @@ def test_an_interrupted_comparison_continues(config, finished, tmp_path, monkeyp
             raise KeyboardInterrupt
         mine = [row for row in rows if (row["step"], row["seed"]) == judged[-1]]
         table_rows = table.read_jsonl(out / "grid.jsonl")
-        return {"grid": [Found("grid", "", {}, 0.0, 0.0, table=table_rows)]}, mine
+        return {"grid": [Found(Outcome(NO_CHOICE, NO_CHOICE, table_rows, 0, 0.0))]}, mine
 
     monkeypatch.setattr(find_noise, "judge", replay)
     with pytest.raises(KeyboardInterrupt):

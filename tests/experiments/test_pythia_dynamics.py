@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import bridge
-from bridge import export, scoring
-from bridge import search as search_model
+from bridge import export, scoring, surgery
 from experiments.pythia_dynamics import __main__ as pythia_dynamics
 from experiments.pythia_dynamics.__main__ import DynamicsConfig
 from experiments.run import directory as run_directory
@@ -69,7 +68,7 @@ def test_every_step_against_its_checkpoint(config, steps, tmp_path, capsys):
     assert arrays["steps"].tolist() == [0, 1, 8]
     for place, step in ((0, 0), (2, 8)):
         checkpoint = bridge.load(steps / f"step{step}")
-        addresses = search_model.matrices(checkpoint.config)
+        addresses = surgery.matrices(checkpoint.config)
         for model in ("full", *config.interventions):
             params = checkpoint.params
             if model != "full":

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import bridge
-from bridge import scoring, tokenizer
-from bridge import search as search_model
+from bridge import scoring, surgery, tokenizer
 from experiments.pythia_truncate import __main__ as pythia_truncate
 from experiments.pythia_truncate.__main__ import TruncateConfig
 from experiments.run import directory as run_directory
@@ -86,7 +85,7 @@ def test_interventions_against_edited_checkpoints(settings, tmp_path, capsys):
     checkpoint = bridge.load(settings["model"])
     (one,) = plan.questions
     assert len(one.validation) + len(one.test) == len(PROMPTS)
-    matrices = search_model.matrices(checkpoint.config)
+    matrices = surgery.matrices(checkpoint.config)
     for text in ("full", *texts):
         params = checkpoint.params
         if text != "full":
@@ -150,7 +149,7 @@ def test_the_grid_chooses_on_validation_and_saves_the_choice(settings, tmp_path,
     assert "saved:" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("search", ["greedy", "gradient", "eigenprune"])
+@pytest.mark.parametrize("search", ["greedy", "gradient_guided", "eigenprune"])
 def test_the_other_searches_do_not_lose_on_validation(settings, tmp_path, search):
     changes = {"search": search, "layers": ("-1",), "num_examples": 16}
     _, directory, summary = go(settings, tmp_path / "run", **changes)

@@ -1,16 +1,15 @@
-import dataclasses
-
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, network, recall, surgery, transformer
+from toy import language, recall, surgery, transformer
+from toy import network as toy_network
 from toy.probes.outputs import predictions
-from truncation import factored
-from truncation import intervention as iv
+from truncation import editing, factored, notation
 from truncation.rules import eigenprune
-from truncation.search import evaluator as search
-from truncation.search.evaluator import Evaluator
+from truncation.search import network
+from truncation.search.scorer import Scorer
 
 VARIANTS = {
     "mlp": {},
@@ -30,74 +29,105 @@ def build(variant, *, num_sequences=12):
     # Larger than at the start, so that every block matters.
     weights["layers"] = jax.tree.map(lambda w: 2 * w, weights["layers"])
     batch = recall.sample(task, jax.random.key(1), batch_size=num_sequences)
-    return task, config, weights, batch, surgery.model(task, config, batch)
+    return task, config, weights, batch, surgery.RecallNetwork(task, config)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_is_the_transformer_and_stops_anywhere(variant):
-    task, config, weights, batch, model = build(variant)
-    logits = network.run(config, weights, batch.tokens, batch.positions).logits
+    # Piece by piece without compiling each: the formulas are the same.
+    built = build(variant)
+    with jax.disable_jit():
+        check_every_stop(variant, *built)
+
+
+def check_every_stop(variant, task, config, weights, batch, net):
+    logits = toy_network.run(config, weights, batch.tokens, batch.positions).logits
     expected = predictions(task, logits, batch)
-    examples = model.select(np.arange(12))
-    found = model.scores(weights, examples)
+    data = surgery.examples(batch).data
+    found = network.scores(net, weights, data)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=2e-5, rtol=2e-5, err_msg=name)
-    np.testing.assert_allclose(
-        model.probabilities(weights, examples), jax.nn.softmax(logits), atol=2e-5, rtol=2e-5
-    )
-    for key, address in model.matrices.items():
-        entry = model.stop(weights, key, examples)
+    streams = [network.stream_before(net, weights, n, data) for n in range(config.num_layers)]
+    law = net.probabilities(weights, streams[-1], data)
+    np.testing.assert_allclose(law, jax.nn.softmax(logits), atol=2e-5, rtol=2e-5)
+    for key, address in net.matrices.items():
+        entry = net.enter(weights, key, streams[key[0]], data)
         outputs = entry.inputs @ address.read(weights)
-        found = model.leave(weights, key, outputs, entry.rest, examples)
+        found = net.leave(weights, key, outputs, entry.rest, data)
         np.testing.assert_allclose(
             found["loss"], expected["loss"], atol=1e-4, err_msg=f"{key} of {variant}"
         )
 
 
 def test_searches_like_one_candidate_at_a_time():
-    _, _, weights, _, model = build("mlp")
+    _, _, weights, batch, net = build("mlp")
+    examples = surgery.examples(batch)
     keys = [(0, "k_proj"), (0, "fc_in"), (1, "ov"), (1, "fc_out")]
-    candidates = search.candidates(keys, ["0.5", "-0.2", "0"])
-    indices = np.arange(12)
-    found = Evaluator(model, weights, together=2).evaluate(candidates, indices)
-    run = jax.jit(model.scores)
+    candidates = notation.candidates(keys, ["0.5", "-0.2", "0", "magnitude:0.3"])
+    candidates = [one for one in candidates if str(one) != "1.ov@magnitude:0.3"]
+    found = Scorer(net, weights, examples, together=2).evaluate(candidates, np.arange(12))
     for index, candidate in enumerate(candidates):
-        edited = iv.apply(weights, candidate, model.matrices)
-        expected = run(edited, model.select(indices))
+        edited = editing.apply(weights, candidate, net.matrices)
+        expected = network.scores(net, edited, examples.data)
         for name in expected:
             np.testing.assert_allclose(
-                found[name][index], expected[name], atol=5e-5, err_msg=f"{candidate} {name}"
+                found[name][index],
+                expected[name],
+                rtol=1e-5,
+                atol=5e-5,
+                err_msg=f"{candidate} {name}",
             )
 
 
 def test_factors_and_biases_run():
-    _, _, weights, _, model = build("mlp", num_sequences=8)
-    evaluator, indices = Evaluator(model, weights), np.arange(8)
-    cut = iv.parse("0.v_proj@0.2+1.fc_in@0.2+1.k_proj@0.3")
-    thin, rows = factored.apply(evaluator, cut)
+    _, _, weights, batch, net = build("mlp", num_sequences=8)
+    scorer, indices = Scorer(net, weights, surgery.examples(batch)), np.arange(8)
+    cut = notation.parse("0.v_proj@0.2+1.fc_in@0.2+1.k_proj@0.3")
+    thin, rows = factored.apply(scorer.decompositions, cut)
     assert all(row["factored"] for row in rows)
     np.testing.assert_allclose(
-        evaluator.model_scores(thin, indices)["loss"],
-        evaluator.model_scores(evaluator.edited(cut), indices)["loss"],
-        atol=5e-5,
+        scorer.of_params(thin, indices)["loss"], scorer.full(indices, cut)["loss"], atol=5e-5
     )
     # A bias that stands for a removed constant part: the whole matrix, on its mean input.
-    keys = list(model.matrices)[:-1]
+    keys = list(net.matrices)[:-1]
     masks = {key: np.zeros(16, np.float32) for key in keys if key[1] == "fc_out"}
-    pruned = eigenprune.apply(evaluator, eigenprune.Pruning(masks), compensate_on=indices)
+    choice = eigenprune.prune(scorer, "all", masks, compensate_on=indices)
+    pruned = choice.params(scorer.decompositions)
+    data = scorer.examples.data
     for layer in range(2):
         leaf = pruned["layers"][layer]["fc_out"]
-        entry = model.stop(pruned, (layer, "fc_out"), model.select(indices))
+        x = network.stream_before(net, pruned, layer, data)
+        entry = net.enter(pruned, (layer, "fc_out"), x, data)
         inputs = np.asarray(entry.inputs)[np.asarray(entry.valid)]
         expected = (inputs @ weights["layers"][layer]["fc_out"]).mean(axis=0)
         np.testing.assert_allclose(leaf["bias"], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["v_proj", "out_proj", "fc_in"])
+def test_a_matrix_with_a_bias_goes_on_with_it(name):
+    _, _, weights, batch, net = build("mlp", num_sequences=8)
+    with jax.disable_jit():
+        check_bias(name, weights, batch, net)
+
+
+def check_bias(name, weights, batch, net):
+    data, added = surgery.examples(batch).data, jnp.linspace(-1, 1, 64 if name == "fc_in" else 16)
+    weights = net.matrices[1, name].add_bias(weights, added)
+    expected = network.scores(net, weights, data)["loss"]
+    x = network.stream_before(net, weights, 1, data)
+    # The product's own bias is that of its two factors.
+    for key in {(1, name), (1, "ov" if name in ("v_proj", "out_proj") else name)}:
+        entry = net.enter(weights, key, x, data)
+        outputs = entry.inputs @ net.matrices[key].read(weights)
+        found = net.leave(weights, key, outputs, entry.rest, data)["loss"]
+        np.testing.assert_allclose(found, expected, atol=5e-5)
+
+
 def test_sequences_in_batches_are_the_same_sequences():
-    _, _, weights, _, model = build("mlp")
-    batched = dataclasses.replace(model, batch_size=5)
+    _, _, weights, batch, net = build("mlp")
     indices = np.arange(1, 12)
-    expected = Evaluator(model, weights).full(indices)["loss"]
-    np.testing.assert_allclose(
-        Evaluator(batched, weights).full(indices)["loss"], expected, atol=1e-5
+    whole, parts = (
+        Scorer(net, weights, surgery.examples(batch, batch_size=size)).full(indices)["loss"]
+        for size in (None, 5)
     )
+    np.testing.assert_allclose(parts, whole, atol=1e-5)

@@ -1,15 +1,18 @@
 """A small network whose noise is planted: what to cut is known exactly."""
 
-import dataclasses
+import contextlib
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import intervention as iv
 from truncation import linear
-from truncation.search.model import Entry, Model
+from truncation.address import at_path, product
+from truncation.search.examples import Examples
+from truncation.search.network import Entry, Whole
+from truncation.search.scorer import Scorer
 
 D, HIDDEN, CLASSES, NOISE = 16, 24, 6, 5
 SHAPES = {
@@ -21,18 +24,101 @@ SHAPES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+class Planted:
+    """Two layers of the network `forward` describes; counts what runs."""
+
+    stops, last, description = True, 1, "planted"
+
+    def __init__(self):
+        self.calls = {}
+        self.matrices = {(layer, name): at_path("layers", layer, name) for layer, name in SHAPES}
+        self.matrices[1, "ov"] = product(
+            self.matrices[1, "v_proj"], self.matrices[1, "out_proj"], ("v_proj", "out_proj")
+        )
+
+    def count(self, name):
+        self.calls[name] = self.calls.get(name, 0) + 1
+
+    def below(self, params, layer):
+        return params["layers"][:layer]
+
+    def embed(self, params, batch):
+        self.count("embed")
+        return jnp.asarray(batch["x"])
+
+    def layer(self, params, index, x, batch):
+        self.count(("layer", index))
+        return _layer(params["layers"], x)
+
+    def finish(self, params, h, batch):
+        self.count("finish")
+        return _finish(params, h, batch)
+
+    def enter(self, params, key, stream, batch):
+        self.count(("enter", key))
+        x = batch["x"]
+        inputs, rest = _enter(params, key, x)
+        return Entry(inputs, jnp.asarray(batch["valid"]), rest)
+
+    def leave(self, params, key, outputs, rest, batch):
+        self.count(("leave", key))
+        return resume(params, key, outputs, rest, batch)
+
+    def probabilities(self, params, h, batch):
+        return jax.nn.softmax(_logits(params, h))
+
+
+@jax.jit
+def _layer(layers, x):
+    return x + linear.apply(layers[0]["fc_out"], jnp.tanh(linear.apply(layers[0]["fc_in"], x)))
+
+
+@jax.jit
+def _logits(params, h):
+    layers = params["layers"]
+    h1 = h + linear.apply(layers[1]["out_proj"], linear.apply(layers[1]["v_proj"], h))
+    return (h1 + linear.apply(layers[1]["fc_in"], h1)) @ params["unembed"]
+
+
+@jax.jit
+def _finish(params, h, batch):
+    return score(_logits(params, h), batch)
+
+
+@functools.partial(jax.jit, static_argnames="key")
+def _enter(params, key, x):
+    inputs, h, h1, _ = forward(params, x)
+    return inputs[key], (x, h, h1)
+
+
 class World:
-    model: Model
-    params: dict
-    keys: tuple = tuple(SHAPES)
+    """The planted network, its parameters and its examples."""
 
-    def without_stops(self):
+    def __init__(self, params, examples):
+        self.network, self.params, self.examples = Planted(), params, examples
+        self.keys = tuple(SHAPES)
+        self.matrices = self.network.matrices
+
+    def scorer(self, *, batch_size=None, stops=True, params=None, examples=None, **keywords):
+        examples = examples or self.examples
+        examples = Examples(examples.data, examples.weights, batch_size)
+        return Scorer(
+            self.network if stops else self.whole(),
+            self.params if params is None else params,
+            examples,
+            **keywords,
+        )
+
+    def whole(self):
         """The same model, but it cannot stop in front of a matrix."""
-        return dataclasses.replace(self.model, enter=None, leave=None)
+        return Whole(self.matrices, self.scores)
 
-    def in_batches(self, size):
-        return dataclasses.replace(self.model, batch_size=size)
+    def scores(self, params, batch):
+        """Scores by the plain forward pass."""
+        return score(forward(params, batch["x"])[3], batch)
+
+    def select(self, indices):
+        return self.examples.select(indices)
 
 
 def forward(params, x):
@@ -59,6 +145,7 @@ def score(logits, batch):
     }
 
 
+@functools.partial(jax.jit, static_argnames="key")
 def resume(params, key, outputs, rest, batch):
     layers, (x, h, h1) = params["layers"], rest
     if key == (0, "fc_in"):
@@ -92,25 +179,8 @@ def make_world(seed=0, *, noise=3.0, num_examples=60, positions=3):
     valid = np.ones((num_examples, positions), bool)
     valid[::4, -1] = False
 
-    matrices = {(layer, name): iv.at_path("layers", layer, name) for layer, name in SHAPES}
-    matrices[1, "ov"] = iv.product(
-        matrices[1, "v_proj"], matrices[1, "out_proj"], ("v_proj", "out_proj")
-    )
-
-    def enter(params, key, batch):
-        inputs, h, h1, _ = forward(params, batch["x"])
-        return Entry(inputs[key], batch["valid"], (batch["x"], h, h1))
-
-    model = Model(
-        matrices=matrices,
-        examples={"x": x, "labels": labels, "valid": jnp.asarray(valid)},
-        weights=valid.astype(np.float32),
-        scores=lambda params, batch: score(forward(params, batch["x"])[3], batch),
-        enter=enter,
-        leave=resume,
-        probabilities=lambda params, batch: jax.nn.softmax(forward(params, batch["x"])[3]),
-    )
-    return World(model, params)
+    data = {"x": x, "labels": labels, "valid": jnp.asarray(valid)}
+    return World(params, Examples(data, valid.astype(np.float32)))
 
 
 @pytest.fixture(scope="session")
@@ -122,3 +192,21 @@ def planted():
 def harmless():
     """The same without any planted noise: nothing to gain."""
     return make_world(noise=0.0)
+
+
+_compiled: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, seconds, **_: name.endswith("backend_compile_duration") and _compiled.append(name)
+)
+
+
+@pytest.fixture
+def compilations():
+    """A context whose list grows with every program that is compiled, or read back, inside."""
+
+    @contextlib.contextmanager
+    def watch():
+        _compiled.clear()
+        yield _compiled
+
+    return watch

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import degenerate, spectrum
-from truncation import intervention as iv
+from truncation import degenerate, notation, spectrum
+from truncation.address import at_path
 
 VALUES = np.array([5.0, 3.0, 3.0, 3.0, 1.0, 0.0, 0.0])
 
@@ -68,8 +68,8 @@ def test_a_cut_at_an_edge_does_not_depend_on_the_basis():
 
 
 def test_ambiguous_cuts_are_told_and_edges_are_not():
-    params, matrices = {"w": with_spectrum(VALUES)}, {(0, "fc_in"): iv.at_path("w")}
-    (line,) = degenerate.ambiguities(params, iv.parse("0.fc_in@0.3"), matrices)
+    params, matrices = {"w": with_spectrum(VALUES)}, {(0, "fc_in"): at_path("w")}
+    (line,) = degenerate.ambiguities(params, notation.parse("0.fc_in@0.3"), matrices)
     assert "cuts at 2 through singular values 1 to 3" in line
     for text in ("0.fc_in@0.15", "0.fc_in@-0.58", "0.fc_in@0.9", "0.fc_in@auto", "0.fc_in@1"):
-        assert degenerate.ambiguities(params, iv.parse(text), matrices) == []
+        assert degenerate.ambiguities(params, notation.parse(text), matrices) == []

@@ -3,46 +3,44 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import factored, linear
-from truncation import intervention as iv
-from truncation.search.evaluator import Evaluator
+from truncation import editing, factored, linear, notation
 
 EXAMPLES = np.arange(60)
 
 
 @pytest.mark.parametrize("text", ["0.fc_in@0.2", "1.fc_in@-0.7", "1.ov@0.2", "0.mlp@0.3:0.5"])
 def test_factors_give_the_same_outputs_in_fewer_numbers(planted, text):
-    evaluator = Evaluator(planted.model, planted.params)
-    params, rows = factored.apply(evaluator, iv.parse(text))
+    scorer = planted.scorer()
+    params, rows = factored.apply(scorer.decompositions, notation.parse(text))
     assert all(row["factored"] for row in rows)
-    dense = iv.apply(planted.params, text, planted.model.matrices)
+    dense = editing.apply(planted.params, text, planted.matrices)
     np.testing.assert_allclose(
-        evaluator.model_scores(params, EXAMPLES)["loss"],
-        evaluator.model_scores(dense, EXAMPLES)["loss"],
+        scorer.of_params(params, EXAMPLES)["loss"],
+        scorer.of_params(dense, EXAMPLES)["loss"],
         atol=1e-5,
     )
     saved = sum(row["parameters_before"] - row["parameters_after"] for row in rows)
     assert saved > 0
     assert factored.num_parameters(dense) - factored.num_parameters(params) == saved
     # A factored matrix reads, and can be cut again, like any other.
-    for key in planted.model.matrices:
-        address = planted.model.matrices[key]
+    for key in planted.matrices:
+        address = planted.matrices[key]
         np.testing.assert_allclose(address.read(params), address.read(dense), atol=1e-5)
-    again = iv.apply(params, "0.fc_in@0.06", planted.model.matrices)
-    twice = iv.apply(dense, "0.fc_in@0.06", planted.model.matrices)
-    read = planted.model.matrices[0, "fc_in"].read
+    again = editing.apply(params, "0.fc_in@0.06", planted.matrices)
+    twice = editing.apply(dense, "0.fc_in@0.06", planted.matrices)
+    read = planted.matrices[0, "fc_in"].read
     np.testing.assert_allclose(read(again), read(twice), atol=1e-5)
 
 
 def test_factors_only_where_they_pay(planted):
     assert factored.pays(63, (128, 128))
     assert not factored.pays(64, (128, 128))
-    evaluator = Evaluator(planted.model, planted.params)
-    params, (row,) = factored.apply(evaluator, iv.parse("1.fc_in@0.5"))
+    scorer = planted.scorer()
+    params, (row,) = factored.apply(scorer.decompositions, notation.parse("1.fc_in@0.5"))
     assert not row["factored"]
-    dense = iv.apply(planted.params, "1.fc_in@0.5", planted.model.matrices)
+    dense = editing.apply(planted.params, "1.fc_in@0.5", planted.matrices)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, dense)
-    same, _ = factored.apply(evaluator, iv.parse("1.all@1"))
+    same, _ = factored.apply(scorer.decompositions, notation.parse("1.all@1"))
     jax.tree.map(np.testing.assert_array_equal, same, planted.params)
 
 

@@ -2,30 +2,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import intervention as iv
-from truncation.intervention import edit
+from truncation import notation
+from truncation.editing import edit
 from truncation.rules import gradient_guided, grid
-from truncation.search import evaluator as search
 from truncation.search import statistics
-from truncation.search.evaluator import Evaluator
+from truncation.search.problem import Choice, Outcome, SearchProblem
 
-RHOS = (*search.LASER_RHOS, "-0.07", "-0.2", "-0.5")
+RHOS = (*notation.LASER_RHOS, "-0.07", "-0.2", "-0.5")
 EXAMPLES = np.arange(0, 40)
 
 
 def loss_with(world, key, mask):
     """Mean loss over EXAMPLES, in the model's own weights."""
-    components = Evaluator(world.model, world.params).decompositions([key])
-    params = edit(world.params, world.model.matrices, components, {key: jnp.asarray(mask)})
-    scores = world.model.scores(params, world.model.select(EXAMPLES))["loss"]
-    return float(statistics.weighted_mean(np.asarray(scores), world.model.weights[EXAMPLES]))
+    components = world.scorer().decompositions.of([key])
+    params = edit(world.params, world.matrices, components, {key: jnp.asarray(mask)})
+    scores = world.scores(params, world.select(EXAMPLES))["loss"]
+    return float(statistics.weighted_mean(np.asarray(scores), world.examples.weights[EXAMPLES]))
 
 
 @pytest.fixture(scope="module")
 def gradients(planted):
-    evaluator = Evaluator(planted.model, planted.params)
-    keys = list(planted.model.matrices)
-    return gradient_guided.component_gradients(evaluator, keys, EXAMPLES)
+    return gradient_guided.component_gradients(planted.scorer(), list(planted.matrices), EXAMPLES)
 
 
 @pytest.mark.parametrize("key", [(0, "fc_in"), (0, "fc_out"), (1, "fc_in"), (1, "ov")])
@@ -54,21 +51,19 @@ def test_removal_of_small_components_is_predicted(planted, gradients):
 
 
 def test_batches_do_not_matter(planted, gradients):
-    evaluator = Evaluator(planted.in_batches(7), planted.params)
-    found = gradient_guided.component_gradients(evaluator, list(planted.model.matrices), EXAMPLES)
+    scorer = planted.scorer(batch_size=7)
+    found = gradient_guided.component_gradients(scorer, list(planted.matrices), EXAMPLES)
     for key, expected in gradients.items():
         np.testing.assert_allclose(found[key], expected, atol=1e-6)
 
 
 def test_finds_the_planted_noise_for_a_quarter_of_the_evaluations(planted):
-    evaluator = Evaluator(planted.model, planted.params)
-    halves = statistics.split(60, validation=0.5, seed=1)
-    candidates = search.candidates(planted.keys, RHOS)
+    validation, _ = statistics.split(60, validation=0.5, seed=1)
+    candidates = tuple(notation.candidates(planted.keys, RHOS))
+    problem = SearchProblem(planted.scorer(), candidates, validation)
     options = {"objective": "loss"}
-    full = grid.run(evaluator, candidates, halves[0], **options)
-    guided = gradient_guided.run(
-        evaluator, candidates, halves[0], num_gradient_examples=20, **options
-    )
+    full = grid.run(problem, **options)
+    guided = gradient_guided.run(problem, num_gradient_examples=20, **options)
     assert str(guided.best) == "1.fc_in@-0.07"
     told = gradient_guided.against_grid(guided, full, **options)
     assert guided.evaluations <= 0.25 * full.evaluations
@@ -80,7 +75,7 @@ def test_finds_the_planted_noise_for_a_quarter_of_the_evaluations(planted):
     assert predictions == sorted(predictions)
     assert len(guided.rows) == len(full.rows)
     with pytest.raises(ValueError, match="fraction 0"):
-        gradient_guided.run(evaluator, candidates, halves[0], fraction=0.0)
+        gradient_guided.run(problem, fraction=0.0)
 
 
 def test_says_what_was_missed():
@@ -88,13 +83,13 @@ def test_says_what_was_missed():
         {"intervention": name, "validation/loss": loss, "validation/loss_change": loss - 1}
         for name, loss in [("full", 1.0), ("a", 0.9), ("b", 0.3)]
     ]
-    best = iv.parse("0.fc_in@0")
-    full = search.Outcome(best, [r | {"chosen": r["intervention"] == "b"} for r in rows], 30, 0.0)
+    best = Choice("0.fc_in@0", notation.parse("0.fc_in@0"))
+    full = Outcome(best, best, [r | {"chosen": r["intervention"] == "b"} for r in rows], 30, 0.0)
     guesses = [
         rows[1] | {"chosen": True, "predicted_loss_change": -1.0},
         {"intervention": "b", "predicted_loss_change": 2.0},
     ]
-    guided = search.Outcome(best, guesses, 6, 0.0)
+    guided = Outcome(best, best, guesses, 6, 0.0)
     told = gradient_guided.against_grid(guided, full, objective="loss")
     np.testing.assert_allclose(
         [told["missed"], told["evaluations_saved"], told["rank_correlation"]], [0.6, 0.8, -1]

@@ -1,14 +1,14 @@
-import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import intervention as iv
-from truncation.search import evaluator as search
-from truncation.search import table
-from truncation.search.evaluator import Evaluator
+from truncation import editing, notation
+from truncation.search import network, table
+from truncation.search.cache import Cache, digest_of_arrays
+from truncation.search.examples import Examples
 
 TEXTS = [
     "1.fc_in@0.5",
@@ -20,111 +20,174 @@ TEXTS = [
     "0.mlp@0.5",
     "1.fc_in@1",
     "0.fc_in@0.5+1.fc_in@0",
+    "-1.fc_in@0.5",
+    "*.fc_in@0.3",
+    "1.fc_in@magnitude:0.3",
+    "0.fc_in@magnitude:-0.1+1.v_proj@0.5",
+    "*.fc_in@magnitude:0.2:0.7",
 ]
 HALF = np.arange(0, 60, 2)
 
 
 def one_by_one(world, texts, indices, given=""):
     """Each candidate by itself: fresh SVD, edited parameters, the whole model."""
-    batch = world.model.select(indices)
+    batch = world.select(indices)
     results = []
     for text in texts:
-        params = iv.apply(world.params, given, world.model.matrices) if given else world.params
-        results.append(world.model.scores(iv.apply(params, text, world.model.matrices), batch))
+        params = editing.apply(world.params, given, world.matrices) if given else world.params
+        results.append(world.scores(editing.apply(params, text, world.matrices), batch))
     return {name: np.stack([r[name] for r in results]) for name in results[0]}
 
 
 @pytest.mark.parametrize("stops", [True, False])
 @pytest.mark.parametrize(("batch_size", "together"), [(None, 1), (7, 4)])
 def test_agrees_with_candidates_one_by_one(planted, stops, batch_size, together):
-    model = planted.model if stops else planted.without_stops()
-    model = dataclasses.replace(model, batch_size=batch_size)
-    evaluator = Evaluator(model, planted.params, together=together)
-    found = evaluator.evaluate([iv.parse(t) for t in TEXTS], HALF)
+    scorer = planted.scorer(stops=stops, batch_size=batch_size, together=together)
+    found = scorer.evaluate([notation.parse(t) for t in TEXTS], HALF)
     expected = one_by_one(planted, TEXTS, HALF)
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], atol=3e-6, err_msg=name)
 
 
 def test_composes_with_what_is_cut_already(planted):
-    evaluator = Evaluator(planted.model, planted.params)
-    given = iv.parse("0.mlp@0.5+1.fc_in@0.2")
-    found = evaluator.evaluate([iv.parse("1.v_proj@0.5"), iv.parse("1.fc_in@-0.07")], HALF, given)
-    first = one_by_one(planted, ["1.v_proj@0.5"], HALF, "0.mlp@0.5+1.fc_in@0.2")
-    # The second candidate replaces the cut of its matrix.
-    second = one_by_one(planted, ["1.fc_in@-0.07"], HALF, "0.mlp@0.5")
-    np.testing.assert_allclose(found["loss"][0], first["loss"][0], atol=3e-6)
-    np.testing.assert_allclose(found["loss"][1], second["loss"][0], atol=3e-6)
+    scorer = planted.scorer()
+    given = notation.parse("0.mlp@0.5+1.fc_in@0.2")
+    texts = ["1.v_proj@0.5", "1.fc_in@-0.07", "1.fc_in@magnitude:0.5", "1.v_proj@magnitude:0.5"]
+    found = scorer.evaluate([notation.parse(t) for t in texts], HALF, given)
+    # A candidate replaces the cut of its matrix.
+    for index, text in enumerate(texts):
+        base = "0.mlp@0.5" if "fc_in" in text else str(given)
+        expected = one_by_one(planted, [text], HALF, base)
+        np.testing.assert_allclose(found["loss"][index], expected["loss"][0], atol=3e-6)
 
 
 def test_entering_and_leaving_is_the_model(planted):
-    batch = planted.model.select(np.arange(60))
-    expected = planted.model.scores(planted.params, batch)["loss"]
-    for key, address in planted.model.matrices.items():
-        entry = planted.model.stop(planted.params, key, batch)
+    batch = planted.select(np.arange(60))
+    expected = planted.scores(planted.params, batch)["loss"]
+    np.testing.assert_allclose(
+        network.scores(planted.network, planted.params, batch)["loss"], expected, atol=3e-6
+    )
+    for key, address in planted.matrices.items():
+        x = network.stream_before(planted.network, planted.params, key[0], batch)
+        entry = planted.network.enter(planted.params, key, x, batch)
         outputs = entry.inputs @ address.read(planted.params)
-        found = planted.model.leave(planted.params, key, outputs, entry.rest, batch)["loss"]
+        found = planted.network.leave(planted.params, key, outputs, entry.rest, batch)["loss"]
         np.testing.assert_allclose(found, expected, atol=3e-6, err_msg=str(key))
 
 
-def test_each_prefix_svd_and_distinct_rank_is_computed_once(planted):
-    evaluator = Evaluator(planted.model, planted.params)
-    evaluator.evaluate(search.candidates(["1.fc_in"]), HALF)
-    calls = {}
-    for name, function in list(evaluator._compiled.items()):
-
-        def counted(*arguments, name=name, function=function):
-            calls[name] = calls.get(name, 0) + 1
-            return function(*arguments)
-
-        evaluator._compiled[name] = counted
-    evaluator.evaluate(search.candidates(["1.fc_in"]), HALF)
+def test_each_prefix_and_distinct_rank_is_computed_once(planted):
+    scorer = planted.scorer()
+    planted.network.calls.clear()
+    scorer.evaluate(notation.candidates(["1.fc_in"]), HALF)
     # Ranks of 16 at .9 .8 .6 .4 .2 .1 .05 .01 0: 14 12 9 6 3 1 0 0 0.
-    # Nothing is added for the first, which keeps nothing.
-    assert calls == {("enter", (1, "fc_in")): 1, ("resume", (1, "fc_in")): 7, "add": 6}
+    once = {"embed": 1, ("layer", 0): 1, ("enter", (1, "fc_in")): 1, ("leave", (1, "fc_in")): 7}
+    assert planted.network.calls == once
+    # The layer below has run for every other matrix of its layer too.
+    planted.network.calls.clear()
+    scorer.evaluate(notation.candidates(["1.v_proj"], ["0.5"]), HALF)
+    assert planted.network.calls == {("enter", (1, "v_proj")): 1, ("leave", (1, "v_proj")): 1}
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_nothing_is_compiled_for_a_candidate(planted, compilations, together):
+    """Other ranks, matrices seen before and a fresh scorer trace nothing again."""
+    keys = ["0.fc_in", "1.fc_in", "1.v_proj", "1.out_proj"]
+    search = notation.candidates(keys, ["0.9", "0.5", "0.3", "0.1"])
+    planted.scorer(together=together).evaluate(search, HALF)
+    others = notation.candidates(keys, ["0.8", "0.45", "-0.3", "0.2"])
+    with compilations() as found:
+        planted.scorer(together=together).evaluate(others, HALF)
+    assert found == []
 
 
 def test_a_killed_search_continues(planted, tmp_path):
     file = tmp_path / "cache.jsonl"
-    candidates = search.candidates(["0.fc_in", "1.fc_in"])
+    candidates = notation.candidates(["0.fc_in", "1.fc_in"], ["0.5", "0.1"])
+    candidates += notation.candidates(["1.v_proj"], ["magnitude:0.5"])
 
-    def evaluate():
-        cache = table.Cache(file, {"checkpoint": "final"})
-        evaluator = Evaluator(planted.model, planted.params, cache=cache)
-        return evaluator, evaluator.evaluate(candidates, HALF)
+    def evaluate(**keywords):
+        scorer = planted.scorer(cache=Cache(file, {}), **keywords)
+        planted.network.calls.clear()
+        scores = scorer.evaluate(candidates, HALF)
+        entered = {name[1] for name in planted.network.calls if name[0] == "enter"}
+        return scorer.cost.evaluations, scores, entered
 
-    first, expected = evaluate()
-    lines = file.read_text().splitlines()
-    entries = [json.loads(line) for line in lines if line]
-    assert [e["cuts"][0] for e in entries] == ["0.fc_in@0.9", "1.fc_in@0.9"]
-    # Killed while the second matrix was being written.
+    spent, expected, entered = evaluate()
+    assert entered == {(0, "fc_in"), (1, "fc_in"), (1, "v_proj")}
+    lines = [line for line in file.read_text().splitlines() if line]
+    assert [json.loads(line)["cuts"][0] for line in lines] == [
+        "0.fc_in@0.5", "1.fc_in@0.5", "1.v_proj@magnitude:0.5",
+    ]  # fmt: skip
+    # Killed while the third matrix was being written.
     file.write_text("\n".join(lines)[: -len(lines[-1]) // 2])
-    second, found = evaluate()
-    assert ("enter", (0, "fc_in")) not in second._compiled
-    assert ("enter", (1, "fc_in")) in second._compiled
-    assert second.spent == first.spent
-    third, _ = evaluate()
-    assert not any(name[0] == "enter" for name in third._compiled)
+    again, found, entered = evaluate()
+    assert entered == {(1, "v_proj")}
+    assert again == spent
+    assert evaluate()[2] == set()
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name])
-    # Another checkpoint, or other examples, share nothing.
-    other = table.Cache(file, {"checkpoint": "step 100"})
-    assert other.get({k: entries[0][k] for k in ("given", "cuts", "examples")}) is None
+
+
+def test_a_retrained_model_never_gets_old_scores(planted, tmp_path):
+    """The key is the content of weights and examples: one bit of either, and all runs anew."""
+    file = tmp_path / "cache.jsonl"
+    candidates = notation.candidates(["1.fc_in"], ["0.5"])
+
+    def loss(**keywords):
+        scorer = planted.scorer(cache=Cache(file, {}), **keywords)
+        return scorer.evaluate(candidates, HALF)["loss"]
+
+    def entries():
+        return sum(1 for line in file.read_text().splitlines() if line)
+
+    before = loss()
+    assert entries() == 1
+    np.testing.assert_array_equal(loss(), before)
+    assert entries() == 1
+    # A copy of the same weights and examples is the same.
+    same = jax.tree.map(jnp.array, planted.params)
+    loss(params=same)
+    assert entries() == 1
+    retrained = jax.tree.map(jnp.array, planted.params)
+    retrained["unembed"] = retrained["unembed"].at[0, 0].add(1e-6)
+    loss(params=retrained)
+    assert entries() == 2
+    data = dict(planted.examples.data)
+    data["x"] = data["x"].at[2, 0, 0].add(1e-6)
+    loss(examples=Examples(data, planted.examples.weights))
+    assert entries() == 3
+    # Examples that are not looked at do not matter.
+    data["x"] = planted.examples.data["x"].at[1, 0, 0].add(1.0)
+    np.testing.assert_array_equal(loss(examples=Examples(data, planted.examples.weights)), before)
+    assert entries() == 3
+
+
+def test_digests_of_arrays_see_every_byte():
+    tree = {"a": jnp.zeros((2, 3), jnp.bfloat16), "b": [np.arange(3, dtype=np.int32)]}
+    assert digest_of_arrays(tree) == digest_of_arrays(jax.tree.map(jnp.array, tree))
+    others = [
+        {"a": tree["a"].at[1, 2].set(1e-3), "b": tree["b"]},
+        {"a": tree["a"].reshape(3, 2), "b": tree["b"]},
+        {"a": tree["a"].astype(jnp.float16), "b": tree["b"]},
+        {"c": tree["a"], "b": tree["b"]},
+    ]
+    assert len({digest_of_arrays(one) for one in (tree, *others)}) == 5
 
 
 def test_refuses_by_name(planted):
-    broken = planted.model.matrices[0, "fc_out"].write(planted.params, jnp.full((24, 16), jnp.inf))
-    with pytest.raises(ValueError, match=r"0\.fc_out holds NaN or infinity"):
-        Evaluator(planted.model, broken).evaluate([iv.parse("0.fc_out@0.5")], HALF)
-    evaluator = Evaluator(planted.model, planted.params)
+    broken = planted.matrices[0, "fc_out"].write(planted.params, jnp.full((24, 16), jnp.inf))
+    for rho in ("0.5", "magnitude:0.5"):
+        with pytest.raises(ValueError, match=r"0\.fc_out holds NaN or infinity"):
+            planted.scorer(params=broken).evaluate([notation.parse(f"0.fc_out@{rho}")], HALF)
+    scorer = planted.scorer()
     with pytest.raises(ValueError, match="layer 1 has only"):
-        evaluator.evaluate([iv.parse("1.fc_out@0.5")], HALF)
+        scorer.evaluate([notation.parse("1.fc_out@0.5")], HALF)
     with pytest.raises(ValueError, match="none to evaluate"):
-        evaluator.evaluate([], HALF)
-    with pytest.raises(ValueError, match="both or neither"):
-        dataclasses.replace(planted.model, enter=None)
+        scorer.evaluate([], HALF)
     with pytest.raises(ValueError, match="leading axes"):
-        dataclasses.replace(planted.model, weights=np.ones((3, 2)))
+        Examples(planted.examples.data, np.ones((3, 2)))
+    with pytest.raises(ValueError, match="no example selected"):
+        scorer.full(np.arange(0))
 
 
 def test_tables_are_written_whole(tmp_path):

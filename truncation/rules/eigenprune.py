@@ -1,238 +1,165 @@
 """Eigenpruning (Vergara-Browne, Soto and Aizawa, arXiv 2404.03147).
 
-The effect of direction i of W = sum_i sigma_i u_i v_i^T on one example, to first order, of
-giving the matrix the input x' of another example in place of its own x:
-
-    e_i = sum over positions of < dL/dh, sigma_i (u_i^T (x' - x)) v_i >,
-
-h the matrix's output and L the example's loss. A direction that helps has e_i > 0; those
-with the lowest scores are removed, and what they gave to the mean input can be folded
-into a bias. One forward and one backward pass score all directions of a matrix.
-
-The counterfactual comes from a derangement of all examples, so batches do not
-matter, and x is what the matrix really multiplies, norms and nonlinearities included.
+Every direction of a matrix is scored by its first-order effect e_i on the loss when the matrix is
+given the input of another example (search/effects.py). A direction that helps has e_i > 0; those
+with the lowest scores are removed, and what they gave to the mean input can be folded into a
+bias.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from truncation.address import Key, Params
-from truncation.intervention import edit
+from truncation.notation import Key
+from truncation.rules import random_pruning
 from truncation.search import comparison
-from truncation.search.evaluator import Evaluator
-from truncation.search.model import Model
+from truncation.search.effects import effects, mean_input
+from truncation.search.problem import (
+    Choice,
+    Outcome,
+    SearchProblem,
+    add_bias,
+    add_figures,
+    conclude,
+)
+from truncation.search.scorer import Scorer
 
-EXACT = jax.lax.Precision.HIGHEST
 AGGREGATES = ("signed", "absolute")
 
 
-def derangement(count: int, seed: int) -> Int[np.ndarray, " count"]:
-    """A uniform random permutation without fixed points; needs at least two examples."""
-    if count < 2:
-        raise ValueError(f"count {count}: a counterfactual needs a second example")
-    generator = np.random.default_rng(seed)
-    # A permutation has no fixed point with probability about 1/e: under three draws on average.
-    while True:
-        permutation = generator.permutation(count)
-        if not np.any(permutation == np.arange(count)):
-            return permutation
+def run(
+    problem: SearchProblem,
+    *,
+    objective: str = "accuracy",
+    seed: Any = 0,
+    samples: int = 2000,
+    fractions: Sequence[float] = (0.01, 0.05, 0.1, 0.2),
+    compensation: Sequence[bool] = (False, True),
+    aggregate: str = "signed",
+    alone: bool = False,
+    random_draws: int = 3,
+) -> Outcome:
+    """Score directions on validation examples, remove each fraction of the lowest, test one.
 
-
-def _example_losses(scores: Mapping[str, Any], weights: Any) -> Any:
-    """Loss per example, the weighted mean over its answers; 0 where it has none."""
-    totals = jnp.sum(weights, axis=1)
-    return jnp.sum(scores["loss"] * weights, axis=1) / jnp.where(totals > 0, totals, 1)
-
-
-def effects(
-    evaluator: Evaluator, key: Key, examples: np.ndarray, *, seed: int = 0
-) -> tuple[Float[np.ndarray, "examples r"], Float[np.ndarray, "examples r"]]:
-    """e_i of every direction on every example, and the same with |.| at each position.
-
-    The counterfactual input is zeroed where either example is padding.
+    The matrices are those of the candidates, pruned together (named "pruned 0.05") and, with
+    `alone`, each by itself too ("1.fc_out 0.05"); compensation says whether variants have the
+    mean-input bias ("... with bias"). aggregate: signed is the mean effect, whose lowest
+    directions hurt; absolute is the mean of |e| over positions, whose lowest do nothing.
+    Test figures are those of the full model, the best on validation, and random_draws random
+    prunings of its size.
     """
-    model = evaluator.model
-    partners = examples[derangement(len(examples), seed)]
-    components = evaluator.decompositions([key])[key]
-    compute = evaluator.compiled(("effects", key), lambda *a: _batch_effects(model, key, *a))
-    signed, absolute = [], []
-    weights = np.asarray(model.weights, np.float32)
-    for rows, _ in model.index_batches(len(examples)):
-        chosen, other = examples[rows], partners[rows]
-        results = compute(
-            evaluator.params, components, model.select(chosen), model.select(other), weights[chosen]
-        )
-        signed.append(results[0])
-        absolute.append(results[1])
-    # A forward pass of the counterfactual, and a forward and backward pass of the example.
-    evaluator.spent += 4 * len(examples)
-    count = len(examples)
-    return (
-        np.concatenate([np.asarray(part) for part in signed])[:count],
-        np.concatenate([np.asarray(part) for part in absolute])[:count],
+    for fraction in fractions:
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction {fraction}: expected a number in (0, 1]")
+    if aggregate not in AGGREGATES:
+        raise ValueError(f"aggregate {aggregate!r}: expected {' or '.join(AGGREGATES)}")
+    scorer, validation, keys = problem.scorer, problem.validation, problem.keys
+    mark, bootstrap = scorer.cost.mark(), {"seed": seed, "samples": samples}
+    which = AGGREGATES.index(aggregate)
+    found = {
+        key: effects(scorer, key, validation, seed=seed)[which].mean(axis=0, dtype=np.float64)
+        for key in keys
+    }
+    prunings = []
+    for group in [*([key] for key in keys if alone), keys]:
+        label = f"{group[0][0]}.{group[0][1]}" if len(group) == 1 and alone else "pruned"
+        for fraction in fractions:
+            masks = {key: lowest_removed(found[key], fraction) for key in group}
+            prunings.append((f"{label} {fraction:g}", masks))
+    variants = [
+        (name + (" with bias" if biased else ""), masks, validation if biased else None)
+        for name, masks in prunings
+        for biased in compensation
+    ]
+
+    full = scorer.full(validation)
+    # One structure for all variants with a bias, so that they share what is compiled.
+    roomy = _with_biases(scorer, keys) if any(compensation) else scorer
+    choices, each = [], []
+    for name, masks, examples in variants:
+        where = scorer if examples is None else roomy
+        # The parameters of all variants at once would fill memory; choices are small.
+        choices.append(prune(where, name, masks, compensate_on=examples))
+        each.append(where.of_params(choices[-1].params(where.decompositions), validation))
+    scores = {name: np.stack([one[name] for one in each]) for name in full}
+    weights = scorer.weights(validation)
+    best, improves = comparison.ranking(scores, full, weights, objective)
+    warning: str | None = f"no pruning improves {objective} on validation"
+    if improves:
+        warning = comparison.within_noise(scores, full, weights, best, objective, **bootstrap)
+
+    rows: list[dict[str, Any]] = [{"intervention": "full", "removed": 0, "chosen": not improves}]
+    for index, one in enumerate(choices):
+        chosen = improves and index == best
+        rows.append({"intervention": one.name, "removed": one.removed, "chosen": chosen})
+    add_figures(rows, scores, full, weights, prefix="validation/", **bootstrap)
+    nearest = choices[best]
+    if problem.test is not None:
+        name, masks, examples = variants[best]
+        tested = [rows[0], rows[best + 1]]
+        others = [nearest]
+        for draw in range(random_draws):
+            label = f"{name}, random {draw}"
+            shuffled = random_pruning.shuffled(masks, draw)
+            others.append(prune(scorer, label, shuffled, compensate_on=examples))
+            rows.append({"intervention": label, "removed": nearest.removed, "chosen": False})
+            tested.append(rows[-1])
+        after = [scorer.of_params(o.params(scorer.decompositions), problem.test) for o in others]
+        before = scorer.full(problem.test)
+        stacked = {name: np.stack([one[name] for one in after]) for name in before}
+        weights = scorer.weights(problem.test)
+        add_figures(tested, stacked, before, weights, prefix="test/", **bootstrap)
+    return conclude(
+        scorer.cost, mark, nearest=nearest, improves=improves, rows=rows, warning=warning
     )
 
 
-def _batch_effects(
-    model: Model, key: Key, params: Params, components: Any, batch: Any, other: Any, weights: Any
-) -> tuple[Any, Any]:
-    entry, counterfactual = model.stop(params, key, batch), model.stop(params, key, other)
-    leave = model.leave
-    assert leave is not None
-    both = (entry.valid & counterfactual.valid)[..., None]
-    difference = jnp.where(both, counterfactual.inputs - entry.inputs, 0)
-    outputs = jnp.matmul(entry.inputs, model.matrices[key].read(params), precision=EXACT)
-
-    def total_loss(outputs: Any) -> Any:
-        return jnp.sum(_example_losses(leave(params, key, outputs, entry.rest, batch), weights))
-
-    gradient = jax.grad(total_loss)(outputs)
-    u, s, vt = components
-    per_position = (
-        jnp.matmul(gradient, vt.T, precision=EXACT)
-        * s[None, None]
-        * jnp.matmul(difference, u, precision=EXACT)
-    )
-    return per_position.sum(axis=1), jnp.abs(per_position).sum(axis=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pruning:
-    """Which directions of which matrices stay: masks [r] of ones and zeros, by matrix."""
-
-    masks: dict[Key, np.ndarray]
-
-    @property
-    def removed(self) -> int:
-        """How many directions go."""
-        return int(sum((mask == 0).sum() for mask in self.masks.values()))
+def lowest_removed(effects: Float[np.ndarray, " r"], fraction: float) -> Float[np.ndarray, " r"]:
+    """Ones, and zeros at the floor(fraction r) directions of lowest effect."""
+    mask = np.ones(len(effects), np.float32)
+    # The small number undoes the rounding of a decimal fraction: 0.29 of 100 is 29.
+    mask[np.argsort(effects, kind="stable")[: int(fraction * len(effects) + 1e-9)]] = 0
+    return mask
 
 
 def prune(
-    evaluator: Evaluator,
-    fractions: Mapping[str, float],
-    keys: Sequence[Key],
-    examples: np.ndarray,
-    *,
-    aggregate: str = "signed",
-    seed: int = 0,
-) -> Pruning:
-    """Remove from each of these matrices the directions that score lowest on `examples`.
-
-    fractions: by matrix type ("fc_in": 0.1 removes floor(0.1 r) of r); matrices of a type
-    that is not named stay whole. aggregate: signed is the mean effect, whose lowest
-    directions hurt; absolute is the mean of |e| over positions, whose lowest do nothing.
-    """
-    if aggregate not in AGGREGATES:
-        raise ValueError(f"aggregate {aggregate!r}: expected {' or '.join(AGGREGATES)}")
-    for name, fraction in fractions.items():
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"fractions {name!r}: {fraction} is outside [0, 1]")
-        if not any(matrix == name for _, matrix in keys):
-            raise ValueError(f"fractions {name!r}: no such matrix among those to prune")
-    masks = {}
-    for key in keys:
-        if fractions.get(key[1], 0) == 0:
-            continue
-        signed, absolute = effects(evaluator, key, examples, seed=seed)
-        scores = (signed if aggregate == "signed" else absolute).mean(axis=0, dtype=np.float64)
-        masks[key] = np.ones(len(scores), np.float32)
-        count = int(fractions[key[1]] * len(scores) + 1e-9)
-        masks[key][np.argsort(scores, kind="stable")[:count]] = 0
-    return Pruning(masks)
-
-
-def random_like(pruning: Pruning, seed: int) -> Pruning:
-    """As many directions removed from each matrix, drawn at random."""
-    generator = np.random.default_rng(seed)
-    return Pruning({key: generator.permutation(mask) for key, mask in pruning.masks.items()})
-
-
-def mean_input(
-    evaluator: Evaluator, params: Params, key: Key, examples: np.ndarray
-) -> Float[np.ndarray, " d_in"]:
-    """Mean over examples and valid positions of what the matrix multiplies."""
-    model = evaluator.model
-
-    def sums(params: Params, batch: Any) -> tuple[Any, Any]:
-        entry = model.stop(params, key, batch)
-        inputs = jnp.where(entry.valid[..., None], entry.inputs, 0).astype(jnp.float32)
-        return inputs.sum(axis=1), entry.valid.sum(axis=1)
-
-    run = evaluator.compiled(("mean_input", key), sums)
-    total, count = np.zeros(model.matrices[key].read(params).shape[0]), 0
-    for batch in model.batches(examples):
-        inputs, valid = run(params, batch.examples)
-        total = total + np.asarray(inputs, np.float64)[: batch.size].sum(axis=0)
-        count += int(np.asarray(valid)[: batch.size].sum())
-    evaluator.spent += len(examples)
-    return total / max(count, 1)
-
-
-def apply(
-    evaluator: Evaluator,
-    pruning: Pruning,
+    scorer: Scorer,
+    name: str,
+    masks: Mapping[Key, np.ndarray],
     *,
     compensate_on: np.ndarray | None = None,
-) -> Params:
-    """New parameters without the removed directions.
+) -> Choice:
+    """The choice to keep what the masks [r] keep, with the biases that make up for the rest.
 
     compensate_on: examples whose mean input x_mean is used to add x_mean @ W_removed to the
     output as a bias, so that the mean output of each matrix stays what it was for the
     inputs it now gets; matrices are done from the bottom up, each on the network already
     pruned below. Raises ValueError where the model has no place for a bias.
     """
-    model, params = evaluator.model, evaluator.params
-    for key in [key for key in model.matrices if key in pruning.masks]:
-        mask, components = pruning.masks[key], evaluator.decompositions([key])[key]
-        below = params
-        params = edit(params, model.matrices, {key: components}, {key: jnp.asarray(mask)})
-        if compensate_on is None:
-            continue
-        add_bias = model.matrices[key].add_bias
-        if add_bias is None:
-            raise ValueError(f"matrix {key[0]}.{key[1]} has no place for a bias")
-        x = mean_input(evaluator, below, key, compensate_on)
+    if compensate_on is None:
+        return Choice(name, None, dict(masks))
+    decompositions = scorer.decompositions
+    below, biases = scorer.params, {}
+    for key in [key for key in scorer.network.matrices if key in masks]:
+        components, address = decompositions[key], scorer.network.matrices[key]
+        x = mean_input(scorer, below, key, compensate_on)
         u, s, vt = (np.asarray(part, np.float64) for part in components)
-        bias = ((x @ u) * s * (1 - mask)) @ vt
-        params = add_bias(params, jnp.asarray(bias, components.s.dtype))
-    return params
+        biases[key] = ((x @ u) * s * (1 - masks[key])) @ vt
+        below = address.keep(below, components, jnp.asarray(masks[key]))
+        below = add_bias(below, decompositions, key, biases[key])
+    return Choice(name, None, dict(masks), biases)
 
 
-def evaluate(
-    evaluator: Evaluator,
-    pruning: Pruning,
-    train: np.ndarray,
-    held_out: np.ndarray,
-    *,
-    random_seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    compensation: Sequence[bool] = (False, True),
-    seed: int = 0,
-    samples: int = 2000,
-) -> list[dict[str, Any]]:
-    """Held-out rows: unpruned, pruned, and random prunings of the same size.
-
-    With METRIC, METRIC_change and intervals against the unpruned model on the same
-    examples. Biases come from the training examples only.
-    """
-    names: list[dict[str, Any]] = [{"model": "unpruned", "compensated": False, "removed": 0}]
-    scores = [evaluator.model_scores(evaluator.params, held_out)]
-    variants = [("pruned", pruning)]
-    variants += [(f"random {s}", random_like(pruning, s)) for s in random_seeds]
-    for name, variant in variants:
-        for compensated in compensation:
-            params = apply(evaluator, variant, compensate_on=train if compensated else None)
-            scores.append(evaluator.model_scores(params, held_out))
-            names.append({"model": name, "compensated": compensated, "removed": variant.removed})
-    stacked = {name: np.concatenate([s[name] for s in scores]) for name in scores[0]}
-    full = {name: values[0] for name, values in stacked.items()}
-    figures = comparison.summarise(
-        stacked, full, evaluator.weights(held_out), seed=seed, samples=samples
-    )
-    return [name | row for name, row in zip(names, figures, strict=True)]
+def _with_biases(scorer: Scorer, keys: Sequence[Key]) -> Scorer:
+    """The same model with a bias of zero wherever one may be added; the cost is shared."""
+    params = scorer.params
+    for key in keys:
+        width = scorer.decompositions[key].vt.shape[1]
+        params = add_bias(params, scorer.decompositions, key, np.zeros(width))
+    roomy = scorer.on(params=params)
+    roomy.decompositions = scorer.decompositions.at(params)
+    roomy.cost = scorer.cost
+    return roomy

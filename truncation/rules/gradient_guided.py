@@ -10,7 +10,7 @@ One backward pass on a few examples ranks every candidate; only the most promisi
 evaluated. The estimate is local: exact as sigma_i -> 0, unreliable where a removal is large.
 """
 
-import time
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,70 +19,23 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from truncation.intervention import Intervention, Key
+from truncation.notation import Intervention, Key
 from truncation.rules import grid
-from truncation.search import evaluator as search
-
-# A backward pass costs about two forward passes on top of its own.
-BACKWARD_COST = 3
-
-
-def component_gradients(
-    evaluator: search.Evaluator, keys: Sequence[Key], examples: np.ndarray
-) -> dict[Key, np.ndarray]:
-    """dL/dm_i [r] of every component of these matrices, L the mean loss over `examples`.
-
-    One backward pass over the examples for all matrices together.
-    """
-    model, params = evaluator.model, evaluator.params
-    components = evaluator.decompositions(list(keys))
-
-    def total_loss(change: Any, params: Any, components: Any, batch: Any, weights: Any) -> Any:
-        for key, delta in change.items():
-            params = model.matrices[key].perturb(params, components[key], delta)
-        return jnp.sum(model.scores(params, batch)["loss"] * weights)
-
-    gradient = evaluator.compiled(("gradient", *keys), jax.grad(total_loss))
-    zero = {key: jnp.zeros_like(parts.s) for key, parts in components.items()}
-    sums = {key: np.zeros(parts.s.shape, np.float64) for key, parts in components.items()}
-    for batch in model.batches(examples):
-        parts = gradient(zero, params, components, batch.examples, batch.weights)
-        for key, part in parts.items():
-            sums[key] += np.asarray(part, np.float64)
-    evaluator.spent += BACKWARD_COST * len(examples)
-    weight = evaluator.weights(examples).sum(dtype=np.float64)
-    return {key: total / weight for key, total in sums.items()}
-
-
-def predicted_changes(
-    evaluator: search.Evaluator,
-    interventions: Sequence[Intervention],
-    gradients: Mapping[Key, np.ndarray],
-) -> np.ndarray:
-    """First-order change of the loss [interventions]; negative promises improvement."""
-    return np.array(
-        [
-            -sum(
-                float(np.sum((1 - evaluator.mask(cut)) * gradients[cut.layer, cut.matrix]))
-                for cut in evaluator.expanded(intervention).cuts
-            )
-            for intervention in interventions
-        ]
-    )
+from truncation.search import comparison, network
+from truncation.search.cost import BACKWARD
+from truncation.search.problem import Outcome, SearchProblem
+from truncation.search.scorer import Scorer
 
 
 def run(
-    evaluator: search.Evaluator,
-    interventions: Sequence[Intervention],
-    validation: np.ndarray,
-    test: np.ndarray | None = None,
+    problem: SearchProblem,
     *,
     objective: str = "accuracy",
-    fraction: float = 0.25,
-    num_gradient_examples: int = 100,
     seed: int = 0,
     samples: int = 2000,
-) -> search.Outcome:
+    fraction: float = 0.25,
+    num_gradient_examples: int = 100,
+) -> Outcome:
     """Evaluate the most promising candidates only; the rows are the grid's for those.
 
     fraction bounds the cost relative to the grid on the same candidates, the backward pass
@@ -92,43 +45,78 @@ def run(
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction {fraction}: expected a number in (0, 1]")
-    started, spent = time.perf_counter(), evaluator.spent
+    scorer, candidates, validation = problem.scorer, problem.candidates, problem.validation
+    mark = scorer.cost.mark()
     chosen = np.sort(np.random.default_rng(seed).permutation(validation)[:num_gradient_examples])
-    keys = {
-        (cut.layer, cut.matrix): None
-        for intervention in interventions
-        for cut in evaluator.expanded(intervention).cuts
-    }
     predicted = predicted_changes(
-        evaluator, interventions, component_gradients(evaluator, list(keys), chosen)
+        scorer, candidates, component_gradients(scorer, problem.keys, chosen)
     )
     # The grid passes once over the full model and once per candidate.
-    budget = fraction * (len(interventions) + 1) * len(validation) - BACKWARD_COST * len(chosen)
+    budget = fraction * (len(candidates) + 1) * len(validation) - BACKWARD * len(chosen)
     count = max(1, int(budget / len(validation)) - 1)
     order = np.argsort(predicted, kind="stable")
+    promising = tuple(candidates[i] for i in order[:count])
     outcome = grid.run(
-        evaluator,
-        [interventions[i] for i in order[:count]],
-        validation,
-        test,
+        dataclasses.replace(problem, candidates=promising),
         objective=objective,
         seed=seed,
         samples=samples,
     )
-    rows = outcome.rows + grid.rows_of(evaluator, [interventions[i] for i in order[count:]])[1:]
+    rows = outcome.rows + grid.rows_of(scorer, [candidates[i] for i in order[count:]])[1:]
     for row, index in zip(rows[1:], order, strict=True):
         row["predicted_loss_change"] = float(predicted[index])
-    return search.Outcome(
-        outcome.best,
-        rows,
-        evaluator.spent - spent,
-        time.perf_counter() - started,
-        outcome.warning,
+    evaluations, seconds = scorer.cost.since(mark)
+    return dataclasses.replace(outcome, rows=rows, evaluations=evaluations, seconds=seconds)
+
+
+def component_gradients(
+    scorer: Scorer, keys: Sequence[Key], examples: np.ndarray
+) -> dict[Key, np.ndarray]:
+    """dL/dm_i [r] of every component of these matrices, L the mean loss over `examples`.
+
+    One backward pass over the examples for all matrices together.
+    """
+    components = scorer.decompositions.of(keys)
+    matrices = scorer.network.matrices
+
+    def total_loss(change: Mapping[Key, Any], data: Any, weights: Any) -> Any:
+        params = scorer.params
+        for key, delta in change.items():
+            params = matrices[key].perturb(params, components[key], delta)
+        return jnp.sum(network.scores(scorer.network, params, data)["loss"] * weights)
+
+    gradient = jax.grad(total_loss)
+    zero = {key: jnp.zeros_like(parts.s) for key, parts in components.items()}
+    sums = {key: np.zeros(parts.s.shape, np.float64) for key, parts in components.items()}
+    for batch in scorer.examples.batches(examples):
+        for key, part in gradient(zero, batch.data, batch.weights).items():
+            sums[key] += np.asarray(part, np.float64)
+    scorer.cost.backward(len(examples))
+    weight = scorer.weights(examples).sum(dtype=np.float64)
+    return {key: total / weight for key, total in sums.items()}
+
+
+def predicted_changes(
+    scorer: Scorer, interventions: Sequence[Intervention], gradients: Mapping[Key, np.ndarray]
+) -> np.ndarray:
+    """First-order change of the loss [interventions]; negative promises improvement.
+
+    Raises ValueError for a cut by magnitude, which removes no component.
+    """
+    decompositions = scorer.decompositions
+    return np.array(
+        [
+            -sum(
+                float(np.sum((1 - decompositions.mask(cut)) * gradients[key]))
+                for key, cut in decompositions.resolve(intervention).items()
+            )
+            for intervention in interventions
+        ]
     )
 
 
 def against_grid(
-    guided: search.Outcome, full_grid: search.Outcome, *, objective: str = "accuracy"
+    guided: Outcome, full_grid: Outcome, *, objective: str = "accuracy"
 ) -> dict[str, float | str]:
     """What the guided search saved, and what it missed, on the validation examples.
 
@@ -149,7 +137,7 @@ def against_grid(
     ).statistic
     return {
         "evaluations_saved": 1 - guided.evaluations / full_grid.evaluations,
-        "missed": float(search.gain(objective, best[1], best[0])),
+        "missed": float(comparison.gain(objective, best[1], best[0])),
         "rank_correlation": float(correlation),
         "best_of_grid": str(full_grid.best),
         "best_guided": str(guided.best),

@@ -7,40 +7,77 @@ where it is not, Gavish and Donoho give the threshold that minimises the squared
 the kept part. No example is looked at.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from truncation import spectrum
-from truncation.intervention import Intervention, Key, keep_top
-from truncation.search import evaluator as search
+from truncation.notation import Intervention, Key, keep_top
+from truncation.rules import grid
+from truncation.search.problem import Outcome, SearchProblem, add_figures, conclude, intervene
+from truncation.search.scorer import Scorer
+
+
+def run(
+    problem: SearchProblem,
+    *,
+    objective: str = "accuracy",
+    seed: Any = 0,
+    samples: int = 2000,
+    sigma: Mapping[Key, float] | None = None,
+    single: bool = False,
+) -> Outcome:
+    """Cut every matrix of the candidates to its edge, all of them together.
+
+    sigma: the noise level of each matrix, where it is known. single: cut only one matrix, the
+    one that is best on validation (one pass per matrix); without it no validation example is
+    looked at, and the choice is made whether or not it helps. Rows are the grid's.
+    """
+    scorer = problem.scorer
+    mark = scorer.cost.mark()
+    cuts = tuple(interventions(scorer, problem.keys, sigma))
+    if single:
+        alone = dataclasses.replace(problem, candidates=cuts)
+        return grid.run(alone, objective=objective, seed=seed, samples=samples)
+    together = Intervention(tuple(cut for one in cuts for cut in one.cuts))
+    rows = grid.rows_of(scorer, [together])
+    rows[0]["chosen"], rows[1]["chosen"] = False, True
+    if problem.test is not None:
+        add_figures(
+            rows,
+            scorer.evaluate([together], problem.test),
+            scorer.full(problem.test),
+            scorer.weights(problem.test),
+            prefix="test/",
+            seed=seed,
+            samples=samples,
+        )
+    choice = intervene(scorer.decompositions, together)
+    return conclude(scorer.cost, mark, nearest=choice, improves=True, rows=rows, warning=None)
 
 
 def kept(
-    evaluator: search.Evaluator,
-    keys: Sequence[Key],
-    sigma: Mapping[Key, float] | None = None,
+    scorer: Scorer, keys: Sequence[Key], sigma: Mapping[Key, float] | None = None
 ) -> dict[Key, int]:
     """How many components of each matrix exceed the edge (sigma known) or the threshold."""
     counts = {}
-    for key, parts in evaluator.decompositions(list(keys)).items():
-        rows, columns = evaluator.model.matrices[key].read(evaluator.params).shape
+    for key, parts in scorer.decompositions.of(keys).items():
+        shape = (parts.u.shape[0], parts.vt.shape[1])
         if sigma is not None:
-            threshold = spectrum.marchenko_pastur_edge((rows, columns), sigma[key])
+            threshold = spectrum.marchenko_pastur_edge(shape, sigma[key])
         else:
-            threshold = float(spectrum.gavish_donoho_threshold(parts.s, (rows, columns)))
+            threshold = float(spectrum.gavish_donoho_threshold(parts.s, shape))
         counts[key] = int(np.sum(np.asarray(parts.s) > threshold))
     return counts
 
 
 def interventions(
-    evaluator: search.Evaluator,
-    keys: Sequence[Key],
-    sigma: Mapping[Key, float] | None = None,
+    scorer: Scorer, keys: Sequence[Key], sigma: Mapping[Key, float] | None = None
 ) -> list[Intervention]:
     """One intervention per matrix that keeps what `kept` counts."""
-    ranks = {k: d.s.shape[-1] for k, d in evaluator.decompositions(list(keys)).items()}
     return [
-        Intervention((keep_top(layer, matrix, count, ranks[layer, matrix]),))
-        for (layer, matrix), count in kept(evaluator, keys, sigma).items()
+        Intervention((keep_top(*key, count, len(scorer.decompositions[key].s)),))
+        for key, count in kept(scorer, keys, sigma).items()
     ]

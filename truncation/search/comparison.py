@@ -1,14 +1,18 @@
 """Scores of candidates against the full model: flat rows, and the choice of one of them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from truncation.intervention import Intervention
 from truncation.search import statistics
-from truncation.search.evaluator import LOWER_IS_BETTER, gain
-from truncation.search.table import HostScores
+from truncation.search.examples import HostScores
+
+LOWER_IS_BETTER = ("loss", "p_noise")
+
+
+def gain(name: str, after: Any, before: Any) -> Any:
+    """after - before (numbers or arrays), signed so that more is better for this metric."""
+    return before - after if name in LOWER_IS_BETTER else after - before
 
 
 def summarise(
@@ -73,15 +77,11 @@ def within_noise(
     )
 
 
-def best_of(
-    interventions: Sequence[Intervention],
-    scores: HostScores,
-    full: HostScores,
-    weights: np.ndarray,
-    objective: str,
-) -> int | None:
-    """Index of the best candidate, None where none beats the full model."""
+def ranking(
+    scores: HostScores, full: HostScores, weights: np.ndarray, objective: str
+) -> tuple[int, bool]:
+    """Index of the best candidate, and whether it beats the full model."""
     ranked = merit(scores, weights, objective)
-    winner = max(range(len(interventions)), key=ranked.__getitem__)
+    winner = max(range(len(ranked)), key=ranked.__getitem__)
     baseline = merit({name: v[None] for name, v in full.items()}, weights, objective)[0]
-    return winner if ranked[winner] > baseline else None
+    return winner, ranked[winner] > baseline

@@ -1,73 +1,10 @@
-"""Results that survive: a cache that continues a killed search, and tables of rows.
+"""Tables of flat rows: JSON lines, CSV, Markdown."""
 
-The cache is one JSON-lines file. A line holds the hash of everything its scores depend
-on, and the scores themselves as base64 float32, so that confidence intervals can be
-recomputed. A line cut short by a kill is ignored and computed again.
-"""
-
-import base64
 import csv
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-
-HostScores = dict[str, np.ndarray]
-
-
-def digest(description: Any) -> str:
-    """Hash of a JSON-able description; equal for equal content, whatever the key order."""
-    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-class Cache:
-    """Scores on disk by hash; `config` names the model, checkpoint and examples they are of."""
-
-    def __init__(self, path: str | Path, config: Mapping[str, Any]):
-        self.path = Path(path)
-        self.config = dict(config)
-        self._entries: dict[str, dict[str, Any]] = {}
-        if not self.path.exists():
-            return
-        for line in self.path.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-                self._entries[entry["hash"]] = entry["scores"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue
-
-    def _hash(self, description: Mapping[str, Any]) -> str:
-        return digest({"config": self.config, **description})
-
-    def get(self, description: Mapping[str, Any]) -> HostScores | None:
-        """The scores stored for this description under this config, if any."""
-        stored = self._entries.get(self._hash(description))
-        if stored is None:
-            return None
-        return {
-            name: np.frombuffer(base64.b64decode(entry["data"]), "<f4").reshape(entry["shape"])
-            for name, entry in stored.items()
-        }
-
-    def put(self, description: Mapping[str, Any], scores: HostScores) -> None:
-        """Append one line; it is on disk when this returns."""
-        stored = {
-            name: {
-                "shape": list(values.shape),
-                "data": base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode(),
-            }
-            for name, values in scores.items()
-        }
-        entry = {"hash": self._hash(description), **description, "scores": stored}
-        self._entries[entry["hash"]] = stored
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A leading newline closes a line that an earlier kill may have left open.
-        with self.path.open("a") as file:
-            file.write("\n" + json.dumps(entry) + "\n")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -17,13 +17,13 @@ import numpy as np
 def write(root: pathlib.Path) -> None:
     """DIR/CASE/{original,fresh}/ and DIR/CASE/expected.npz."""
     import bridge
-    from bridge import export, search
+    from bridge import export, surgery
     from tests.bridge.families.test_goldens import CASES, checkpoint, golden
     from truncation import intervention
 
     for case in CASES:
         found = checkpoint(case)
-        cut = intervention.apply(found.params, "1.fc_out@0.5", search.matrices(found.config))
+        cut = intervention.apply(found.params, "1.fc_out@0.5", surgery.matrices(found.config))
         for name, directory in (("original", found.directory), ("fresh", None)):
             one = bridge.Checkpoint(found.config, cut, directory)
             export.save(one, root / case / name, dtype="float32")

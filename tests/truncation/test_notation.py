@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from truncation import intervention as iv
+from truncation import curves, editing, notation
+from truncation.address import at_path, product
 
 
 def model(key):
@@ -19,8 +20,8 @@ def model(key):
         for name, shape in shapes.items():
             key, subkey = jax.random.split(key)
             params["layers"][layer][name] = jax.random.normal(subkey, shape)
-            matrices[layer, name] = iv.at_path("layers", layer, name)
-        matrices[layer, "ov"] = iv.product(
+            matrices[layer, name] = at_path("layers", layer, name)
+        matrices[layer, "ov"] = product(
             matrices[layer, "v_proj"], matrices[layer, "out_proj"], ("v_proj", "out_proj")
         )
     return params, matrices
@@ -44,7 +45,7 @@ def world():
 def test_matches_an_svd_in_float64(world, rho, start, stop, name):
     params, matrices = world
     address = matrices[1, name]
-    edited = iv.apply(params, f"1.{name}@{rho}", matrices)
+    edited = editing.apply(params, f"1.{name}@{rho}", matrices)
     expected = svd_by_numpy(address.read(params), start, stop)
     np.testing.assert_allclose(address.read(edited), expected, atol=2e-5)
     # Nothing else moves: every other matrix to the bit.
@@ -57,7 +58,7 @@ def test_matches_an_svd_in_float64(world, rho, start, stop, name):
 
 def test_rho_one_returns_the_same_bits(world):
     params, matrices = world
-    edited = iv.apply(params, "0.all@1+1.ov@1", matrices)
+    edited = editing.apply(params, "0.all@1+1.ov@1", matrices)
     jax.tree.map(np.testing.assert_array_equal, edited, params)
 
 
@@ -66,14 +67,14 @@ def test_rho_one_returns_the_same_bits(world):
 def test_plain_and_minus_are_complementary(world, rho, name):
     params, matrices = world
     address = matrices[0, name]
-    kept = address.read(iv.apply(params, f"0.{name}@{rho}", matrices))
-    dropped = address.read(iv.apply(params, f"0.{name}@-{rho}", matrices))
+    kept = address.read(editing.apply(params, f"0.{name}@{rho}", matrices))
+    dropped = address.read(editing.apply(params, f"0.{name}@-{rho}", matrices))
     np.testing.assert_allclose(kept + dropped, address.read(params), atol=2e-5)
 
 
 def test_zero_is_exactly_zero_and_groups_expand(world):
     params, matrices = world
-    edited = iv.apply(params, "1.all@0", matrices)
+    edited = editing.apply(params, "1.all@0", matrices)
     for name in ("q_proj", "v_proj", "out_proj", "fc_in"):
         assert not np.any(edited["layers"][1][name])
     jax.tree.map(np.testing.assert_array_equal, edited["layers"][0], params["layers"][0])
@@ -89,28 +90,30 @@ def test_a_curve_in_one_call_equals_one_at_a_time(world):
         return {"mean": jnp.mean(hidden), "outputs": hidden}
 
     texts = ["1.fc_in@0.5", "1.ov@0.2", "1.fc_in@auto", "0.all@0", "1.fc_in@-0.2+1.q_proj@0.5"]
+    texts += ["1.fc_in@magnitude:0.5", "1.fc_in@magnitude:-0.1", "*.q_proj@0.5+-1.fc_in@auto"]
     together = jax.jit(
-        lambda p: iv.evaluate_all(evaluate, p, [iv.parse(t) for t in texts], matrices)
+        lambda p: curves.evaluate_all(evaluate, p, [notation.parse(t) for t in texts], matrices)
     )(params)
     for index, text in enumerate(texts):
-        alone = evaluate(iv.apply(params, text, matrices))
+        alone = evaluate(editing.apply(params, text, matrices))
         np.testing.assert_allclose(together["outputs"][index], alone["outputs"], atol=2e-3)
 
 
 @given(numerator=st.integers(0, 100), rank=st.integers(1, 400))
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_the_number_of_ranks_is_an_exact_floor(numerator, rank):
-    cut = iv.parse(f"0.fc_in@{numerator / 100:.2f}").cuts[0]
-    assert iv.kept_ranks(cut, rank) == (0, numerator * rank // 100)
+    cut = notation.parse(f"0.fc_in@{numerator / 100:.2f}").cuts[0]
+    assert notation.kept_places(cut, rank) == (0, numerator * rank // 100)
 
 
 @given(
     text=st.lists(
         st.builds(
             "{}.{}@{}".format,
-            st.integers(0, 30),
-            st.sampled_from([*iv.MATRICES, *iv.GROUPS]),
-            st.sampled_from(["0", "0.1", "-0.02", "0.1:0.5", "auto", "1"]),
+            st.sampled_from([*range(31), -1, -2, "*"]),
+            st.sampled_from([*notation.MATRICES, *notation.GROUPS]),
+            st.sampled_from(["0", "0.1", "-0.02", "0.1:0.5", "1", "auto"])
+            | st.sampled_from(["0", "0.1", "-0.02", "0.1:0.5", "1"]).map("magnitude:{}".format),
         ),
         min_size=1,
         max_size=3,
@@ -118,7 +121,7 @@ def test_the_number_of_ranks_is_an_exact_floor(numerator, rank):
 )
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_notation_round_trips(text):
-    assert str(iv.parse(text)) == text
+    assert str(notation.parse(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,13 @@ def test_notation_round_trips(text):
         ("1.fc_in@nan", "not a number"),
         ("1.fc_in@0.5:0.1", "backwards"),
         ("7.fc_in@0.1", "layers 0-1"),
+        ("-3.fc_in@0.1", "layers 0-1"),
+        ("*.fc_out@0.1", "no layer has fc_out"),
+        ("1.fc_in@magnitude:auto", "not a number"),
+        ("1.fc_in@magnitude:2", "outside"),
+        ("1.fc_in@magnitude", "not a number"),
+        ("1.ov@magnitude:0.5", "can be cut but not overwritten"),
+        ("*.fc_in@0.1+-1.fc_in@0.5", "1.fc_in is cut twice"),
         ("1.fc_out@0.1", "layer 1 has only"),
         ("1.fc_in@0.1+1.all@0", "cut twice"),
         ("1.ov@0.1+1.v_proj@0.5", "made of 1.v_proj"),
@@ -138,14 +148,47 @@ def test_notation_round_trips(text):
 def test_bad_interventions_say_what_is_wrong(world, text, words):
     params, matrices = world
     with pytest.raises(ValueError, match=words):
-        iv.apply(params, text, matrices)
+        editing.apply(params, text, matrices)
+
+
+def test_layers_from_the_top_and_all_at_once(world):
+    params, matrices = world
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        editing.apply(params, "-1.fc_in@0.5+-2.q_proj@0", matrices),
+        editing.apply(params, "1.fc_in@0.5+0.q_proj@0", matrices),
+    )
+    resolved = editing.resolve(notation.parse("*.attn@0.5"), matrices)
+    assert list(resolved) == [(n, m) for n in range(2) for m in ("q_proj", "v_proj", "out_proj")]
+    assert {str(cut) for cut in resolved.values()} >= {"0.q_proj@0.5", "1.out_proj@0.5"}
+
+
+@pytest.mark.parametrize(
+    ("rho", "start", "stop"),
+    [("0.3", 0, 36), ("-0.3", 36, 120), ("0.1:0.6", 12, 72), ("0", 0, 0), ("1", 0, 120)],
+)
+def test_magnitude_pruning_keeps_the_largest_entries(world, rho, start, stop):
+    params, matrices = world
+    whole = np.asarray(matrices[1, "fc_in"].read(params))
+    edited = editing.apply(params, f"1.fc_in@magnitude:{rho}", matrices)
+    order = np.argsort(-np.abs(whole).ravel())
+    expected = np.zeros(120, np.float32)
+    expected[order[start:stop]] = whole.ravel()[order[start:stop]]
+    np.testing.assert_array_equal(edited["layers"][1]["fc_in"], expected.reshape(6, 20))
+    jax.tree.map(np.testing.assert_array_equal, edited["layers"][0], params["layers"][0])
+
+
+def test_of_equal_entries_exactly_so_many_stay():
+    params, matrices = {"w": jnp.ones((4, 5))}, {(0, "fc_in"): at_path("w")}
+    edited = editing.apply(params, "0.fc_in@magnitude:0.35", matrices)
+    np.testing.assert_array_equal(edited["w"].ravel(), np.arange(20) < 7)
 
 
 def test_non_finite_matrices_are_named(world):
     params, matrices = world
     broken = matrices[1, "fc_in"].write(params, jnp.full((6, 20), jnp.nan))
     with pytest.raises(ValueError, match=r"1\.fc_in holds NaN"):
-        iv.require_finite(broken, matrices, list(matrices))
+        editing.require_finite(broken, matrices, list(matrices))
 
 
 def test_automatic_rank_finds_planted_directions():
@@ -153,10 +196,10 @@ def test_automatic_rank_finds_planted_directions():
     noise = jax.random.normal(key, (80, 200)) / jnp.sqrt(200)
     u, _, vt = np.linalg.svd(np.random.default_rng(0).normal(size=(80, 200)), full_matrices=False)
     planted = noise + (u[:, :3] * np.array([9.0, 7.0, 5.0])) @ vt[:3]
-    params, matrices = {"w": jnp.asarray(planted)}, {(0, "fc_in"): iv.at_path("w")}
-    edited = iv.apply(params, "0.fc_in@auto", matrices)
+    params, matrices = {"w": jnp.asarray(planted)}, {(0, "fc_in"): at_path("w")}
+    edited = editing.apply(params, "0.fc_in@auto", matrices)
     assert np.linalg.matrix_rank(np.asarray(edited["w"]), tol=1e-3) == 3
 
 
 def test_cuts_are_exact_fractions():
-    assert iv.parse("3.out_proj@-0.02").cuts[0].start == Fraction(1, 50)
+    assert notation.parse("3.out_proj@-0.02").cuts[0].start == Fraction(1, 50)

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 import bridge
-from bridge import encoding, scoring
+from bridge import encoding, scoring, surgery
 from bridge import network as model
-from bridge import search as search_model
 from bridge.tasks import Example
 from tests.bridge.words import Words
-from truncation import ablation, factored
-from truncation import intervention as iv
-from truncation.rules import eigenprune, gradient_guided, greedy
-from truncation.search import evaluator as search
+from truncation import ablation, editing, factored, notation, rules
+from truncation.rules import gradient_guided
+from truncation.search import effects, network
+from truncation.search.problem import SearchProblem
 
 # One worker, so that what is compiled for one test serves the others.
 pytestmark = pytest.mark.xdist_group("pythia_search")
@@ -47,12 +46,17 @@ def params():
     return jax.tree.map(lambda w: 2 * w + 0.1 * jax.random.normal(next(keys), w.shape), start)
 
 
+def entered(found, params, key, batch):
+    x = network.stream_before(found.network, params, key[0], batch)
+    return found.network.enter(params, key, x, batch)
+
+
 def searcher(params, encoded, config=CONFIG, **keywords):
-    return search_model.searcher(bridge.Checkpoint(config, params), encoded, **keywords)
+    return surgery.scorer(bridge.Checkpoint(config, params), encoded, **keywords)
 
 
 def brute(params, encoded, text, config=CONFIG):
-    edited = iv.apply(params, text, search_model.matrices(config))
+    edited = editing.apply(params, text, surgery.matrices(config))
     return scoring.evaluate(edited, config, encoded)
 
 
@@ -64,9 +68,9 @@ def close(found, expected):
 @pytest.mark.parametrize("config", [CONFIG, SEQUENTIAL], ids=["parallel", "sequential"])
 def test_every_matrix_of_every_layer(params, encoded, config):
     found = searcher(params, encoded, config)
-    keys = list(found.model.matrices)
+    keys = list(found.network.matrices)
     assert len(keys) == 18
-    candidates = search.candidates(keys, ["0.5", "0"])
+    candidates = notation.candidates(keys, ["0.5", "0"])
     scores = found.evaluate(candidates, np.arange(4))
     for i, candidate in enumerate(candidates):
         one = {name: values[i, :, 0] for name, values in scores.items()}
@@ -76,7 +80,8 @@ def test_every_matrix_of_every_layer(params, encoded, config):
 def test_groups_compositions_and_dropped_components(params, encoded):
     found = searcher(params, encoded)
     texts = ["1.mlp@0.25", "1.mlp@0", "2.attn@0.5", "0.fc_in@0.5+2.v_proj@0.5", "1.k_proj@-0.1"]
-    scores = found.evaluate([iv.parse(text) for text in texts], np.arange(4))
+    texts += ["*.fc_in@0.5", "-1.mlp@0", "2.fc_out@magnitude:0.2", "0.attn@magnitude:0.5"]
+    scores = found.evaluate([notation.parse(text) for text in texts], np.arange(4))
     for i, text in enumerate(texts):
         close({n: v[i, :, 0] for n, v in scores.items()}, brute(params, encoded, text))
 
@@ -84,9 +89,9 @@ def test_groups_compositions_and_dropped_components(params, encoded):
 def test_on_top_of_other_cuts(params, encoded):
     """The kept streams of the uncut model must not serve a model cut below."""
     found = searcher(params, encoded)
-    candidates = [iv.parse(text) for text in ("2.fc_in@0.5", "2.fc_in@0.2")]
+    candidates = [notation.parse(text) for text in ("2.fc_in@0.5", "2.fc_in@0.2")]
     found.evaluate(candidates, np.arange(4))
-    given = iv.parse("0.fc_out@0.3")
+    given = notation.parse("0.fc_out@0.3")
     scores = found.evaluate(candidates, np.arange(4), given)
     for i, candidate in enumerate(candidates):
         expected = brute(params, encoded, f"{given}+{candidate}")
@@ -95,22 +100,18 @@ def test_on_top_of_other_cuts(params, encoded):
     close({n: v[0, :, 0] for n, v in again.items()}, brute(params, encoded, "2.fc_in@0.5"))
 
 
-def network(found):
-    return found.model.scores.__self__
-
-
 def test_each_layer_below_runs_once(params, encoded):
     found = searcher(params, encoded)
     for name in ("fc_in", "fc_out", "q_proj"):
-        found.evaluate(search.candidates([(2, name)], ["0.5", "0.2", "0"]), np.arange(4))
-        assert network(found).prefixes.layers_run == 2
+        found.evaluate(notation.candidates([(2, name)], ["0.5", "0.2", "0"]), np.arange(4))
+        assert found.streams.layers_run == 2
     found.full(np.arange(4))
-    assert network(found).prefixes.layers_run == 2
+    assert found.streams.layers_run == 2
     # Equal interventions are the same objects, so their streams are found too.
     for _ in range(2):
-        given = iv.parse("1.fc_in@0.5")
-        found.evaluate(search.candidates([(2, "fc_in")], ["0.5"]), np.arange(4), given)
-    assert network(found).prefixes.layers_run == 3
+        given = notation.parse("1.fc_in@0.5")
+        found.evaluate(notation.candidates([(2, "fc_in")], ["0.5"]), np.arange(4), given)
+    assert found.streams.layers_run == 3
 
 
 @pytest.mark.parametrize("on_host", [False, True])
@@ -121,10 +122,10 @@ def test_prefixes_stay_within_their_memory(params, encoded, on_host, room):
     found = searcher(
         params, encoded, prefix_memory=room * stream + 1, prefixes_on_host=on_host, memory=1
     )
-    assert found.model.batch_size == 1
-    candidates = search.candidates([(layer, "fc_in") for layer in range(3)], ["0.5"])
+    assert found.examples.batch_size == 1
+    candidates = notation.candidates([(layer, "fc_in") for layer in range(3)], ["0.5"])
     scores = found.evaluate(candidates, np.arange(4))
-    kept = network(found).prefixes
+    kept = found.streams
     assert kept.held <= room * stream + 1
     # Going up, one stream per example is enough to run every layer once.
     assert kept.layers_run == (12 if room == 0 else 8)
@@ -138,12 +139,12 @@ def test_derivatives_by_finite_differences(params, encoded):
     keys = [(0, "q_proj"), (1, "fc_in"), (2, "out_proj")]
     gradients = gradient_guided.component_gradients(found, keys, np.arange(4))
     for key in keys:
-        components = found.decompositions([key])[key]
+        components = found.decompositions[key]
         for i in (0, 5):
             ends = []
             for change in (1e-2, -1e-2):
                 delta = jnp.zeros_like(components.s).at[i].set(change)
-                moved = found.model.matrices[key].perturb(params, components, delta)
+                moved = found.network.matrices[key].perturb(params, components, delta)
                 loss = scoring.evaluate(moved, CONFIG, encoded)["loss"]
                 ends.append(loss.mean(dtype=np.float64))
             slope = (ends[0] - ends[1]) / 2e-2
@@ -154,21 +155,21 @@ def test_derivatives_by_finite_differences(params, encoded):
 def test_effects_of_directions_by_moving_the_output(params, encoded, key):
     """e_i is the slope of the loss as the matrix's output moves towards that of x'."""
     found = searcher(params, encoded)
-    signed, _ = eigenprune.effects(found, key, np.arange(4), seed=3)
-    partners = eigenprune.derangement(4, 3)
-    batch = found.model.select(np.arange(4))
-    entry = found.model.enter(params, key, batch)
-    other = found.model.enter(params, key, found.model.select(partners))
+    signed, _ = effects.effects(found, key, np.arange(4), seed=3)
+    partners = effects.derangement(4, 3)
+    batch = found.examples.select(np.arange(4))
+    entry = entered(found, params, key, batch)
+    other = entered(found, params, key, found.examples.select(partners))
     both = np.asarray(entry.valid & other.valid)[..., None]
     x, moved = np.asarray(entry.inputs), np.asarray(other.inputs)
-    u, s, vt = (np.asarray(part) for part in found.decompositions([key])[key])
-    matrix = np.asarray(found.model.matrices[key].read(params))
+    u, s, vt = (np.asarray(part) for part in found.decompositions[key])
+    matrix = np.asarray(found.network.matrices[key].read(params))
     for i in (0, 3):
         step = np.where(both, moved - x, 0) @ u[:, [i]] * s[i] * vt[[i]]
         ends = []
         for e in (1e-2, -1e-2):
             outputs = jnp.asarray(x @ matrix + e * step)
-            scores = found.model.leave(params, key, outputs, entry.rest, batch)
+            scores = found.network.leave(params, key, outputs, entry.rest, batch)
             ends.append(np.asarray(scores["loss"]))
         slope = ((ends[0] - ends[1]) / 2e-2)[:, 0]
         np.testing.assert_allclose(signed[:, i], slope, rtol=0.03, atol=2e-3)
@@ -176,26 +177,26 @@ def test_effects_of_directions_by_moving_the_output(params, encoded, key):
 
 def test_the_whole_network_between_enter_and_leave(params, encoded):
     found = searcher(params, encoded)
-    batch = found.model.select(np.arange(4))
+    batch = found.examples.select(np.arange(4))
     full = scoring.evaluate(params, CONFIG, encoded)
-    for key, address in found.model.matrices.items():
-        entry = found.model.enter(params, key, batch)
+    for key, address in found.network.matrices.items():
+        entry = entered(found, params, key, batch)
         examples, positions = entry.valid.shape
         assert entry.inputs.shape[:2] == (examples, positions)
         outputs = entry.inputs @ address.read(params)
-        scores = found.model.leave(params, key, outputs, entry.rest, batch)
+        scores = found.network.leave(params, key, outputs, entry.rest, batch)
         close({n: np.asarray(v)[:, 0] for n, v in scores.items()}, full)
 
 
 def test_what_a_matrix_reads(params, encoded):
     """enter's inputs are those of bridge.network, at real positions."""
     found = searcher(params, encoded)
-    batch = found.model.select(np.arange(4))
+    batch = found.examples.select(np.arange(4))
     tokens, mask = (jnp.asarray(scoring.flat(a)) for a in (batch.tokens, batch.mask))
     x = model.residual_streams(params, CONFIG, tokens, mask)[1]
     inputs = model.matrix_inputs(params["layers"][1], CONFIG, x, model.context_of(mask))
     for name, expected in inputs.items():
-        entry = found.model.enter(params, (1, name), batch)
+        entry = entered(found, params, (1, name), batch)
         real = np.asarray(mask).reshape(4, -1)
         np.testing.assert_array_equal(entry.valid, real)
         expected = np.asarray(expected).reshape(4, real.shape[1], -1)
@@ -205,7 +206,7 @@ def test_what_a_matrix_reads(params, encoded):
 def test_probabilities_of_the_first_answer_token(params, encoded):
     found = searcher(params, encoded)
     full = scoring.evaluate(params, CONFIG, encoded)
-    (row, *_) = ablation.report(found, iv.parse("2.mlp@0"), np.arange(4), top=3)
+    (row, *_) = ablation.report(found, notation.parse("2.mlp@0"), np.arange(4), top=3)
     law = ablation.mean_probabilities(found, params, np.arange(4))
     assert law.shape == (50,)
     np.testing.assert_allclose(law.sum(), 1, rtol=1e-5)
@@ -215,13 +216,13 @@ def test_probabilities_of_the_first_answer_token(params, encoded):
 
 def test_weights_in_factors_give_the_same_scores(params, encoded):
     found = searcher(params, encoded)
-    cut = iv.parse("1.fc_in@0.2+0.q_proj@0.2")
-    thin, rows = factored.apply(found, cut)
+    cut = notation.parse("1.fc_in@0.2+0.q_proj@0.2")
+    thin, rows = factored.apply(found.decompositions, cut)
     assert all(row["factored"] for row in rows)
-    other = found.fork(params=thin)
+    other = found.on(params=thin)
     close({n: v[:, 0] for n, v in other.full(np.arange(4)).items()}, found_full(found, cut))
     # A factored matrix can be cut again.
-    again = other.evaluate([iv.parse("1.fc_in@0")], np.arange(4))
+    again = other.evaluate([notation.parse("1.fc_in@0")], np.arange(4))
     expected = brute(params, encoded, "1.fc_in@0+0.q_proj@0.2")
     close({n: v[0, :, 0] for n, v in again.items()}, expected)
 
@@ -232,8 +233,9 @@ def found_full(found, cut):
 
 def test_composition_never_ends_below_the_best_single_cut(params, encoded):
     found = searcher(params, encoded)
-    candidates = search.candidates([(2, "fc_in"), (2, "fc_out")], ["0.5", "0"])
-    outcome = greedy.run(found, candidates, np.arange(3), np.array([3]), objective="loss")
+    candidates = notation.candidates([(2, "fc_in"), (2, "fc_out")], ["0.5", "0"])
+    problem = SearchProblem(found, tuple(candidates), np.arange(3), np.array([3]))
+    outcome = rules.run("greedy", problem, objective="loss")
     single = found.evaluate(candidates, np.arange(3))["loss"].mean(axis=(1, 2)).min()
     reached = found.full(np.arange(3), outcome.best)["loss"].mean()
     assert reached <= min(single, found.full(np.arange(3))["loss"].mean()) + 1e-6
@@ -242,9 +244,24 @@ def test_composition_never_ends_below_the_best_single_cut(params, encoded):
 def test_bfloat16_and_side_by_side(params, encoded):
     exact = searcher(params, encoded, together=3)
     rough = searcher(params, encoded, dtype="bfloat16")
-    candidates = search.candidates([(1, "fc_in")], ["0.5", "0.3", "0.2", "0.1"])
+    candidates = notation.candidates([(1, "fc_in")], ["0.5", "0.3", "0.2", "0.1"])
     one, two = (s.evaluate(candidates, np.arange(4))["loss_per_token"] for s in (exact, rough))
     assert exact.together == 3
     assert 0 < np.max(np.abs(one - two)) < 0.3
     alone = searcher(params, encoded, together=1).evaluate(candidates, np.arange(4))
     np.testing.assert_allclose(one, alone["loss_per_token"], rtol=2e-5)
+
+
+def test_a_search_in_one_call(params, encoded):
+    checkpoint = bridge.Checkpoint(CONFIG, params)
+    options = {"layers": (-1,), "rhos": ("0.5", "0"), "objective": "loss", "validation": 0.5}
+    outcome = bridge.search(checkpoint, encoded, rule="greedy", order="last_first", **options)
+    assert outcome.rows[0]["intervention"] == "full"
+    assert {cut.layer for cut in outcome.nearest.intervention.cuts} == {2}
+    grid = bridge.search(checkpoint, encoded, memory=1, **options)
+    names = [row["intervention"] for row in grid.rows]
+    assert names == ["full", "-1.fc_in@0.5", "-1.fc_in@0", "-1.fc_out@0.5", "-1.fc_out@0"]
+    with pytest.raises(ValueError, match="rule 'annealing'"):
+        bridge.search(checkpoint, encoded, rule="annealing")
+    with pytest.raises(ValueError, match="no directory with a tokenizer"):
+        bridge.search(checkpoint, "sums")

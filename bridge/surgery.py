@@ -1,0 +1,203 @@
+"""A language model as truncation/ wants a network: stopped in front of any matrix and gone on.
+
+What a candidate costs is what its cut changes: the streams below are kept, the matrix's inputs
+are turned into coordinates once for all rho, attention's output is kept where only the
+feed-forward changes, the last layer runs only where logits are needed, and the unembedding there
+too. q_proj, k_proj and v_proj are matrices of their own.
+
+Every piece (one layer, the part of a layer above a cut, the scoring) is compiled once per shape
+and serves all layers, where one program per matrix would be compiled hundreds of times.
+
+In the last layer the inputs of q_proj, out_proj, fc_in and fc_out exist only at the
+positions that predict answer tokens, because nothing else depends on them; statistics of
+inputs (eigenpruning's mean) are over those.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from bridge import network as model
+from bridge import scoring
+from bridge.checkpoint import Checkpoint
+from bridge.config import Config
+from bridge.encoding import Batch, Encoded, Vocabulary
+from bridge.network import Context
+from bridge.scoring import flat, outer_params
+from truncation.address import Matrices, Params, at_path
+from truncation.notation import Key
+from truncation.search.cache import Cache
+from truncation.search.examples import Examples
+from truncation.search.network import Entry, Scores
+from truncation.search.scorer import Scorer
+from truncation.search.streams import Streams
+
+_EVERYWHERE = ("k_proj", "v_proj")
+# What only the unembedding reads.
+_END = ("final_norm", "transform", "transform_norm", "embed_out")
+
+
+def matrices(config: Config) -> Matrices:
+    """The addresses of every layer's matrices, from the bottom up."""
+    return {
+        (layer, name): at_path("layers", layer, name)
+        for layer in range(config.num_layers)
+        for name in config.matrices
+    }
+
+
+def examples(
+    config: Config,
+    encoded: Encoded,
+    *,
+    dtype: str | None = None,
+    memory: int = scoring.DEFAULT_MEMORY,
+) -> Examples:
+    """Prompts with one answer each, in batches whose activations take about `memory` bytes."""
+    size = scoring.batch_size(config, encoded.batch, memory=memory, dtype=dtype)
+    return Examples(encoded.batch, np.ones((len(encoded), 1), np.float32), size)
+
+
+def scorer(
+    checkpoint: Checkpoint,
+    encoded: Encoded,
+    *,
+    dtype: str | None = None,
+    memory: int = scoring.DEFAULT_MEMORY,
+    prefix_memory: int = scoring.DEFAULT_MEMORY,
+    prefixes_on_host: bool = False,
+    together: int | None = None,
+    cache: Cache | None = None,
+    progress: bool = False,
+) -> Scorer:
+    """Everything that the selection rules of truncation/ need, sized by memory in bytes.
+
+    memory bounds, roughly, the activations of one batch; prefix_memory the streams kept.
+    dtype is that of the activations (default: that of the parameters). together is how many
+    candidates of a matrix run side by side: by default as many as memory allows beside one
+    batch, and one on a CPU, whose caches a second one would only crowd.
+    """
+    config = checkpoint.config
+    found = examples(config, encoded, dtype=dtype, memory=memory)
+    assert found.batch_size is not None
+    one = scoring.bytes_per_example(config, encoded.batch, dtype) * found.batch_size
+    # A candidate that cuts several matrices holds their edited copies too.
+    feed_forward = 4 * 2 * config.d_model * config.d_ff
+    if together is None:
+        room = min(memory // one, memory // feed_forward)
+        together = 1 if jax.default_backend() == "cpu" else max(1, room)
+    network = LanguageNetwork(config, encoded.vocabulary, dtype)
+    return Scorer(
+        network,
+        checkpoint.params,
+        found,
+        together=together,
+        streams=Streams(network, limit=prefix_memory, on_host=prefixes_on_host),
+        cache=cache,
+        progress=progress,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageNetwork:
+    """One architecture and its vocabulary; see truncation/search/network.py.
+
+    dtype is that of the activations (None: that of the parameters).
+    """
+
+    config: Config
+    vocabulary: Vocabulary
+    dtype: str | None = None
+    stops: bool = dataclasses.field(default=True, init=False)
+
+    @functools.cached_property
+    def matrices(self) -> Matrices:
+        """See the function of this name."""
+        return matrices(self.config)
+
+    @property
+    def last(self) -> int:
+        """Index of the last layer."""
+        return self.config.num_layers - 1
+
+    @property
+    def description(self) -> str:
+        """Architecture, vocabulary and precision."""
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        return f"{self.config} {self.vocabulary} {self.dtype} {precision}"
+
+    def below(self, params: Params, layer: int) -> Any:
+        """What the stream before a layer is made of."""
+        outside = [value for name, value in params.items() if name not in ("layers", *_END)]
+        return outside, params["layers"][:layer]
+
+    def embed(self, params: Params, batch: Batch) -> Array:
+        """The stream before layer 0."""
+        tokens, context = jnp.asarray(flat(batch.tokens)), _context(batch)
+        outer = outer_params(params)
+        return model.first_stream(outer, self.config, tokens, context.positions, self.dtype)
+
+    def layer(self, params: Params, index: int, stream: Array, batch: Batch) -> Array:
+        """One layer, at all positions."""
+        config = self.config.of_layer(index)
+        return model.layer(params["layers"][index], config, stream, _context(batch))
+
+    def finish(self, params: Params, stream: Array, batch: Batch) -> Scores:
+        """The last layer where answers are predicted, and the scores there."""
+        return self._score(params, self._end(params, stream, batch), batch)
+
+    def enter(self, params: Params, key: Key, stream: Array, batch: Batch) -> Entry:
+        """Inputs of a matrix, in the last layer only where answers are predicted."""
+        layer, name = key
+        at = _at(batch) if layer == self.last else None
+        inputs, rest = model.enter(
+            params["layers"][layer], self.config.of_layer(layer), name, stream, _context(batch), at
+        )
+        everywhere = at is None or name in _EVERYWHERE
+        valid = jnp.asarray(batch.mask if everywhere else batch.counted)
+        examples = len(valid)
+        return Entry(
+            inputs.reshape(examples, -1, inputs.shape[-1]), valid.reshape(examples, -1), rest
+        )
+
+    def leave(self, params: Params, key: Key, outputs: Array, rest: Any, batch: Batch) -> Scores:
+        """On from the output of a matrix, its bias not yet added."""
+        layer, name = key
+        context = _context(batch)
+        outputs = outputs.reshape(context.mask.shape[0], -1, outputs.shape[-1])
+        here = _at(batch) if layer == self.last else None
+        config = self.config.of_layer(layer)
+        x = model.leave(params["layers"][layer], config, name, outputs, rest, context, here)
+        if layer < self.last:
+            for index in range(layer + 1, self.last):
+                x = self.layer(params, index, x, batch)
+            x = self._end(params, x, batch)
+        return self._score(params, x, batch)
+
+    def probabilities(self, params: Params, stream: Array, batch: Batch) -> Array:
+        """[examples, 1, tokens] of the first answer token."""
+        x = self._end(params, stream, batch)
+        found = scoring.first_probabilities(
+            outer_params(params), self.config, x, batch, self.vocabulary
+        )
+        return found[:, None]
+
+    def _end(self, params: Params, stream: Array, batch: Batch) -> Array:
+        last, config = params["layers"][self.last], self.config.of_layer(self.last)
+        return model.layer(last, config, stream, _context(batch), _at(batch))
+
+    def _score(self, params: Params, x: Array, batch: Batch) -> Scores:
+        return scoring.finish(outer_params(params), self.config, x, batch, self.vocabulary)
+
+
+def _at(batch: Batch) -> Array:
+    return jnp.asarray(flat(batch.at))
+
+
+def _context(batch: Batch) -> Context:
+    return model.context_of(jnp.asarray(flat(batch.mask)))

@@ -1,0 +1,146 @@
+"""Cutting: an intervention resolved against a model's matrices, and new parameters out.
+
+What stays of a matrix is a mask: [r] over its singular components, or [d_in, d_out] over its
+entries where the cut is by magnitude.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from truncation import magnitude, spectrum
+from truncation.address import Matrices, Params
+from truncation.notation import EVERY, GROUPS, Cut, Intervention, Key, kept_places, parse
+from truncation.spectrum import Decomposition
+
+Mask = Array
+
+
+def resolve(intervention: Intervention, matrices: Matrices) -> dict[Key, Cut]:
+    """The matrices an intervention touches: groups, * and negative layers made plain.
+
+    Raises ValueError where the model has no such layer or matrix, and where one matrix
+    would be cut twice. A group stands for those of its matrices that the layer has.
+    """
+    cuts: dict[Key, Cut] = {}
+    for cut in intervention.cuts:
+        for key in _keys_of(cut, matrices):
+            if key in cuts:
+                raise ValueError(f"intervention {intervention}: {key[0]}.{key[1]} is cut twice")
+            cuts[key] = dataclasses.replace(cut, layer=key[0], matrix=key[1])
+    for layer, name in cuts:
+        for part in matrices[layer, name].parts:
+            if (layer, part) in cuts:
+                raise ValueError(
+                    f"intervention {intervention}: {layer}.{name} is made of {layer}.{part}, "
+                    "which is cut too"
+                )
+    return cuts
+
+
+def _keys_of(cut: Cut, matrices: Matrices) -> list[Key]:
+    """The matrices one cut stands for."""
+    layers = sorted({layer for layer, _ in matrices})
+    members = GROUPS.get(cut.matrix, (cut.matrix,))
+    if cut.layer == EVERY:
+        keys = [(n, name) for n in layers for name in members if (n, name) in matrices]
+        if not keys:
+            raise ValueError(f"intervention {cut}: no layer has {' '.join(members)}")
+        return keys
+    assert isinstance(cut.layer, int)
+    layer = cut.layer if cut.layer >= 0 else layers[-1] + 1 + cut.layer
+    if layer not in layers:
+        raise ValueError(f"intervention {cut}: the model has layers {layers[0]}-{layers[-1]}")
+    keys = [(layer, name) for name in members if (layer, name) in matrices]
+    if not keys:
+        present = " ".join(name for other, name in matrices if other == layer)
+        raise ValueError(f"intervention {cut}: layer {layer} has only {present}")
+    return keys
+
+
+def require_finite(params: Params, matrices: Matrices, keys: Iterable[Key]) -> None:
+    """ValueError naming the first of these matrices that holds NaN or infinity."""
+    for layer, name in keys:
+        if not bool(jnp.all(jnp.isfinite(matrices[layer, name].read(params)))):
+            raise ValueError(f"matrix {layer}.{name} holds NaN or infinity: it has no spectrum")
+
+
+def component_mask(
+    cut: Cut, singular_values: Float[Array, "*batch r"], shape: tuple[int, ...]
+) -> Float[Array, "*batch r"]:
+    """One where a component stays and zero where it goes; shape is the matrix's own."""
+    if cut.kind == "auto":
+        threshold = spectrum.gavish_donoho_threshold(singular_values, (shape[0], shape[1]))
+        return (singular_values > threshold[..., None]).astype(singular_values.dtype)
+    start, stop = kept_places(cut, min(shape))
+    ranks = np.arange(min(shape))
+    mask = jnp.asarray((ranks >= start) & (ranks < stop), singular_values.dtype)
+    return jnp.broadcast_to(mask, singular_values.shape)
+
+
+def mask_of(cut: Cut, matrix: Float[Array, "d_in d_out"], parts: Decomposition | None) -> Mask:
+    """What stays: [d_in, d_out] by magnitude, else [r] over `parts`, the matrix's components."""
+    if cut.kind == "magnitude":
+        return magnitude.mask(matrix, *kept_places(cut, matrix.size))
+    assert parts is not None
+    return component_mask(cut, parts.s, matrix.shape)
+
+
+def decompose_all(
+    params: Params, matrices: Matrices, keys: Iterable[Key]
+) -> dict[Key, Decomposition]:
+    """One exact SVD per matrix, to be kept and used for every candidate."""
+    return {key: spectrum.decompose(matrices[key].read(params)) for key in keys}
+
+
+def edit(
+    params: Params,
+    matrices: Matrices,
+    decompositions: Mapping[Key, Decomposition],
+    masks: Mapping[Key, Mask],
+) -> Params:
+    """New parameters in which every matrix keeps what its mask keeps.
+
+    A mask [r] leaves sum_i mask_i sigma_i u_i v_i^T, a mask [d_in, d_out] the entries under it.
+    """
+    for key, mask in masks.items():
+        address = matrices[key]
+        if mask.ndim == 2:
+            params = address.write(params, address.read(params) * mask)
+        else:
+            params = address.keep(params, decompositions[key], mask)
+    return params
+
+
+def apply(params: Params, intervention: Intervention | str, matrices: Matrices) -> Params:
+    """New parameters after one intervention; RHO 1 and absent matrices are left to the bit."""
+    if isinstance(intervention, str):
+        intervention = parse(intervention)
+    cuts = resolve(intervention, matrices)
+    decompositions = decompose_all(params, matrices, by_components(cuts))
+    masks = {
+        key: mask_of(cut, matrices[key].read(params), decompositions.get(key))
+        for key, cut in cuts.items()
+    }
+    return edit(params, matrices, decompositions, masks)
+
+
+def by_components(cuts: Mapping[Key, Cut]) -> Sequence[Key]:
+    """The matrices of these cuts that need a decomposition."""
+    return [key for key, cut in cuts.items() if cut.kind != "magnitude"]
+
+
+def families(cuts: Sequence[Mapping[Key, Cut]]) -> dict[tuple[tuple[Key, bool], ...], list[int]]:
+    """Indices of interventions that touch the same matrices in the same way.
+
+    Their masks have equal shapes, so that they can be stacked. A name is the sorted matrices,
+    each with whether it is cut by components.
+    """
+    found: dict[tuple[tuple[Key, bool], ...], list[int]] = {}
+    for index, one in enumerate(cuts):
+        name = tuple(sorted((key, cut.kind != "magnitude") for key, cut in one.items()))
+        found.setdefault(name, []).append(index)
+    return found

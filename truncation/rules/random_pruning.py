@@ -1,0 +1,67 @@
+"""Random pruning: as many components removed from each matrix as told, drawn at random.
+
+What eigenpruning must beat: if removing the same number at random does as well, its scores said
+nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from truncation.notation import Key
+from truncation.search.problem import Choice, Outcome, SearchProblem, add_figures, conclude
+
+
+def run(
+    problem: SearchProblem,
+    *,
+    objective: str = "accuracy",
+    seed: Any = 0,
+    samples: int = 2000,
+    like: Choice | None = None,
+    fraction: float = 0.1,
+) -> Outcome:
+    """One draw; no validation example is looked at, so it is chosen whether or not it helps.
+
+    like: another rule's choice of components, whose size is copied; without it the share
+    `fraction` of every matrix of the candidates goes.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction {fraction}: expected a number in (0, 1]")
+    scorer = problem.scorer
+    mark = scorer.cost.mark()
+    name = f"{like.name}, at random" if like is not None else f"random {fraction:g}"
+    masks = like.masks if like is not None else _evenly(problem, fraction)
+    choice = Choice(name, None, shuffled(masks, seed))
+    rows: list[dict[str, Any]] = [
+        {"intervention": "full", "removed": 0, "chosen": False},
+        {"intervention": name, "removed": choice.removed, "chosen": True},
+    ]
+    if problem.test is not None:
+        after = scorer.of_params(choice.params(scorer.decompositions), problem.test)
+        add_figures(
+            rows,
+            {metric: values[None] for metric, values in after.items()},
+            scorer.full(problem.test),
+            scorer.weights(problem.test),
+            prefix="test/",
+            seed=seed,
+            samples=samples,
+        )
+    return conclude(scorer.cost, mark, nearest=choice, improves=True, rows=rows, warning=None)
+
+
+def shuffled(masks: Mapping[Key, np.ndarray], seed: Any) -> dict[Key, np.ndarray]:
+    """Masks that keep as many components of each matrix, drawn at random."""
+    generator = np.random.default_rng(seed)
+    return {key: generator.permutation(mask) for key, mask in masks.items()}
+
+
+def _evenly(problem: SearchProblem, fraction: float) -> dict[Key, np.ndarray]:
+    components = problem.scorer.decompositions.of(problem.keys)
+    masks = {}
+    for key, parts in components.items():
+        masks[key] = np.ones(len(parts.s), np.float32)
+        masks[key][: int(fraction * len(parts.s) + 1e-9)] = 0
+    return masks

@@ -1,0 +1,82 @@
+"""Scores on disk, so that a killed search continues.
+
+One JSON-lines file. A line holds the hash of everything its scores depend on (weights and
+examples included, by their content) and the scores themselves as base64 float32, so that
+confidence intervals can be recomputed. A line cut short by a kill is ignored.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from truncation.search.examples import HostScores
+
+
+def digest(description: Any) -> str:
+    """Hash of a JSON-able description; equal for equal content, whatever the key order."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def digest_of_arrays(tree: Any) -> str:
+    """Hash of a pytree of arrays: paths, shapes, dtypes and every byte. One leaf at a time."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        found.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype};".encode())
+        # As bytes, because some dtypes (bfloat16) have no buffer of their own.
+        found.update(array.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()[:32]
+
+
+class Cache:
+    """Scores by hash; `settings` is anything JSON-able that else tells these scores apart."""
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any]):
+        """Reads what the file holds, if it exists."""
+        self.path = Path(path)
+        self.settings = dict(settings)
+        self._entries: dict[str, dict[str, Any]] = {}
+        if not self.path.exists():
+            return
+        for line in self.path.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+                self._entries[entry["hash"]] = entry["scores"]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
+
+    def _hash(self, description: Mapping[str, Any]) -> str:
+        return digest({"settings": self.settings, **description})
+
+    def get(self, description: Mapping[str, Any]) -> HostScores | None:
+        """The scores stored for this description under these settings, if any."""
+        stored = self._entries.get(self._hash(description))
+        if stored is None:
+            return None
+        return {
+            name: np.frombuffer(base64.b64decode(entry["data"]), "<f4").reshape(entry["shape"])
+            for name, entry in stored.items()
+        }
+
+    def put(self, description: Mapping[str, Any], scores: HostScores) -> None:
+        """Append one line; it is on disk when this returns."""
+        stored = {
+            name: {
+                "shape": list(values.shape),
+                "data": base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode(),
+            }
+            for name, values in scores.items()
+        }
+        entry = {"hash": self._hash(description), **description, "scores": stored}
+        self._entries[entry["hash"]] = stored
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A leading newline closes a line that an earlier kill may have left open.
+        with self.path.open("a") as file:
+            file.write("\n" + json.dumps(entry) + "\n")

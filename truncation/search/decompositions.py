@@ -1,0 +1,117 @@
+"""The matrices of one set of parameters in components: each SVD once, and what is made of them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from truncation import editing, spectrum
+from truncation.address import Matrices, Params
+from truncation.editing import Mask, by_components, require_finite, resolve
+from truncation.notation import Cut, Intervention, Key, kept_places
+from truncation.spectrum import Decomposition
+
+_EDITED_KEPT = 4
+
+# One compilation per shape, whichever matrix has it.
+_decompose = jax.jit(spectrum.decompose)
+
+
+class Decompositions:
+    """Exact SVDs, computed the first time they are asked for."""
+
+    def __init__(self, matrices: Matrices, params: Params):
+        """Nothing is computed yet."""
+        self.matrices = matrices
+        self.params = params
+        self._known: dict[Key, Decomposition] = {}
+        self._edited: dict[str, Params] = {}
+
+    def __getitem__(self, key: Key) -> Decomposition:
+        """The components of one matrix; ValueError where it holds NaN or infinity."""
+        if key not in self._known:
+            require_finite(self.params, self.matrices, [key])
+            self._known[key] = _decompose(self.matrices[key].read(self.params))
+        return self._known[key]
+
+    def of(self, keys: Iterable[Key]) -> dict[Key, Decomposition]:
+        """The components of several matrices."""
+        return {key: self[key] for key in keys}
+
+    def at(self, params: Params) -> "Decompositions":
+        """The same components for parameters that hold the same matrices."""
+        other = Decompositions(self.matrices, params)
+        other._known = self._known
+        return other
+
+    def mask(self, cut: Cut) -> Float[np.ndarray, " r"]:
+        """Ones where this cut of a single matrix keeps a component."""
+        if cut.kind == "magnitude":
+            raise ValueError(f"intervention {cut} removes entries, not components")
+        u, s, vt = self[int(cut.layer), cut.matrix]
+        if cut.kind == "auto":
+            return np.asarray(editing.component_mask(cut, s, (u.shape[0], vt.shape[1])))
+        # Made on the host: a dispatch per candidate would cost as much as some suffixes.
+        start, stop = kept_places(cut, len(s))
+        ranks = np.arange(len(s))
+        return ((ranks >= start) & (ranks < stop)).astype(s.dtype)
+
+    def resolve(self, intervention: Intervention) -> dict[Key, Cut]:
+        """The matrices an intervention touches; see editing.resolve."""
+        return resolve(intervention, self.matrices)
+
+    def masks(self, intervention: Intervention) -> dict[Key, np.ndarray]:
+        """Kept components of every matrix that is cut by components."""
+        cuts = self.resolve(intervention)
+        return {key: self.mask(cuts[key]) for key in by_components(cuts)}
+
+    def edited(self, intervention: Intervention) -> Params:
+        """New parameters after an intervention.
+
+        The last few are kept: asked for again they are the same objects, so that streams of
+        layers computed from them (search.streams) are found again.
+        """
+        name = str(intervention)
+        if name not in self._edited:
+            while len(self._edited) >= _EDITED_KEPT:
+                del self._edited[next(iter(self._edited))]
+            self._edited[name] = self.made(intervention)
+        return self._edited[name]
+
+    def made(self, intervention: Intervention) -> Params:
+        """New parameters after an intervention, made anew."""
+        return self.keep(self.stays(intervention))
+
+    def stays(self, intervention: Intervention) -> dict[Key, Mask]:
+        """A mask for every matrix that is cut: [r], or [d_in, d_out] where by magnitude."""
+        masks: dict[Key, Mask] = {}
+        for key, cut in self.resolve(intervention).items():
+            if cut.kind == "magnitude":
+                require_finite(self.params, self.matrices, [key])
+                masks[key] = editing.mask_of(cut, self.matrices[key].read(self.params), None)
+            else:
+                masks[key] = jnp.asarray(self.mask(cut))
+        return masks
+
+    def keep(self, masks: Mapping[Key, Any]) -> Params:
+        """New parameters in which every one of these matrices keeps what its mask keeps."""
+        components = self.of(key for key, mask in masks.items() if mask.ndim == 1)
+        return editing.edit(
+            self.params, self.matrices, components, {k: jnp.asarray(m) for k, m in masks.items()}
+        )
+
+    def count(self, intervention: Intervention) -> tuple[int, int]:
+        """How many components stay, and of how many; entries where a cut is by magnitude."""
+        kept = total = 0
+        for key, cut in self.resolve(intervention).items():
+            if cut.kind == "magnitude":
+                size = self.matrices[key].read(self.params).size
+                start, stop = kept_places(cut, size)
+                kept, total = kept + stop - start, total + size
+            else:
+                mask = self.mask(cut)
+                kept, total = kept + int(mask.sum()), total + len(mask)
+        return kept, total

@@ -1,0 +1,118 @@
+"""What every direction of a matrix does to the loss, to first order, and what it reads on average.
+
+The effect of direction i of W = sum_i sigma_i u_i v_i^T on one example, of giving the matrix the
+input x' of another example in place of its own x:
+
+    e_i = sum over positions of < dL/dh, sigma_i (u_i^T (x' - x)) v_i >,
+
+h the matrix's output and L the example's loss (Vergara-Browne, Soto and Aizawa, arXiv
+2404.03147). Two forward passes and a backward pass score all directions of a matrix.
+
+The counterfactual comes from a derangement of all examples, so batches do not matter, and x is
+what the matrix really multiplies, norms and nonlinearities included.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from truncation.address import Params
+from truncation.notation import Key
+from truncation.search.examples import Batch
+from truncation.search.network import Entry
+from truncation.search.scorer import Scorer
+from truncation.spectrum import Decomposition
+
+EXACT = jax.lax.Precision.HIGHEST
+
+
+def derangement(count: int, seed: Any) -> Int[np.ndarray, " count"]:
+    """A uniform random permutation without fixed points; needs at least two examples."""
+    if count < 2:
+        raise ValueError(f"count {count}: a counterfactual needs a second example")
+    generator = np.random.default_rng(seed)
+    # A permutation has no fixed point with probability about 1/e: under three draws on average.
+    while True:
+        permutation = generator.permutation(count)
+        if not np.any(permutation == np.arange(count)):
+            return permutation
+
+
+def effects(
+    scorer: Scorer, key: Key, examples: np.ndarray, *, seed: Any = 0
+) -> tuple[Float[np.ndarray, "examples r"], Float[np.ndarray, "examples r"]]:
+    """e_i of every direction on every example, and the same with |.| at each position.
+
+    The counterfactual input is zeroed where either example is padding.
+    """
+    network, params = scorer.network, scorer.params
+    partners = examples[derangement(len(examples), seed)]
+    components = scorer.decompositions[key]
+    matrix = network.matrices[key].read(params)
+    signed, absolute = [], []
+    batches = zip(scorer.examples.batches(examples), scorer.examples.batches(partners), strict=True)
+    for batch, other in batches:
+        entry, counterfactual = scorer.stop(params, key, batch), scorer.stop(params, key, other)
+
+        def total_loss(outputs: Array, entry: Entry = entry, batch: Batch = batch) -> Array:
+            found = network.leave(params, key, outputs, entry.rest, batch.data)
+            return jnp.sum(_example_losses(found, batch.weights))
+
+        gradient = jax.grad(total_loss)(_outputs(entry.inputs, matrix))
+        results = _per_direction(gradient, entry, counterfactual, components)
+        signed.append(np.asarray(results[0])[: batch.size])
+        absolute.append(np.asarray(results[1])[: batch.size])
+    # A forward pass of the counterfactual, and a forward and backward pass of the example.
+    scorer.cost.forward(len(examples))
+    scorer.cost.backward(len(examples))
+    return np.concatenate(signed), np.concatenate(absolute)
+
+
+def _example_losses(scores: Mapping[str, Any], weights: Any) -> Any:
+    """Loss per example, the weighted mean over its answers; 0 where it has none."""
+    totals = jnp.sum(weights, axis=1)
+    return jnp.sum(scores["loss"] * weights, axis=1) / jnp.where(totals > 0, totals, 1)
+
+
+@jax.jit
+def _outputs(inputs: Array, matrix: Array) -> Array:
+    return jnp.matmul(inputs, matrix, precision=EXACT)
+
+
+@jax.jit
+def _per_direction(
+    gradient: Array, entry: Entry, counterfactual: Entry, components: Decomposition
+) -> tuple[Array, Array]:
+    both = (entry.valid & counterfactual.valid)[..., None]
+    difference = jnp.where(both, counterfactual.inputs - entry.inputs, 0)
+    u, s, vt = components
+    per_position = (
+        jnp.matmul(gradient, vt.T, precision=EXACT)
+        * s[None, None]
+        * jnp.matmul(difference, u, precision=EXACT)
+    )
+    return per_position.sum(axis=1), jnp.abs(per_position).sum(axis=1)
+
+
+def mean_input(
+    scorer: Scorer, params: Params, key: Key, examples: np.ndarray
+) -> Float[np.ndarray, " d_in"]:
+    """Mean over examples and valid positions of what the matrix multiplies."""
+    total: Any = 0.0
+    count = 0
+    for batch in scorer.examples.batches(examples):
+        inputs, valid = _sums(scorer.stop(params, key, batch))
+        total = total + np.asarray(inputs, np.float64)[: batch.size].sum(axis=0)
+        count += int(np.asarray(valid)[: batch.size].sum())
+    scorer.cost.forward(len(examples))
+    return total / max(count, 1)
+
+
+@jax.jit
+def _sums(entry: Entry) -> tuple[Array, Array]:
+    inputs = jnp.where(entry.valid[..., None], entry.inputs, 0).astype(jnp.float32)
+    return inputs.sum(axis=1), entry.valid.sum(axis=1)

@@ -1,0 +1,97 @@
+"""Scored examples, in batches of one shape.
+
+Every example holds one or several scored answers (a prompt has one, a sequence of noisy recall
+one per trigger); answers that are padding have weight 0.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from truncation.search.network import Data
+
+HostScores = dict[str, np.ndarray]
+
+
+class Batch(NamedTuple):
+    """Some examples at once; rows from `size` on are padding, with weight 0.
+
+    name tells which examples these are; streams are kept under it.
+    """
+
+    data: Data
+    weights: Float[np.ndarray, "examples answers"]
+    size: int
+    name: bytes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
+    """What a network is scored on.
+
+    Attributes:
+        data: a pytree of arrays with a leading axis of examples; networks receive any
+            selection of them as `batch`.
+        weights: [examples, answers], the weight of every answer in a mean, 0 for padding.
+        batch_size: how many examples fit at once; None for all.
+
+    """
+
+    data: Data
+    weights: Float[np.ndarray, "examples answers"]
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(leaf) for leaf in jax.tree.leaves(self.data)}
+        if lengths != {len(self.weights)}:
+            raise ValueError(
+                f"examples: leading axes {sorted(lengths)}, but weights are for {len(self.weights)}"
+            )
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+        return len(self.weights)
+
+    def select(self, indices: np.ndarray) -> Data:
+        """The examples at these indices, in this order."""
+        return jax.tree.map(lambda leaf: leaf[indices], self.data)
+
+    def batches(self, indices: Int[np.ndarray, " chosen"]) -> list[Batch]:
+        """These examples in batches of one shape, so that what is compiled serves them all.
+
+        The last batch is filled up from the beginning. Raises ValueError where none is chosen.
+        """
+        count = len(indices)
+        if count == 0:
+            raise ValueError("indices: no example selected")
+        size = min(self.batch_size or count, count)
+        weights = np.asarray(self.weights, np.float32)
+        batches = []
+        for start in range(0, count, size):
+            chosen = np.asarray(indices)[np.arange(start, start + size) % count]
+            real = min(size, count - start)
+            kept = weights[chosen] * (np.arange(size) < real)[:, None]
+            batches.append(Batch(self.select(chosen), kept, real, chosen.tobytes()))
+        return batches
+
+
+def gather(results: list[list[Any]], count: int) -> HostScores:
+    """Device scores [batch][chunk] -> [candidates, examples, answers] on the host.
+
+    A chunk is [examples, answers], or has an axis of candidates before. Examples beyond `count`
+    (padding) are left out; callers index the candidates they asked for.
+    """
+
+    def one(values: Any) -> np.ndarray:
+        array = np.asarray(values, np.float32)
+        return array[None] if array.ndim == 2 else array
+
+    return {
+        name: np.concatenate(
+            [np.concatenate([one(chunk[name]) for chunk in batch]) for batch in results], axis=1
+        )[:, :count]
+        for name in results[0][0]
+    }

@@ -1,0 +1,260 @@
+"""Scores of many candidates on one network: what all selection rules share.
+
+A Scorer holds a network, its parameters and its examples together with what is kept between
+candidates, each an object of its own: the decompositions, the streams below a cut, the cost, and
+a cache on disk. What is left here is the order of work: candidates by the matrices they touch,
+every distinct mask once, one family dispatched while the one before is fetched.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from tqdm import tqdm
+
+from truncation.address import Params
+from truncation.editing import families
+from truncation.notation import NOTHING, Cut, Intervention, Key, without
+from truncation.search import passes, statistics
+from truncation.search.cache import Cache, digest, digest_of_arrays
+from truncation.search.cost import Cost
+from truncation.search.decompositions import Decompositions
+from truncation.search.examples import Batch, Examples, HostScores, gather
+from truncation.search.network import Entry, Network, Scores
+from truncation.search.streams import Streams
+
+Indices = Int[np.ndarray, " _"]
+
+
+class Scorer:
+    """Scores of interventions on `network` at `params`.
+
+    together: how many candidates of a matrix are one vectorised call; more needs memory in
+    proportion and pays on accelerators. streams: where streams are kept, and how many bytes of
+    them. cache: where scores are kept, so that a killed search continues. progress: a bar on a
+    terminal.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        params: Params,
+        examples: Examples,
+        *,
+        together: int = 1,
+        streams: Streams | None = None,
+        cache: Cache | None = None,
+        progress: bool = False,
+    ):
+        """Nothing is computed before it is asked for."""
+        self.network, self.params, self.examples = network, params, examples
+        self.together, self.cache, self.progress = together, cache, progress
+        self.streams = streams or Streams(network)
+        self.decompositions = Decompositions(network.matrices, params)
+        self.cost = Cost()
+        self._digests: dict[bytes, str] = {}
+
+    def fresh(self, *, cache: Cache | None = None) -> "Scorer":
+        """The same with a cost and a cache of its own; decompositions and streams are shared."""
+        other = self.on(cache=cache)
+        other.decompositions, other.streams = self.decompositions, self.streams
+        other._digests = self._digests
+        return other
+
+    def on(
+        self,
+        *,
+        params: Params | None = None,
+        examples: Examples | None = None,
+        cache: Cache | None = None,
+    ) -> "Scorer":
+        """The same network with other parameters of the same structure, or on other examples."""
+        other = Scorer(
+            self.network,
+            self.params if params is None else params,
+            examples or self.examples,
+            together=self.together,
+            streams=self.streams.empty() if examples else self.streams,
+            cache=cache,
+            progress=self.progress,
+        )
+        if params is None:
+            other.decompositions = self.decompositions
+        return other
+
+    def expanded(self, intervention: Intervention) -> Intervention:
+        """The same intervention with its groups replaced by the matrices they stand for."""
+        return Intervention(tuple(self.decompositions.resolve(intervention).values()))
+
+    def weights(self, indices: Indices) -> Float[np.ndarray, "chosen answers"]:
+        """Weights of the answers of these examples."""
+        return np.asarray(self.examples.weights)[indices]
+
+    def mean(self, scores: HostScores, indices: Indices) -> dict[str, np.ndarray]:
+        """Weighted mean of every score over examples and answers."""
+        weights = self.weights(indices)
+        return {name: statistics.weighted_mean(v, weights) for name, v in scores.items()}
+
+    def stop(self, params: Params, key: Key, batch: Batch) -> Entry:
+        """What a matrix reads on a batch; ValueError where the network cannot stop."""
+        stream = self.streams.before(params, min(key[0], self.network.last), batch)
+        return self.network.enter(params, key, stream, batch.data)
+
+    def full(self, indices: Indices, given: Intervention = NOTHING) -> HostScores:
+        """Scores [examples, answers] of the model after `given`, which may be nothing."""
+        return self.of_params(self.decompositions.edited(given), indices)
+
+    def of_params(self, params: Params, indices: Indices) -> HostScores:
+        """Scores [examples, answers] of any parameters of this structure."""
+        self.cost.forward(len(indices))
+        last = self.network.last
+
+        def run(batch: Batch) -> Scores:
+            return self.network.finish(params, self.streams.before(params, last, batch), batch.data)
+
+        found = gather([[run(batch)] for batch in self.examples.batches(indices)], len(indices))
+        return {name: values[0] for name, values in found.items()}
+
+    def evaluate(
+        self,
+        interventions: Sequence[Intervention],
+        indices: Indices,
+        given: Intervention = NOTHING,
+    ) -> HostScores:
+        """Scores [interventions, examples, answers], in the order given.
+
+        given is applied first; where an intervention touches a matrix that `given` cuts
+        too, the intervention replaces that cut.
+        """
+        if not interventions:
+            raise ValueError("interventions: none to evaluate")
+        resolved = [self.decompositions.resolve(intervention) for intervention in interventions]
+        self.cost.forward(len(indices), passes=len(interventions))
+        given = self.expanded(given)
+
+        found: dict[str, list[np.ndarray]] = {}
+        order: list[int] = []
+        pending: tuple[Callable[[], HostScores], int] | None = None
+        with tqdm(
+            total=len(interventions), unit="candidate", disable=None if self.progress else True
+        ) as bar:
+            # A family is fetched only after the next one was dispatched: the device never waits.
+            for members in [*families(resolved).values(), []]:
+                launched = None
+                if members:
+                    cuts = [resolved[index] for index in members]
+                    launched = self._family(cuts, indices, given), len(members)
+                    order.extend(members)
+                if pending is not None:
+                    for name, values in pending[0]().items():
+                        found.setdefault(name, []).append(values)
+                    bar.update(pending[1])
+                pending = launched
+        restore = np.argsort(order)
+        return {name: np.concatenate(parts)[restore] for name, parts in found.items()}
+
+    def _family(
+        self, cuts: Sequence[Mapping[Key, Cut]], indices: Indices, given: Intervention
+    ) -> Callable[[], HostScores]:
+        """Dispatch candidates that cut the same matrices; the result fetches their scores."""
+        keys = tuple(sorted(cuts[0]))
+        base = without(given, keys)
+        changes = [Intervention(tuple(one[key] for key in keys)) for one in cuts]
+        description = None
+        if self.cache is not None:
+            description = self._description(indices, base, changes)
+            if (stored := self.cache.get(description)) is not None:
+                return lambda: stored
+
+        components = all(cut.kind != "magnitude" for one in cuts for cut in one.values())
+        if components:
+            results, restore = self._by_components(keys, cuts, indices, base)
+        else:
+            results = self._by_editing(keys, changes, indices, base)
+            restore = np.arange(len(cuts))
+
+        def fetch() -> HostScores:
+            scores = gather(results, len(indices))
+            scores = {name: values[restore] for name, values in scores.items()}
+            if self.cache is not None and description is not None:
+                self.cache.put(description, scores)
+            return scores
+
+        return fetch
+
+    def _by_components(
+        self,
+        keys: tuple[Key, ...],
+        cuts: Sequence[Mapping[Key, Cut]],
+        indices: Indices,
+        base: Intervention,
+    ) -> tuple[list[list[passes.Chunk]], np.ndarray]:
+        """Device scores [batch][chunk], and where each candidate's are among them."""
+        network, params = self.network, self.decompositions.edited(base)
+        masks = [np.stack([self.decompositions.mask(one[key]) for one in cuts]) for key in keys]
+        edges = np.cumsum([mask.shape[1] for mask in masks])[:-1]
+        # Different rho may keep the same number of components: evaluated once.
+        distinct, restore = np.unique(np.concatenate(masks, axis=1), axis=0, return_inverse=True)
+        chunks = passes.chunks(distinct, self.together)
+        components = self.decompositions.of(keys)
+        start = min(keys[0][0], network.last)
+        results = []
+        for batch in self.examples.batches(indices):
+            stream = self.streams.before(params, start, batch)
+            if len(keys) == 1 and network.stops:
+                found = passes.one_matrix(
+                    network, params, keys[0], components[keys[0]], chunks, stream, batch.data
+                )
+            else:
+                split = [
+                    dict(zip(keys, np.split(chunk, edges, axis=1), strict=True)) for chunk in chunks
+                ]
+                found = passes.several_matrices(
+                    network, params, components, split, start, stream, batch.data
+                )
+            results.append(found)
+        return results, restore.reshape(-1)
+
+    def _by_editing(
+        self,
+        keys: tuple[Key, ...],
+        changes: Sequence[Intervention],
+        indices: Indices,
+        base: Intervention,
+    ) -> list[list[passes.Chunk]]:
+        """Device scores [batch][candidate] of cuts that are no masks over components."""
+        network, params = self.network, self.decompositions.edited(base)
+        start = min(keys[0][0], network.last)
+        batches = self.examples.batches(indices)
+        streams = [self.streams.before(params, start, batch) for batch in batches]
+        results: list[list[passes.Chunk]] = [[] for _ in batches]
+        for change in changes:
+            # Not decompositions.edited, which would forget `base` and with it its streams.
+            edited = self.decompositions.made(Intervention((*base.cuts, *change.cuts)))
+            for batch, stream, found in zip(batches, streams, results, strict=True):
+                if len(keys) == 1 and network.stops:
+                    kernel = network.matrices[keys[0]].read(edited)
+                    found.append(
+                        passes.other_matrix(network, params, keys[0], kernel, stream, batch.data)
+                    )
+                else:
+                    found.append(passes.resume(network, edited, start, stream, batch.data))
+        return results
+
+    def _description(
+        self, indices: Indices, base: Intervention, changes: Sequence[Intervention]
+    ) -> dict[str, object]:
+        """What scores depend on: weights and examples by content, network, cuts."""
+        if b"" not in self._digests:
+            self._digests[b""] = digest_of_arrays(self.params)
+        name = np.asarray(indices).tobytes()
+        if name not in self._digests:
+            chosen = self.examples.select(np.asarray(indices)), self.weights(indices)
+            self._digests[name] = digest_of_arrays(chosen)
+        return {
+            "weights": self._digests[b""],
+            "examples": self._digests[name],
+            "network": digest(self.network.description),
+            "given": str(base),
+            "cuts": [str(change) for change in changes],
+        }
