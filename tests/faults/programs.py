@@ -1,4 +1,4 @@
-"""The twelve programs as the fault matrix drives them: a command of seconds and its inputs."""
+"""The programs as the fault matrix drives them: a command of seconds and its inputs."""
 
 import dataclasses
 import json
@@ -90,8 +90,15 @@ TINY = {
             ("checkpoints", "steps"),
         ),
         Tiny(
+            "few_shot",
+            ("--problems={inputs}/problems.jsonl", "--shots=0", "--interventions=1.mlp@0",
+             "--new_tokens=4", "--batch=2", "--bootstrap=100"),
+            ("model", "steps/step0"),
+        ),
+        Tiny("tasks", ("--tasks=sums", "--num_examples=20")),
+        Tiny(
             "train_mini_pythia",
-            ("--num_layers=1", "--d_model=32", "--vocab_size=1024", "--length=32",
+            ("--num_layers=1", "--d_model=32", "--vocab_size=1536", "--length=32",
              "--num_people=30", "--steps=90", "--batch_size=8", "--warmup_steps=10",
              "--block_steps=20", "--devices=1", "--checkpoint_every=20", "--record_every=30",
              "--record_prompts=8", "--test_prompts=12"),
@@ -138,6 +145,10 @@ def make_inputs(folder: Path, tiny: Tiny, start, seed: int = 0) -> Path:
         for number in range(3):
             write_checkpoint(folder / "steps" / f"step{number}", seed=seed + number)
         write_prompts(folder / "colours.jsonl")
+        problems = [{"question": f"{i} hats and 1?", "answer": f"It is {i + 1}.\n#### {i + 1}"}
+                    for i in range(4)]  # fmt: skip
+        lines = "".join(json.dumps(problem) + "\n" for problem in problems)
+        (folder / "problems.jsonl").write_text(lines)
     if kind == "cache":
         fill_cache(folder / "cache")
     return folder

@@ -36,6 +36,8 @@ EXTRA = {
     "fetch_pythia": (("offline", "yes"), ("steps", "0", "0,1", "512", "")),
     "pythia_truncate": (("rhos", "0.5"), ("bootstrap", "100"), ("search", "grid", "none")),
     "pythia_dynamics": (("steps", "0", "0,1"), ("bootstrap", "100")),
+    "few_shot": (("shots", "0", "0,1"), ("new_tokens", "1", "3"), ("num_examples", "0", "2")),
+    "tasks": (("tasks", "sums", "sums,products", ""), ("shown", "0", "1")),
     "train_mini_pythia": (("steps", "2", "1"), ("block_steps", "1", "2"), ("record_prompts", "2"),
                           ("test_prompts", "2", "3"), ("num_people", "5", "30"),
                           ("warmup_steps", "0", "1"), ("batch_size", "1", "2")),
@@ -121,6 +123,10 @@ def require_told(commands, table):
         told = "wrong" if problem else {0: "done"}.get(ended["code"], "one line")
         table(name, "random flags", told)
     assert not wrong, "\n\n".join(f"{k}\n{v}" for k, v in wrong.items())
+
+
+def test_every_program_is_in_the_matrix():
+    assert set(TINY) == {file.parent.name for file in ROOT.glob("experiments/*/__main__.py")}
 
 
 def test_some_random_flags_of_every_program(finished, tmp_path, table):

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.house import refused, until
 from tests.faults.programs import ROOT, TINY
 
-# In `make test` a little of the matrix over one program; in `make slow` all of it over all twelve.
+# In `make test` a little of the matrix over one program; in `make slow` all over all programs.
 EVERY = [
     pytest.param("associative_memory", True, id="little"),
     *(pytest.param(name, False, id=name, marks=pytest.mark.slow) for name in TINY),
@@ -65,10 +65,10 @@ def test_killed_three_times_and_continued(
         process = house.start(TINY[name].module, TINY[name].command(inputs, out))
         time.sleep(whole.seconds * chance.uniform(0.1, 0.6))
         process.send(signal.SIGKILL)
-        if process.wait() == 0:
+        process.wait()
+        if (out / "summary.json").exists():  # it had ended, or was about to
             break
         assert process.code == -signal.SIGKILL
-        assert not (out / "summary.json").exists()
     if not (out / "summary.json").exists():
         continued(house, inputs, name, out, whole.summary)
     assert TINY[name].summary(out) == whole.summary

@@ -87,7 +87,7 @@ def test_an_empty_output_name_is_refused(name, house, tmp_path, table):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in READERS if n != "fetch_pythia"])
 def test_nothing_of_an_input_that_was_retrained_is_used(
-    name, little, house, inputs, undisturbed, tmp_path, table
+    name, house, inputs, undisturbed, tmp_path, table
 ):
     """An unfinished or finished run of which the input has changed under it."""
     mine, whole = tmp_path / "inputs", undisturbed(name)
