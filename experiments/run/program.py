@@ -169,6 +169,14 @@ def _quieten() -> None:
     import logging
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # After a failed read or write the checkpointer's threads call back an event loop that is
+    # closed, and say so through this hook; the failure itself is raised, and told in one line.
+    sys.excepthook = _told_elsewhere
+
+
+def _told_elsewhere(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _keep_compilations() -> None:
