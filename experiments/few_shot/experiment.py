@@ -12,7 +12,7 @@ from bridge.tasks import Task
 from bridge.tasks.metrics import generated
 from experiments.few_shot import figures
 from experiments.few_shot.settings import FewShot
-from experiments.run import stop
+from experiments.run import provenance, stop
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, UserError, user_errors
 from experiments.run.progress import Progress
@@ -37,7 +37,10 @@ def main(config: FewShot, place: Place) -> None:
         checkpoint = bridge.load(config.model, dtype=config.dtype)
         plan = make_plan(config, checkpoint)
     inputs = {name: getattr(config, name) for name in ("model", "problems", "exemplars", "train")}
-    directory = open_run(place, config, inputs={k: v for k, v in inputs.items() if v})
+    inputs = {name: path for name, path in inputs.items() if path}
+    # Answers kept by an interrupted run are used only where model and problems are the same.
+    digests = {f"--{name}": provenance.of_files(path) for name, path in inputs.items()}
+    directory = open_run(place, config, inputs=inputs, digests=digests)
     report(run(plan, checkpoint, directory))
     print(f"generations: {directory.path / 'generations.jsonl'}")
 
