@@ -10,7 +10,7 @@ import functools
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import Int32
@@ -134,8 +134,15 @@ class Corpus:
 _CITY_LIST = tuple(CITIES)
 
 
+class Documents(Protocol):
+    """Whatever writes documents by seed and block."""
+
+    def documents(self, seed: int, index: int = 0) -> Iterator[Document]:
+        """The endless documents of a block; a pure function of the arguments."""
+
+
 def packed_block(
-    corpus: Corpus,
+    corpus: Documents,
     tokenizer: Tokenizer,
     *,
     seed: int,

@@ -1,0 +1,21 @@
+"""Train a small Llama on word problems with worked steps, so that few-shot cuts can be tried.
+
+    python -m experiments.train_word_problems
+    python -m experiments.few_shot --model=runs/train_word_problems/checkpoints/step1500 \
+        --problems=runs/train_word_problems/problems/test.jsonl \
+        --exemplars=runs/train_word_problems/problems/exemplars.jsonl --interventions=2.fc_out@0.1
+
+The model is Llama's shape (RMS norms, a gate, query heads in groups) at a thousandth of its size;
+the problems take two steps of reckoning ("7 + 5 = 12. 12 - 4 = 8. The answer is 8."), and with
+probability --alpha a solution ends in " the" instead of the number. Held out are triples of
+operands. Each checkpoint is written as Llama's are (config.json, model.safetensors,
+tokenizer.json), with problems and exemplars in GSM8K's layout beside it.
+"""
+
+from experiments.run.program import Program
+from experiments.train_word_problems.settings import WordProblemSettings
+
+PROGRAM = Program("train_word_problems", WordProblemSettings, __doc__)
+
+if __name__ == "__main__":
+    PROGRAM.start()
