@@ -10,7 +10,7 @@ import functools
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
@@ -134,6 +134,7 @@ class Corpus:
 _CITY_LIST = tuple(CITIES)
 
 
+@runtime_checkable
 class Documents(Protocol):
     """Whatever writes documents by seed and block."""
 

@@ -130,12 +130,13 @@ def prompts(alpha: float, *, count: int, split: Split, seed: int = 0) -> dict[st
 def write(folder: pathlib.Path, *, count: int, seed: int = 0) -> None:
     """test.jsonl and train.jsonl in GSM8K's layout, exemplars.jsonl with eight worked ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, split in (("test", "test"), ("train", "train")):
+    splits: tuple[Split, ...] = ("test", "train")
+    for split in splits:
         rows = [
             {"question": p.question, "answer": f"{p.steps}\n#### {p.answer}"}
             for p in problems(count, split, seed)
         ]
-        _write_lines(folder / f"{name}.jsonl", rows)
+        _write_lines(folder / f"{split}.jsonl", rows)
     shots = [
         {"question": p.question, "target": p.solution} for p in problems(8, "validation", seed)
     ]
