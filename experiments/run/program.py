@@ -9,6 +9,7 @@ JAX imported, so that --help answers at once. Whatever a user can cause ends in 
     130  interrupted; the line says what the same command would continue from
 """
 
+import ast
 import contextlib
 import dataclasses
 import errno
@@ -78,14 +79,21 @@ class Program:
         """Be this program: parse the command line, do the work, leave with an exit code."""
         stop.listen()
         progress.heartbeat()
-        code = self.run(sys.argv[1:])
-        sys.stdout.flush()
-        sys.exit(code)
+        stop.farewell(self.run(sys.argv[1:]))
 
     def run(self, arguments: Sequence[str]) -> int:
         """The whole program in this process; returns the exit code."""
         _quieten()
         return guarded(lambda: _body(self, arguments))
+
+
+def programs() -> dict[str, str]:
+    """Every program by name, with the first line of what it says about itself."""
+    found = {}
+    for file in sorted(Path(__file__).parents[1].glob("*/__main__.py")):
+        doc = ast.get_docstring(ast.parse(file.read_text())) or ""
+        found[file.parent.name] = doc.partition("\n")[0]
+    return found
 
 
 _undo: list[Callable[[], None]] = []

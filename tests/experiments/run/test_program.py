@@ -15,7 +15,7 @@ import pytest
 from experiments.run import program, stop
 from experiments.run.program import RunFailedError, UserError
 
-PROGRAMS = ["noisy_recall"]
+PROGRAMS = sorted(program.programs())
 SCRIPT = """
 import dataclasses, sys, time, types
 from experiments.run import stop
@@ -144,6 +144,17 @@ def test_help_shows_every_flag_at_once_and_brings_no_jax(program):
     assert done.stdout.startswith(f"usage: python -m experiments.{program} ")
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
     assert not {"jax", "numpy", "matplotlib", "flax"} & imported
+
+
+def test_every_program_is_listed_with_its_question():
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, question in program.programs().items():
+        assert question.endswith((".", "?"))
+        assert f"  {name} " in done.stdout
+        assert question.split()[0] in done.stdout
 
 
 def raising(error):
