@@ -3,9 +3,10 @@
 import dataclasses
 
 from training.settings import Settings, setting
+from truncation.notation import LASER_RHOS
 
 # LASER's fractions of rank, and three that drop the top of the spectrum.
-RHOS = ("0.9", "0.8", "0.6", "0.4", "0.2", "0.1", "0.05", "0.01", "0", "-0.01", "-0.02", "-0.05")
+RHOS = (*LASER_RHOS, "-0.01", "-0.02", "-0.05")
 
 
 @dataclasses.dataclass(frozen=True)

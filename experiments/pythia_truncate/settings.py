@@ -5,12 +5,11 @@ import dataclasses
 from experiments.run.pythia_settings import PythiaSettings
 from training.settings import setting
 from truncation import rules
+from truncation.notation import LASER_RHOS
 
 OBJECTIVES = ("accuracy", "loss", "p_answer", "margin_the", "logit_difference", "choice")
 SEARCHES = ("none", *rules.names())
 ORDERS = ("best_first", "last_first")
-# LASER's fractions of rank.
-RHOS = ("0.9", "0.8", "0.6", "0.4", "0.2", "0.1", "0.05", "0.01", "0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +31,7 @@ class PythiaTruncate(PythiaSettings):
     layers: tuple[int, ...] = setting(
         (), "Layers a search may cut, -1 the last; empty: all.", lower=-1000, upper=1000
     )
-    rhos: tuple[str, ...] = setting(RHOS, "Fractions of rank a search tries.", required=True)
+    rhos: tuple[str, ...] = setting(LASER_RHOS, "Fractions of rank a search tries.", required=True)
     removed: tuple[float, ...] = setting(
         (0.01, 0.05, 0.1, 0.2), "Fractions eigenprune removes.", lower=1e-6, upper=1.0,
         required=True,

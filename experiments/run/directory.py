@@ -141,6 +141,14 @@ class RunDirectory:
             program.note(f"checkpoints/{name}.npz is damaged; that part is made again")
             return None
 
+    def read_rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows that write_jsonl wrote; UserError where they are not there or damaged."""
+        file = self.path / name
+        try:
+            return [json.loads(line) for line in file.read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} is missing or damaged: {one_line(error)}") from error
+
     def rewrite_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Replace metrics.jsonl: on continuing, lines beyond the checkpoint go."""
         self.write_jsonl("metrics.jsonl", records)

@@ -19,7 +19,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.run import progress, stop
 from training.settings import Settings, setting
@@ -227,49 +226,3 @@ def note(message: str) -> None:
 
 def _complain(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
-
-
-# The four below serve the programs that still define their flags one by one.
-
-
-def config_from_flags(config_type: type) -> Any:
-    """The frozen dataclass whose every field is the flag of the same name."""
-    from absl import flags
-
-    fields = dataclasses.fields(config_type)
-    values = {field.name: flags.FLAGS[field.name].value for field in fields}
-    return config_type(
-        **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    )
-
-
-def define_output_flags(default: str) -> None:
-    """--out and --overwrite, the same in every program."""
-    from absl import flags
-
-    flags.DEFINE_string("out", f"runs/{default}", "Directory of this run.")
-    flags.DEFINE_bool("overwrite", False, "Replace a finished or different run in --out.")
-
-
-def run_flags(main: Callable[[], int | None]) -> None:
-    """Parse flags, call main, and turn failures into one line and an exit code."""
-    from absl import app
-
-    _quieten()
-    stop.promise(lambda: "the same command continues from the last checkpoint")
-    with contextlib.suppress(ValueError):
-        stop.listen()
-    app.run(lambda _: sys.exit(guarded(main)), flags_parser=_parse)
-
-
-def _parse(argv: Sequence[str]) -> Sequence[str]:
-    from absl import flags
-
-    try:
-        rest = flags.FLAGS(list(argv))
-        if rest[1:]:
-            raise flags.Error(f"unexpected argument {rest[1]!r}; flags begin with --")
-    except flags.Error as error:
-        _complain(one_line(error))
-        sys.exit(UserError.exit_code)
-    return rest

@@ -1,14 +1,16 @@
-"""What the programs on Pythia share: flags, and the checkpoints and tasks they name."""
+"""What the programs on Pythia share: the checkpoints and tasks that their settings name."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
 import bridge
-from bridge import encoding, families, scoring, sharding, surgery, tasks, tokenizer
+from bridge import encoding, families, sharding, surgery, tasks, tokenizer
+from experiments.run import provenance
 from experiments.run.program import UserError, user_errors
+from experiments.run.pythia_settings import PythiaSettings
 from truncation import intervention
 from truncation.intervention import Intervention
 from truncation.search import statistics
@@ -16,40 +18,6 @@ from truncation.search.cache import Cache
 from truncation.search.scorer import Scorer
 
 GIGABYTE = 2**30
-
-
-@dataclasses.dataclass(frozen=True)
-class PythiaConfig:
-    """The flags of define_flags."""
-
-    tokenizer: str
-    num_examples: int
-    add_space: bool
-    bos: bool
-    max_length: int
-    max_distractors: int
-    dtype: str
-    memory_gb: float
-    prefix_gb: float
-    prefixes_on_host: bool
-    devices: int
-    seed: int
-
-
-def define_flags() -> None:
-    """Flags about how examples are read and a model is run, the same in every program."""
-    flags.DEFINE_string("tokenizer", "", "tokenizer.json, or its directory; empty: the model's.")
-    flags.DEFINE_integer("num_examples", 0, "Examples at most; 0: all, or 256.", lower_bound=0)
-    flags.DEFINE_bool("add_space", True, "Put a missing space before answers read from a file.")
-    flags.DEFINE_bool("bos", False, "Put <|endoftext|> before every prompt.")
-    flags.DEFINE_integer("max_length", 2048, "Longer examples are dropped.", lower_bound=2)
-    flags.DEFINE_integer("max_distractors", 8, "Distractors used per example.", lower_bound=0)
-    flags.DEFINE_enum("dtype", "float32", list(scoring.DTYPES), "Of parameters and activations.")
-    flags.DEFINE_float("memory_gb", 1.0, "For the activations of a batch.", lower_bound=0.001)
-    flags.DEFINE_float("prefix_gb", 1.0, "For kept streams below a cut.", lower_bound=0.0)
-    flags.DEFINE_bool("prefixes_on_host", False, "Keep those in the host's memory.")
-    flags.DEFINE_integer("devices", 1, "Devices a model is split over.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of drawn examples and of splits.", lower_bound=0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +39,7 @@ def read_architecture(directory: str) -> bridge.Config:
         return families.read(Path(directory) / "config.json")
 
 
-def read_tokenizer(config: PythiaConfig, directory: str) -> tokenizer.Tokenizer:
+def read_tokenizer(config: PythiaSettings, directory: str) -> tokenizer.Tokenizer:
     """The tokenizer of --tokenizer, or beside the checkpoint."""
     try:
         with user_errors():
@@ -80,7 +48,7 @@ def read_tokenizer(config: PythiaConfig, directory: str) -> tokenizer.Tokenizer:
         raise UserError(str(error)) from error
 
 
-def load_checkpoint(config: PythiaConfig, directory: str) -> bridge.Checkpoint:
+def load_checkpoint(config: PythiaSettings, directory: str) -> bridge.Checkpoint:
     """The checkpoint, split over --devices where there are several."""
     architecture = read_architecture(directory)
     with user_errors():
@@ -92,7 +60,7 @@ def load_checkpoint(config: PythiaConfig, directory: str) -> bridge.Checkpoint:
 
 
 def read_questions(
-    config: PythiaConfig,
+    config: PythiaSettings,
     architecture: bridge.Config,
     words: tokenizer.Tokenizer,
     task: str,
@@ -149,7 +117,7 @@ def read_questions(
 
 
 def make_scorer(
-    config: PythiaConfig,
+    config: PythiaSettings,
     checkpoint: bridge.Checkpoint,
     encoded: encoding.Encoded,
     *,
@@ -180,20 +148,34 @@ def parse_interventions(
 
 
 def parse_keys(
-    matrices: tuple[str, ...], layers: tuple[str, ...], architecture: bridge.Config
+    matrices: tuple[str, ...], layers: tuple[int, ...], architecture: bridge.Config
 ) -> tuple[tuple[int, str], ...]:
     """Every layer's matrices, or those of the layers named; -1 is the last layer."""
     names = architecture.matrices
     if unknown := [name for name in matrices if name not in names]:
         raise UserError(f"--matrices names {unknown[0]!r}; known are {' '.join(names)}")
+    total = architecture.num_layers
     chosen = []
-    for text in layers or tuple(map(str, range(architecture.num_layers))):
-        if not text.lstrip("-").isdigit():
-            raise UserError(f"--layers names {text!r}; expected numbers")
-        layer = int(text) + (architecture.num_layers if int(text) < 0 else 0)
-        if not 0 <= layer < architecture.num_layers:
-            raise UserError(
-                f"--layers names {text}, the model has layers 0-{architecture.num_layers - 1}"
-            )
+    for given in layers or range(total):
+        layer = given + (total if given < 0 else 0)
+        if not 0 <= layer < total:
+            raise UserError(f"--layers names {given}, the model has layers 0-{total - 1}")
         chosen.append(layer)
-    return tuple((layer, name) for layer in sorted(set(chosen)) for name in matrices)
+    if twice := [layer for layer in chosen if chosen.count(layer) > 1]:
+        raise UserError(f"--layers names layer {twice[0]} twice")
+    return tuple((layer, name) for layer in sorted(chosen) for name in matrices)
+
+
+def task_files(texts: Iterable[str]) -> dict[str, str]:
+    """The files that tasks are read from, by the text that names them: READER:FILE."""
+    named = {text: text.partition(":")[2] for text in texts}
+    return {text: path for text, path in named.items() if path and Path(path).is_file()}
+
+
+def tokenizer_digest(config: PythiaSettings) -> dict[str, str]:
+    """The digest of --tokenizer where it is given; the model's own is among the model's files."""
+    if not config.tokenizer:
+        return {}
+    path = Path(config.tokenizer)
+    file = path if path.is_file() else path / "tokenizer.json"
+    return {"--tokenizer": provenance.of_files(file)}

@@ -1,10 +1,13 @@
 """Reading a run of noisy_recall back: its setup and the state of any checkpoint."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.run.directory import settings_of
+from experiments.run import provenance, stop
+from experiments.run.directory import read_config, settings_of
 from experiments.run.program import UserError, user_errors
+from experiments.run.progress import stage
 from toy.settings import NoisyRecall
 from toy.setup import Setup as Setup
 from toy.setup import build
@@ -17,6 +20,17 @@ def read_setup(path: str | Path) -> Setup:
     settings = settings_of(path, "noisy_recall", NoisyRecall)
     with user_errors():
         return build(settings)
+
+
+def digest(path: str | Path, steps: Sequence[int]) -> str:
+    """Digest of the settings and of the weights at these steps: what results depend on."""
+    found = [str(read_config(path))]
+    for step in steps:
+        stage(f"reading checkpoint {step} of {path}")
+        stop.check()
+        _, _, state = restore(path, step)
+        found.append(provenance.of_tree((state.params, state.frozen)))
+    return provenance.of_text(" ".join(found))
 
 
 def restore(path: str | Path, step: int | None = None) -> tuple[Setup, int, State]:

@@ -9,10 +9,6 @@ import io
 import json
 import sys
 
-from absl.testing import flagsaver
-
-from experiments.run import program
-
 
 def capture(function):
     out, err, code = io.StringIO(), io.StringIO(), 0
@@ -25,18 +21,8 @@ def capture(function):
 
 
 def drive(name):
-    module = importlib.import_module(f"{name}.__main__")
-    results = []
-    if hasattr(module, "PROGRAM"):
-        for arguments in json.load(sys.stdin):
-            results.append(capture(lambda: module.PROGRAM.run(arguments)))  # noqa: B023
-    else:
-        module.define_flags()
-        for arguments in json.load(sys.stdin):
-            saved = flagsaver.save_flag_values()
-            sys.argv = [f"{name}.py", *arguments]
-            results.append(capture(lambda: program.run_flags(module.main)))
-            flagsaver.restore_flag_values(saved)
+    program = importlib.import_module(f"{name}.__main__").PROGRAM
+    results = [capture(lambda: program.run(given)) for given in json.load(sys.stdin)]  # noqa: B023
     json.dump(results, sys.stdout)
 
 

@@ -1,20 +1,18 @@
 import bridge
-from experiments.benchmark_pythia import __main__ as benchmark_pythia
-from experiments.benchmark_pythia.__main__ import BenchmarkConfig
+from experiments.benchmark_pythia import experiment as benchmark_pythia
+from experiments.benchmark_pythia.settings import SIZES, BenchmarkPythia
 from truncation.notation import candidates as every_candidate
 
 
 def test_both_sides_agree_and_are_timed():
     """On a shape so small that only the agreement means anything."""
-    config = BenchmarkConfig(
+    config = BenchmarkPythia(
         size="14m",
         num_prompts=3,
         length=5,
         matrices=("fc_in",),
         rhos=("0.5", "0"),
         baseline_candidates=2,
-        memory_gb=1.0,
-        seed=0,
     )
     shape = bridge.Config(vocab_size=40, num_layers=2, d_model=16, num_heads=2, d_ff=32)
     candidates = every_candidate([(0, "fc_in"), (1, "fc_in")], config.rhos)
@@ -25,3 +23,7 @@ def test_both_sides_agree_and_are_timed():
     assert found["difference/rank"] == 0
     assert found["ratio"] > 0
     assert found["seconds_per_candidate/full"] > 0
+
+
+def test_the_sizes_are_those_of_the_bridge():
+    assert bridge.SIZES == SIZES

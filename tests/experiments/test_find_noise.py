@@ -4,11 +4,12 @@ import json
 import numpy as np
 import pytest
 
-from experiments.find_noise import __main__ as find_noise
-from experiments.find_noise.__main__ import FindNoiseConfig
+from experiments.find_noise import experiment as find_noise
+from experiments.find_noise import figures
 from experiments.find_noise.compared import Found
+from experiments.find_noise.settings import FindNoise
 from experiments.run import directory as run_directory
-from experiments.run import figures_search, recall_setup
+from experiments.run import recall_setup
 from experiments.run.program import Place, UserError
 from truncation.search import table
 from truncation.search.problem import NO_CHOICE, Outcome
@@ -18,14 +19,11 @@ RHOS = ("0.9", "0.6", "0.4", "0.2", "0.1", "0.05", "0", "-0.07", "-0.2")
 
 @pytest.fixture(scope="module")
 def config(recall_run):
-    return FindNoiseConfig(
+    return FindNoise(
         run=str(recall_run),
-        step=-1,
         along=1,
         max_seeds=2,
         rhos=RHOS,
-        objective="loss",
-        select_on="clean",
         validation=16,
         test=24,
         batch_size=40,
@@ -36,7 +34,8 @@ def config(recall_run):
 def start(config, out):
     setup = recall_setup.read_setup(config.run)
     directory = run_directory.open_run(Place("find_noise", str(out)), config)
-    return find_noise.run(config, setup, list(find_noise.plan(config, setup)), directory)
+    units = list(find_noise.plan(config, setup))
+    return find_noise.run(config, setup, units, directory, "digest")[0]
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +57,11 @@ def test_rules_are_compared_on_every_seed(finished):
     assert sum(row["rule"] == "random pruning" for row in final) == 10
     full = one(rows, "full model")
     assert full["evaluations"] == 0
-    assert np.isnan(full["noise_removed"])
+    assert full["noise_removed"] is None
     for row in rows:
         assert 0 <= row["p_correct"] <= 1
         assert 0 <= row["p_noise"] <= 1
-        if not np.isnan(row["noise_removed"]):
+        if row["noise_removed"] is not None:
             assert -1e-6 <= row["noise_removed"] <= 1 + 1e-6
 
 
@@ -100,7 +99,7 @@ def test_is_written_and_can_be_redrawn(finished):
     assert len((out / "rules.csv").read_text().splitlines()) == len(rows) + 1
     for name in ("find_noise", "heatmaps"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 10_000
-    again = figures_search.rules(table.read_jsonl(out / "rules.jsonl"), 120)
+    again = figures.rules(table.read_jsonl(out / "rules.jsonl"), 120)
     assert len(again.axes) == 4
 
 
@@ -120,9 +119,9 @@ def test_an_interrupted_comparison_continues(config, finished, tmp_path, monkeyp
     monkeypatch.setattr(find_noise, "judge", replay)
     with pytest.raises(KeyboardInterrupt):
         start(config, tmp_path / "out")
-    # The second model was cut short: half of its rows are there, its end is not.
+    # The second model was cut short, as a kill in the midst of writing its line would.
     with (tmp_path / "out" / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(next(r for r in rows if r["seed"] == 4)) + "\n" + '{"step": 120, "se')
+        file.write('{"step": 120, "se')
     start(config, tmp_path / "out")
     assert judged == [(120, 3), (120, 4), (120, 4), (30, 3)]
     for name in ("rules.jsonl", "summary.json"):
@@ -135,3 +134,31 @@ def test_bad_requests_are_told(config, tmp_path):
         list(find_noise.plan(dataclasses.replace(config, step=31), setup))
     with pytest.raises(UserError, match="not a run directory"):
         recall_setup.read_setup(tmp_path)
+
+
+def test_a_retrained_input_is_noticed(config, recall_run, tmp_path):
+    """Nothing measured on the weights before is used on those after, whatever is on the disk."""
+    import shutil
+
+    run = tmp_path / "recall"
+    shutil.copytree(recall_run, run)
+    place = Place("find_noise", str(tmp_path / "out"))
+    changed = dataclasses.replace(config, run=str(run))
+    before = recall_setup.digest(run, [120])
+    assert before == recall_setup.digest(recall_run, [120])
+    run_directory.open_run(place, changed, digests={"--run": before}).append_metrics({"step": 0})
+    shutil.rmtree(run / "checkpoints" / "120")
+    shutil.copytree(run / "checkpoints" / "30", run / "checkpoints" / "120")
+    after = recall_setup.digest(run, [120])
+    assert after != before
+    with pytest.raises(UserError, match="--run has changed since; add --overwrite"):
+        run_directory.open_run(place, changed, digests={"--run": after})
+
+
+def test_figures_are_redrawn_from_the_tables_alone(finished):
+    out, _ = finished
+    image = out / "figures" / "heatmaps.png"
+    before = image.read_bytes()
+    image.unlink()
+    find_noise.redraw(str(out))
+    assert image.read_bytes() == before

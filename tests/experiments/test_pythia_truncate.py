@@ -9,8 +9,8 @@ import pytest
 
 import bridge
 from bridge import scoring, surgery, tokenizer
-from experiments.pythia_truncate import __main__ as pythia_truncate
-from experiments.pythia_truncate.__main__ import TruncateConfig
+from experiments.pythia_truncate import experiment as pythia_truncate
+from experiments.pythia_truncate.settings import PythiaTruncate
 from experiments.run import directory as run_directory
 from experiments.run import pythia_setup
 from experiments.run.program import Place, UserError
@@ -34,39 +34,20 @@ def prompts(tmp_path_factory):
 @pytest.fixture
 def settings(model, prompts):
     return {
-        "tokenizer": "",
-        "num_examples": 0,
-        "add_space": True,
-        "bos": False,
         "max_length": 64,
-        "max_distractors": 8,
-        "dtype": "float32",
-        "memory_gb": 1.0,
-        "prefix_gb": 1.0,
-        "prefixes_on_host": False,
-        "devices": 1,
-        "seed": 0,
         "model": str(model),
         "tasks": (f"jsonl:{prompts}",),
-        "test_tasks": (),
-        "interventions": (),
-        "search": "none",
-        "matrices": ("fc_in", "fc_out"),
-        "layers": (),
         "rhos": ("0.5", "0"),
-        "removed": ("0.1", "0.5"),
+        "removed": (0.1, 0.5),
         "objective": "loss",
         "fraction": 0.8,
         "validation": 0.5,
-        "order": "best_first",
         "bootstrap": 100,
-        "save": "",
-        "factored": False,
     }
 
 
 def go(settings, out, **changes):
-    config = TruncateConfig(**{**settings, **changes})
+    config = PythiaTruncate(**{**settings, **changes})
     plan = pythia_truncate.make_plan(config)
     directory = run_directory.open_run(Place("pythia_truncate", str(out)), config)
     checkpoint = pythia_setup.load_checkpoint(config, config.model)
@@ -168,7 +149,7 @@ def test_the_other_searches_do_not_lose_on_validation(settings, tmp_path, search
 
 def test_test_examples_from_another_file(settings, prompts, tmp_path):
     other = write_prompts(tmp_path / "test.jsonl", PROMPTS[:7])
-    config = TruncateConfig(
+    config = PythiaTruncate(
         **{**settings, "interventions": ("1.mlp@0",), "test_tasks": (f"jsonl:{other}",)}
     )
     (one,) = pythia_truncate.make_plan(config).questions
@@ -177,7 +158,7 @@ def test_test_examples_from_another_file(settings, prompts, tmp_path):
 
 
 def test_a_killed_search_reads_what_it_had(settings, tmp_path):
-    changes = {"search": "grid", "num_examples": 10, "layers": ("1",)}
+    changes = {"search": "grid", "num_examples": 10, "layers": (1,)}
     _, _, first = go(settings, tmp_path / "run", **changes)
     stored = tmp_path / "run" / "checkpoints" / "colours.jsonl"
     size = stored.stat().st_size
@@ -192,11 +173,10 @@ BAD = [
     ({"interventions": ("9.fc_in@0",)}, "layers 0-1"),
     ({"interventions": ("1.fc_in",)}, "LAYER.MATRIX@RHO"),
     ({"search": "grid", "matrices": ("mlp",)}, "--matrices names 'mlp'"),
-    ({"search": "grid", "layers": ("2",)}, "--layers names 2"),
-    ({"search": "grid", "layers": ("x",)}, "--layers names 'x'"),
+    ({"search": "grid", "layers": (2,)}, "--layers names 2"),
+    ({"search": "grid", "layers": (1, -1)}, "--layers names layer 1 twice"),
     ({"search": "grid", "rhos": ("2",)}, "outside [0, 1]"),
     ({"search": "grid", "tasks": ("ioi",)}, "known are"),
-    ({"search": "grid", "tasks": ()}, "--tasks is empty"),
     ({"search": "grid", "test_tasks": ("sums", "sums")}, "--test_tasks names 2"),
     ({"search": "grid", "tasks": ("sums", "products"), "save": "x"}, "single task"),
     ({"search": "grid", "factored": True}, "--factored"),
@@ -209,7 +189,7 @@ BAD = [
 
 @pytest.mark.parametrize(("changes", "message"), BAD)
 def test_bad_requests_end_before_any_work(settings, changes, message):
-    config = TruncateConfig(**{**settings, **changes})
+    config = PythiaTruncate(**{**settings, **changes})
     with pytest.raises(UserError) as caught:
         pythia_truncate.make_plan(config)
     assert message in str(caught.value)
@@ -221,7 +201,7 @@ def test_objectives_that_need_distractors(settings, tmp_path):
     path = write_prompts(tmp_path / "bare.jsonl", bare)
     changes = {"search": "grid", "objective": "choice", "tasks": (f"jsonl:{path}",)}
     with pytest.raises(UserError, match="needs distractors"):
-        pythia_truncate.make_plan(TruncateConfig(**{**settings, **changes}))
+        pythia_truncate.make_plan(PythiaTruncate(**{**settings, **changes}))
 
 
 def test_from_the_command_line(model, prompts, tmp_path):
@@ -248,30 +228,29 @@ def test_from_the_command_line(model, prompts, tmp_path):
     assert all(r["err"].count("\n") == 1 for r in (first, second, third))
 
 
-PRESETS = """
-import sys
-from absl import flags
-import experiments.{0}.__main__ as module
-module.define_flags()
-flags.FLAGS([sys.argv[0], "--flagfile=experiments/{0}/{1}.flags", "--{2}=x"])
-print(flags.FLAGS.flag_values_dict())
-"""
+def test_a_place_to_save_is_looked_at_before_any_work(settings, tmp_path):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "theirs").write_text("")
+    (tmp_path / "file").write_text("")
+    changes = {**settings, "search": "grid"}
+    for save, message in (
+        (full, "exists already"),
+        (tmp_path / "file", "exists already"),
+        (tmp_path / "file" / "in", "cannot be written"),
+    ):
+        with pytest.raises(UserError, match=message):
+            pythia_truncate.require_place(PythiaTruncate(**changes, save=str(save)))
+    pythia_truncate.require_place(PythiaTruncate(**changes, save=str(tmp_path / "a" / "b")))
 
 
-@pytest.mark.parametrize(
-    ("module", "preset", "required", "expected"),
-    [
-        ("pythia_truncate", "laser", "model", "'search': 'grid'"),
-        ("pythia_truncate", "eigenprune", "model", "'tasks': ['products']"),
-        ("pythia_dynamics", "noise", "checkpoints", "'task': 'country_facts'"),
-    ],
-)
-def test_presets_are_read(module, preset, required, expected):
-    done = subprocess.run(
-        [sys.executable, "-c", PRESETS.format(module, preset, required)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert expected in done.stdout
+def test_figures_are_redrawn_from_arrays_and_tables_alone(settings, tmp_path):
+    changes = {"search": "grid", "num_examples": 10, "layers": (1,)}
+    _, directory, _ = go(settings, tmp_path / "run", **changes)
+    images = sorted((directory.path / "figures").glob("*.png"))
+    before = [image.read_bytes() for image in images]
+    for image in images:
+        image.unlink()
+    pythia_truncate.redraw(str(directory.path))
+    assert [image.read_bytes() for image in images] == before
+    assert len(images) >= 3

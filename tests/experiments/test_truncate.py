@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -7,29 +8,28 @@ import pytest
 from experiments.run import directory as run_directory
 from experiments.run import recall_setup
 from experiments.run.program import Place, UserError
-from experiments.truncate import __main__ as truncate
-from experiments.truncate.__main__ import TruncateConfig
+from experiments.truncate import experiment as truncate
+from experiments.truncate.settings import Truncate
 from toy import recall, transformer
 from truncation import intervention
 
 
 @pytest.fixture
 def config(recall_run):
-    return TruncateConfig(
+    return Truncate(
         run=str(recall_run),
-        steps=("30", "120"),
+        steps=(30, 120),
         interventions=("0.mlp@0", "0.fc_out@-0.07", "0.fc_in@1"),
         curves=("0.fc_in",),
         rhos=("0", "0.1", "0.5", "1"),
         num_sequences=16,
-        at_once=4,
     )
 
 
 def test_cuts_are_measured_looked_into_and_drawn(config, tmp_path, capsys):
     setup = recall_setup.read_setup(config.run)
     directory = run_directory.open_run(Place("truncate", str(tmp_path / "out")), config)
-    truncate.run(config, setup, directory)
+    truncate.run(config, setup, truncate.check(config, setup), directory)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     # Untouched, and cut and measured by hand.
     assert summary["clean/0.fc_in@1/p_correct"] == summary["clean/full/p_correct"]
@@ -50,6 +50,11 @@ def test_cuts_are_measured_looked_into_and_drawn(config, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "0.fc_out@-0.07" in printed
     assert "as factors" in printed
+    image = tmp_path / "out" / "figures" / "curves.png"
+    before = image.read_bytes()
+    image.unlink()
+    truncate.redraw(str(tmp_path / "out"))
+    assert image.read_bytes() == before
 
 
 def test_contexts_are_counted_like_a_reader_would(recall_run):
@@ -73,14 +78,14 @@ def test_contexts_are_counted_like_a_reader_would(recall_run):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"steps": ("31",)}, "steps.*'31'.*30 120"),
+        ({"steps": (31,)}, "steps.*31.*30 120"),
         ({"interventions": ("0.fc_mid@1",)}, "unknown matrix"),
         ({"interventions": ("3.fc_in@0",)}, "layers 0-0"),
         ({"curves": ("fc_in",)}, "LAYER.MATRIX@RHO"),
     ],
 )
 def test_bad_requests_are_told(config, change, words):
-    changed = TruncateConfig(**{**vars(config), **change})
+    changed = dataclasses.replace(config, **change)
     setup = recall_setup.read_setup(config.run)
     with pytest.raises(UserError, match=words):
         truncate.check(changed, setup)

@@ -1,72 +1,22 @@
-"""Figures of a search: what every rule finds at what price, and heatmaps over layer and rho.
-
-    python -m experiments.run.figures_search --run=runs/find_noise
-
-redraws figures/ from the tables of the run.
-"""
+"""What every rule finds, at what price, where it cut, and along training, from rows alone."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from experiments.run import directory as run_directory
-from experiments.run import program, style
-from experiments.run.program import UserError
+from experiments.run import style
 from experiments.run.style import COLOURS, CYCLE
-from truncation.search import table
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def heatmaps(rows: Rows, metric: str = "p_correct", *, split: str = "validation") -> Figure:
-    """Change of a metric to the full model, layer x rho, one panel per matrix.
-
-    rows: those of grid.run, the full model first. A dot marks cells whose 95 % interval
-    excludes zero, a ring the chosen cut.
-    """
-    cells = [row for row in rows if "matrix" in row and f"{split}/{metric}_change" in row]
-    if not cells:
-        raise ValueError(f"rows: none has {split}/{metric}_change")
-    names = list(dict.fromkeys(row["matrix"] for row in cells))
-    layers = sorted({row["layer"] for row in cells})
-    rhos = list(dict.fromkeys(row["rho"] for row in cells))
-    reach = max(abs(row[f"{split}/{metric}_change"]) for row in cells) or 1.0
-    height = max(1.6, 0.9 + 0.22 * len(layers))
-    columns = min(3, len(names))
-    canvas, panels = style.figure(-(-len(names) // columns), columns, height=height)
-    image: Any = None
-    for index, axes in enumerate(panels.flat):
-        if index >= len(names):
-            axes.set_visible(False)
-            continue
-        values = np.full((len(layers), len(rhos)), np.nan)
-        for row in cells:
-            if row["matrix"] != names[index]:
-                continue
-            place = layers.index(row["layer"]), rhos.index(row["rho"])
-            values[place] = row[f"{split}/{metric}_change"]
-            low, high = (row[f"{split}/{metric}_change_{end}"] for end in ("low", "high"))
-            if low > 0 or high < 0:
-                axes.plot(place[1], place[0], ".", color="0.2", ms=2)
-            if row.get("chosen"):
-                axes.plot(place[1], place[0], "o", mfc="none", color="k", ms=9)
-        image = axes.imshow(
-            values, cmap="PuOr", vmin=-reach, vmax=reach, aspect="auto", origin="lower"
-        )
-        axes.set_xticks(range(len(rhos)), rhos, rotation=90)
-        axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
-        axes.set_ylabel("layer")
-        style.panel(axes, "abcdefghijkl"[index], names[index])
-        if index + columns >= len(names):
-            axes.set_xlabel(r"$\rho$")
-    canvas.colorbar(image, ax=panels, label=f"change of {_label(metric)}", shrink=0.9)
-    return canvas
+def number(value: float | None) -> float:
+    """A figure of a row; what does not exist is None in the files and nan in arithmetic."""
+    return float("nan") if value is None else value
 
 
 def rules(rows: Rows, step: int) -> Figure:
@@ -92,7 +42,10 @@ def _seeds(rows: Rows, rule: str, name: str) -> np.ndarray:
     """Per seed; several random draws of one seed are averaged."""
     seeds = sorted({row["seed"] for row in rows if row["rule"] == rule})
     return np.array(
-        [np.mean([r[name] for r in rows if r["rule"] == rule and r["seed"] == s]) for s in seeds]
+        [
+            np.mean([number(r[name]) for r in rows if r["rule"] == rule and r["seed"] == s])
+            for s in seeds
+        ]
     )
 
 
@@ -174,23 +127,3 @@ def _along(axes: Axes, rows: Rows) -> None:
     style.step_axis(axes)
     style.legend_below(axes)
     style.panel(axes, "d", f"along training, seed {seed}")
-
-
-def _label(metric: str) -> str:
-    return {"p_correct": "p(correct)", "p_noise": "p(noise)"}.get(metric, metric)
-
-
-def main() -> None:
-    """Redraw the figures of a finished find_noise run."""
-    folder = Path(flags.FLAGS.run)
-    rows, grid = (table.read_jsonl(folder / name) for name in ("rules.jsonl", "grid.jsonl"))
-    if not rows or not grid:
-        raise UserError(f"--run={folder} holds no finished run of find_noise")
-    directory = run_directory.RunDirectory(folder)
-    directory.save_figure(rules(rows, rows[0]["step"]), "find_noise")
-    print(directory.save_figure(heatmaps(grid), "heatmaps").parent)
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string("run", "runs/find_noise", "Directory of a finished find_noise run.")
-    program.run_flags(main)

@@ -1,0 +1,173 @@
+"""The benchmark of prefixes itself: both sides in turns, on the same candidates."""
+
+import functools
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import bridge
+from bridge import encoding, scoring, surgery
+from bridge import network as model
+from bridge.tasks import Example
+from experiments.benchmark_pythia.settings import BenchmarkPythia
+from experiments.run import memory as memory_limit
+from experiments.run import stop
+from experiments.run.directory import open_run
+from experiments.run.program import Place, UserError, user_errors
+from experiments.run.progress import Progress, stage
+from truncation import intervention
+from truncation.notation import candidates as every_candidate
+from truncation.search.scorer import Scorer
+
+
+def main(config: BenchmarkPythia, place: Place) -> None:
+    """Settings in, run directory and ratio out."""
+    with user_errors():
+        shape = bridge.config_for_size(config.size)
+        keys = [(layer, name) for layer in range(shape.num_layers) for name in config.matrices]
+        candidates = every_candidate(keys, config.rhos)
+        for candidate in candidates:
+            intervention.resolve(candidate, surgery.matrices(shape))
+    width = shape.d_model
+    weights = shape.num_layers * 12 * width**2 + 2 * shape.vocab_size * width
+    logits = config.num_prompts * config.length * shape.vocab_size
+    memory_limit.require(4.0 * (2 * weights + logits), "--size, --num_prompts or --length")
+    directory = open_run(place, config)
+    summary = run(config, shape, candidates)
+    directory.append_metrics(summary)
+    directory.finish(summary)
+    report(config, summary)
+
+
+def redraw(out: str) -> None:
+    """There is nothing to draw here."""
+    raise UserError(f"--redraw: benchmark_pythia draws no figures ({out})")
+
+
+def report(config: BenchmarkPythia, summary: dict[str, float]) -> None:
+    """Print the ratio and what both sides took."""
+    print(
+        f"{summary['candidates']:.0f} candidates on {config.num_prompts} prompts of "
+        f"{config.length} tokens"
+    )
+    print(f"full forward  {summary['seconds_per_candidate/full']:.3f} s per candidate")
+    print(f"prefixes kept {summary['seconds_per_candidate/prefixes']:.3f} s per candidate")
+    print(
+        f"ratio {summary['ratio']:.2f} compiled, "
+        f"{summary['ratio_with_compilation']:.2f} with both compilations"
+    )
+    print(
+        f"largest difference: loss {summary['difference/loss']:.2g} nats, "
+        f"p(the) {summary['difference/p_the']:.2g}"
+    )
+
+
+def run(
+    config: BenchmarkPythia, shape: bridge.Config, candidates: list[intervention.Intervention]
+) -> dict[str, float]:
+    """Time both on the same candidates and compare their scores."""
+    params = bridge.init_params(shape, key=jax.random.key(config.seed))
+    checkpoint = bridge.Checkpoint(shape, params)
+    encoded = random_prompts(config, shape.vocab_size)
+    indices = np.arange(len(encoded))
+    memory = int(config.memory_gb * 2**30)
+    keys = list(dict.fromkeys(map(_key, candidates)))
+
+    def prepared() -> Scorer:
+        found = surgery.scorer(checkpoint, encoded, memory=memory, prefix_memory=memory)
+        jax.block_until_ready(found.decompositions.of(keys))
+        return found
+
+    scorer = prepared()
+    stage("compiling")
+    began = time.perf_counter()
+    scorer.evaluate(candidates, indices)
+    compiling = time.perf_counter() - began
+    stage("compiling")
+    began = time.perf_counter()
+    full_forward(scorer, shape, encoded, candidates[0])
+    full_compiling = time.perf_counter() - began
+
+    # A new scorer has kept no prefix yet; what was compiled is shared. The two sides take
+    # turns, so that a machine that is busy at times is busy for both.
+    scorer = prepared()
+    step = -(-len(candidates) // (config.baseline_candidates or len(candidates)))
+    progress = Progress(len(keys), label="matrix")
+    seconds, full_seconds, timed = 0.0, 0.0, 0
+    differences: dict[str, float] = {}
+    for count, key in enumerate(keys):
+        stop.check()
+        members = [i for i, c in enumerate(candidates) if _key(c) == key]
+        began = time.perf_counter()
+        scores = scorer.evaluate([candidates[i] for i in members], indices)
+        seconds += time.perf_counter() - began
+        for place, index in enumerate(members):
+            if index % step:
+                continue
+            stop.check()
+            began = time.perf_counter()
+            expected = full_forward(scorer, shape, encoded, candidates[index])
+            full_seconds += time.perf_counter() - began
+            timed += 1
+            for name, value in expected.items():
+                found = float(np.abs(scores[name][place] - value).max())
+                differences[name] = max(differences.get(name, 0.0), found)
+        progress.update(count + 1)
+    progress.close()
+
+    ours, full = seconds / len(candidates), full_seconds / timed
+    return {
+        "ratio": full / ours,
+        "ratio_with_compilation": (full * len(candidates) + full_compiling) / compiling,
+        "seconds_per_candidate/full": full,
+        "seconds_per_candidate/prefixes": ours,
+        "candidates": len(candidates),
+        "baseline_candidates": timed,
+        **{f"difference/{name}": value for name, value in differences.items()},
+    }
+
+
+def _key(candidate: intervention.Intervention) -> intervention.Key:
+    return int(candidate.cuts[0].layer), candidate.cuts[0].matrix
+
+
+def random_prompts(config: BenchmarkPythia, vocab_size: int) -> encoding.Encoded:
+    """Prompts of random tokens with a random answer and distractor each."""
+    draws = np.random.default_rng(config.seed)
+    examples = []
+    for _ in range(config.num_prompts):
+        *prompt, answer, distractor = draws.integers(1, vocab_size, config.length + 2).tolist()
+        examples.append(Example(" ".join(map(str, prompt)), f" {answer}", (f" {distractor}",)))
+    # Texts of numbers, whose tokens are those numbers.
+    return encoding.encode_examples(
+        examples, lambda text: [int(t) for t in text.split()], num_tokens=vocab_size, noise="7"
+    )
+
+
+def full_forward(
+    scorer: Scorer,
+    shape: bridge.Config,
+    encoded: encoding.Encoded,
+    candidate: intervention.Intervention,
+) -> dict[str, np.ndarray]:
+    """Edit the parameters, compute all logits of all prompts, and score."""
+    batch = encoded.batch
+    edited = scorer.decompositions.made(candidate)
+    logits = _all_logits(edited, shape, scoring.flat(batch.tokens), scoring.flat(batch.mask))
+    return jax.device_get(_score(logits, batch, encoded.vocabulary))
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _all_logits(params: Any, shape: bridge.Config, tokens: Any, mask: Any) -> Any:
+    return model.forward(params, shape, tokens, mask)
+
+
+# Compiled apart from the logits, so that none of those can be left out as unused.
+@functools.partial(jax.jit, static_argnames="vocabulary")
+def _score(logits: Any, batch: encoding.Batch, vocabulary: encoding.Vocabulary) -> Any:
+    at = jnp.asarray(scoring.flat(batch.at))
+    chosen = model.gather(logits, at)
+    return scoring.scores_of_logits(chosen.reshape(*batch.at.shape, -1), batch, vocabulary)
