@@ -3,10 +3,13 @@
 import contextlib
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 
@@ -34,14 +37,15 @@ class Store:
 
         Raises OSError, here or in a later call, where the disk refuses.
         """
+        whole = {"state": state, "checksum": _checksum(state)}
         with self._disk_errors():
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            self._manager.save(step, args=ocp.args.StandardSave(whole))
 
     def restore(self, abstract: Any, step: int | None = None) -> Any | None:
         """The state of a step (the last one by default) in the form of `abstract`.
 
         None where there is no checkpoint at all. Raises CheckpointError where this step has none,
-        or where the checkpoint cannot be read.
+        where the checkpoint cannot be read, or where its bits are not those that were saved.
         """
         steps = self.steps()
         if not steps:
@@ -49,12 +53,16 @@ class Store:
         step = steps[-1] if step is None else step
         if step not in steps:
             raise CheckpointError(f"no checkpoint of step {step}; there are {steps}")
+        whole = {"state": abstract, "checksum": np.zeros((), np.uint32)}
         try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            found = self._manager.restore(step, args=ocp.args.StandardRestore(whole))
         except (ValueError, OSError, KeyError) as error:
             raise CheckpointError(
                 f"checkpoint {step} cannot be read: {' '.join(str(error).split())[:200]}"
             ) from error
+        if int(_checksum(found["state"])) != int(found["checksum"]):
+            raise CheckpointError(f"checkpoint {step} cannot be read: its bits have changed")
+        return found["state"]
 
     def delete(self, step: int) -> None:
         """Remove one checkpoint, once those being written are complete."""
@@ -77,3 +85,11 @@ class Store:
                 raise
             code = int(found[1])
             raise OSError(code, os.strerror(code), str(self.path)) from error
+
+
+def _checksum(state: Any) -> np.ndarray:
+    """CRC of every bit of a state: the storage below has no checksum of its own."""
+    found = 0
+    for leaf in jax.tree.leaves(state):
+        found = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), found)
+    return np.asarray(found, np.uint32)

@@ -2,7 +2,8 @@
 
 One JSON-lines file. A line holds the hash of everything its scores depend on (weights and
 examples included, by their content) and the scores themselves as base64 float32, so that
-confidence intervals can be recomputed. A line cut short by a kill is ignored.
+confidence intervals can be recomputed. A line cut short by a kill, or damaged since, is ignored:
+every line carries a checksum.
 """
 
 import base64
@@ -45,11 +46,12 @@ class Cache:
         self._entries: dict[str, dict[str, Any]] = {}
         if not self.path.exists():
             return
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_bytes().splitlines():
             try:
                 entry = json.loads(line)
-                self._entries[entry["hash"]] = entry["scores"]
-            except (json.JSONDecodeError, KeyError, TypeError):
+                if digest([entry["hash"], entry["scores"]]) == entry["check"]:
+                    self._entries[entry["hash"]] = entry["scores"]
+            except (ValueError, KeyError, TypeError):
                 continue
 
     def _hash(self, description: Mapping[str, Any]) -> str:
@@ -74,8 +76,10 @@ class Cache:
             }
             for name, values in scores.items()
         }
-        entry = {"hash": self._hash(description), **description, "scores": stored}
-        self._entries[entry["hash"]] = stored
+        key = self._hash(description)
+        check = digest([key, stored])
+        entry = {"hash": key, **description, "scores": stored, "check": check}
+        self._entries[key] = stored
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # A leading newline closes a line that an earlier kill may have left open.
         with self.path.open("a") as file:
