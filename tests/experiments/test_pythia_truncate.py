@@ -132,7 +132,7 @@ def test_the_grid_chooses_on_validation_and_saves_the_choice(settings, tmp_path,
 
 @pytest.mark.parametrize("search", ["greedy", "gradient_guided", "eigenprune"])
 def test_the_other_searches_do_not_lose_on_validation(settings, tmp_path, search):
-    changes = {"search": search, "layers": ("-1",), "num_examples": 16}
+    changes = {"search": search, "layers": (-1,), "num_examples": 16}
     _, directory, summary = go(settings, tmp_path / "run", **changes)
     rows = rows_of(directory, "colours_candidates.csv")
     losses = [float(row["validation/loss"]) for row in rows if row["validation/loss"]]
@@ -176,7 +176,7 @@ BAD = [
     ({"search": "grid", "layers": (2,)}, "--layers names 2"),
     ({"search": "grid", "layers": (1, -1)}, "--layers names layer 1 twice"),
     ({"search": "grid", "rhos": ("2",)}, "outside [0, 1]"),
-    ({"search": "grid", "tasks": ("ioi",)}, "known are"),
+    ({"search": "grid", "tasks": ("nonsense",)}, "known are"),
     ({"search": "grid", "test_tasks": ("sums", "sums")}, "--test_tasks names 2"),
     ({"search": "grid", "tasks": ("sums", "products"), "save": "x"}, "single task"),
     ({"search": "grid", "factored": True}, "--factored"),
