@@ -19,6 +19,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.run import progress, stop
 from training.settings import Settings, setting
@@ -116,6 +117,9 @@ def guarded(main: Callable[[], int | None]) -> int:
         stop.leave()
         raise
     except Exception as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            _complain("out of memory; lower a batch, a width or the number of seeds")
+            return 1
         if (refused := disk_refusal(error)) is None:
             raise
         _complain(f"{refused}; what was written before is intact")
