@@ -46,6 +46,8 @@ def main() -> None:
     parser.add_argument("--scratch", default="/tmp/truncated_weights_mutants")
     parser.add_argument("--out", default="", help="JSON lines, one per mutant")
     parser.add_argument("--only", default="", help="line numbers, comma separated")
+    parser.add_argument("--again", default="", help="judge the survivors in this --out file again")
+    parser.add_argument("--own", action="store_true", help="run each module's own test file only")
     options = parser.parse_args()
     scratch = copy_tree(Path(options.scratch))
     files = [f for name in options.names for f in sorted(_files(name))]
@@ -54,11 +56,12 @@ def main() -> None:
     os.chdir(scratch)
     lines = []
     # A test that fails without any change would seem to notice them all.
-    if run(sorted({t for f, _ in chosen for batch in tests_of(f) for t in batch})) != "survived":
+    batches = {file: tests_of(file)[: 1 if options.own else None] for file, _ in chosen}
+    if run(sorted({t for each in batches.values() for batch in each for t in batch})) != "survived":
         sys.exit(f"error: on the code as it is: {Path('output').read_text()[-2000:]}")
     survivors, counts = [], {}
     for number, (file, mutant) in enumerate(chosen):
-        verdict, seconds = judge(scratch / file, mutant, tests_of(file))
+        verdict, seconds = judge(scratch / file, mutant, batches[file])
         counts.setdefault(str(file), []).append(verdict)
         if verdict == "survived":
             survivors.append((file, mutant))
@@ -106,6 +109,12 @@ def sample(
     if options.only:
         lines = set(map(int, options.only.split(",")))
         found = {f: [m for m in ms if m.line in lines] for f, ms in found.items()}
+    if options.again:
+        rows = map(json.loads, Path(options.again).read_text().splitlines())
+        alive = {(r["file"], r["before"], r["after"]) for r in rows if r["verdict"] == "survived"}
+        found = {
+            f: [m for m in ms if (str(f), m.before, m.after) in alive] for f, ms in found.items()
+        }
     total = sum(map(len, found.values()))
     chance = random.Random(options.seed)
     chosen = []
