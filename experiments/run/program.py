@@ -19,7 +19,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 from experiments.run import progress, stop
 from training.settings import Settings, setting
@@ -185,7 +185,9 @@ def _quieten() -> None:
     sys.excepthook = _told_elsewhere
 
 
-def _told_elsewhere(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+def _told_elsewhere(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     if not (kind is RuntimeError and str(error) == "Event loop is closed"):
         sys.__excepthook__(kind, error, trace)
 
