@@ -1,0 +1,123 @@
+"""Three ways to generate the same number of tokens, timed in turns."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import bridge
+from bridge import network
+from experiments.benchmark_generation.settings import BenchmarkGeneration
+from experiments.run import program, stop
+from experiments.run.directory import RunDirectory, open_run
+from experiments.run.program import Place
+from experiments.run.progress import Progress
+
+_FEED_FORWARD = ("fc_gate", "fc_in", "fc_out")
+
+
+def main(config: BenchmarkGeneration, place: Place) -> None:
+    """Settings in, a table of tokens per second out."""
+    with program.user_errors():
+        shape = architecture(config)
+    run(config, shape, open_run(place, config))
+
+
+def redraw(out: str) -> None:
+    """There is nothing to draw here."""
+    raise program.UserError(f"--redraw: benchmark_generation draws no figures ({out})")
+
+
+def architecture(config: BenchmarkGeneration) -> bridge.Config:
+    """A Llama of this shape; ValueError for sizes that do not fit together."""
+    return bridge.Config(
+        family="llama",
+        vocab_size=config.vocab_size,
+        num_layers=config.num_layers,
+        d_model=config.d_model,
+        num_heads=config.num_heads,
+        num_groups=config.num_groups,
+        d_ff=config.d_ff,
+        max_positions=config.length + config.new_tokens,
+        rotary_fraction=1.0,
+        norm="rms",
+        activation="silu",
+        gated=True,
+        residual="pre",
+        biases=(),
+    )
+
+
+def factored(params: Any, shape: bridge.Config, kept: float, seed: int) -> Any:
+    """The parameters with random factors of rank kept * r for every feed-forward matrix."""
+    rng = np.random.default_rng(seed)
+
+    def thin(name: str) -> dict[str, jax.Array]:
+        d_in, d_out = shape.matrix_shape(name)
+        rank = int(kept * min(d_in, d_out))
+        return {
+            "kernel_in": jnp.asarray(rng.normal(0, 0.02, (d_in, rank)), jnp.float32),
+            "kernel_out": jnp.asarray(rng.normal(0, 0.02, (rank, d_out)), jnp.float32),
+        }
+
+    layers = [{**layer, **{n: thin(n) for n in _FEED_FORWARD}} for layer in params["layers"]]
+    return {**params, "layers": layers}
+
+
+def whole_passes(checkpoint: bridge.Checkpoint, tokens: np.ndarray, new: int) -> np.ndarray:
+    """Greedy tokens from one forward of the whole text each, of one shape."""
+    length = tokens.shape[1]
+    text = np.pad(tokens, ((0, 0), (0, new)))
+    for column in range(length, length + new):
+        mask = jnp.broadcast_to(jnp.arange(length + new) < column, text.shape)
+        at = jnp.full((len(text), 1), column - 1)
+        logits = network.forward(
+            checkpoint.params, checkpoint.config, jnp.asarray(text), mask, at=at
+        )
+        text[:, column] = np.argmax(logits[:, 0], axis=-1)
+    return text[:, length:]
+
+
+def run(
+    config: BenchmarkGeneration, shape: bridge.Config, directory: RunDirectory
+) -> dict[str, Any]:
+    """Time the three ways and return the summary that was written."""
+    params = bridge.init_params(shape, key=jax.random.key(config.seed))
+    rng = np.random.default_rng(config.seed)
+    tokens = rng.integers(0, config.vocab_size, (config.batch_size, config.length), np.int32)
+    dense = bridge.Checkpoint(shape, params)
+    thin = bridge.Checkpoint(shape, factored(params, shape, config.kept, config.seed))
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        "uncached": lambda: whole_passes(dense, tokens, config.new_tokens),
+        "cached": lambda: bridge.generate(dense, tokens, max_new_tokens=config.new_tokens),
+        "factored": lambda: bridge.generate(thin, tokens, max_new_tokens=config.new_tokens),
+    }
+    progress = Progress((1 + config.rounds) * len(ways), label="run")
+    first, seconds = {}, {name: [] for name in ways}  # type: ignore[var-annotated]
+    for turn in range(1 + config.rounds):
+        for index, (name, way) in enumerate(ways.items()):
+            stop.check()
+            start = time.perf_counter()
+            found = way()
+            if turn == 0:  # compiled, not timed
+                first[name] = found
+            else:
+                seconds[name].append(time.perf_counter() - start)
+            progress.update(turn * len(ways) + index + 1)
+    progress.close()
+    if not np.array_equal(first["cached"], first["uncached"]):
+        raise program.RunFailedError("kept keys and values chose other tokens than whole passes")
+    made = config.batch_size * config.new_tokens
+    rates = {name: made / float(np.median(times)) for name, times in seconds.items()}
+    summary: dict[str, Any] = {f"tokens_per_second/{name}": rate for name, rate in rates.items()}
+    summary["ratio/cached"] = rates["cached"] / rates["uncached"]
+    summary["ratio/factored"] = rates["factored"] / rates["cached"]
+    directory.finish(summary)
+    for name, rate in rates.items():
+        print(f"{name:9} {rate:9.1f} tokens per second")
+    print(f"cached is {summary['ratio/cached']:.1f} times uncached, the same tokens")
+    print(f"factored is {summary['ratio/factored']:.2f} times cached")
+    return summary

@@ -1,0 +1,33 @@
+"""The benchmark of generation at its smallest: it runs, compares the tokens, and says so."""
+
+import json
+
+import pytest
+
+from experiments.benchmark_generation import experiment
+from experiments.benchmark_generation.settings import BenchmarkGeneration
+from experiments.run.program import Place, RunFailedError
+
+SMALL = {
+    "num_layers": 1, "d_model": 16, "num_heads": 2, "num_groups": 1, "d_ff": 24,
+    "vocab_size": 32, "length": 4, "new_tokens": 3, "rounds": 1, "kept": 0.3,
+}  # fmt: skip
+
+
+def test_the_three_ways_are_timed_and_agree(tmp_path, capsys):
+    experiment.main(
+        BenchmarkGeneration(**SMALL), Place("benchmark_generation", str(tmp_path / "a"))
+    )
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    for name in ("uncached", "cached", "factored"):
+        assert summary[f"tokens_per_second/{name}"] > 0
+    assert "times uncached, the same tokens" in capsys.readouterr().out
+
+
+def test_other_tokens_fail_the_run(tmp_path, monkeypatch):
+    right = experiment.whole_passes
+    monkeypatch.setattr(experiment, "whole_passes", lambda *rest: right(*rest) + 1)
+    with pytest.raises(RunFailedError, match="chose other tokens"):
+        experiment.main(
+            BenchmarkGeneration(**SMALL), Place("benchmark_generation", str(tmp_path / "b"))
+        )
