@@ -10,6 +10,7 @@ from bridge.generate import generate
 from bridge.module import init_params
 from bridge.network import forward
 from bridge.searching import search
+from bridge.surgery import cut
 
 __all__ = [
     "SIZES",
@@ -17,6 +18,7 @@ __all__ = [
     "CheckpointError",
     "Config",
     "config_for_size",
+    "cut",
     "families",
     "forward",
     "generate",

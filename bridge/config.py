@@ -181,16 +181,6 @@ class Config:
         return self.rotary_fraction == 0
 
     @property
-    def parallel_residual(self) -> bool:
-        """Whether attention and feed-forward read the same stream."""
-        return self.residual == "parallel"
-
-    @property
-    def layer_norm_eps(self) -> float:
-        """norm_eps."""
-        return self.norm_eps
-
-    @property
     def position_offset(self) -> int:
         """The row of the position table that the first real token reads."""
         return 0 if self.pad_id is None else self.pad_id + 1

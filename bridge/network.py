@@ -46,7 +46,7 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
     "relu": jax.nn.relu,
 }
-_READ_EVERYWHERE = ("k_proj", "v_proj")
+READ_EVERYWHERE = ("k_proj", "v_proj")
 _FEED_FORWARD = ("fc_in", "fc_gate", "fc_out")
 
 
@@ -212,7 +212,7 @@ def mlp_inputs(
     return normalise(layer_params[norm], config, attended + x)
 
 
-def gated_hidden(
+def mlp_hidden(
     layer_params: Params, config: Config, inputs: Activations
 ) -> Float[Array, "batch n d_ff"]:
     """The input of fc_out, from mlp_inputs: act(fc_in), or act(fc_gate) * fc_in."""
@@ -241,7 +241,7 @@ def after_attention(
 ) -> Activations:
     """The layer's output from its input x and attention's output, at the same positions."""
     inputs = mlp_inputs(layer_params, config, x, attended)
-    added = apply_linear(layer_params["fc_out"], gated_hidden(layer_params, config, inputs))
+    added = apply_linear(layer_params["fc_out"], mlp_hidden(layer_params, config, inputs))
     return _sum(layer_params, config, x, attended, inputs, added)
 
 
@@ -270,7 +270,7 @@ def enter(
     x: Activations,
     context: Context,
     at: Int[Array, "batch n"] | None = None,
-) -> tuple[Float[Array, "batch n d_in"], Any]:
+) -> tuple[Float[Array, "batch read d_in"], Any]:
     """What a matrix of the layer reads when the layer's input is x, and the rest for `leave`.
 
     With `at` only the layer's outputs at those positions are wanted, and so are the inputs,
@@ -278,7 +278,7 @@ def enter(
     """
     here = x if at is None else gather(x, at)
     if name not in ("out_proj", *_FEED_FORWARD):
-        everywhere = at is None or name in _READ_EVERYWHERE
+        everywhere = at is None or name in READ_EVERYWHERE
         return attention_inputs(layer_params, config, x if everywhere else here), (x,)
     if name == "out_proj":
         inputs = attention_inputs(layer_params, config, x)
@@ -286,7 +286,7 @@ def enter(
     attended = attention(layer_params, config, x, context, at)
     inputs = mlp_inputs(layer_params, config, here, attended)
     if name == "fc_out":
-        return gated_hidden(layer_params, config, inputs), (here, attended, None)
+        return mlp_hidden(layer_params, config, inputs), (here, attended, None)
     # The other factor of a gated product is not changed by a cut of this one.
     other = None
     if config.gated and name == "fc_in":
@@ -302,7 +302,7 @@ def leave(
     layer_params: Params,
     config: Config,
     name: str,
-    outputs: Float[Array, "batch n d_out"],
+    outputs: Float[Array, "batch read d_out"],
     rest: Any,
     context: Context,
     at: Int[Array, "batch n"] | None = None,

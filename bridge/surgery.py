@@ -3,7 +3,8 @@
 What a candidate costs is what its cut changes: the streams below are kept, the matrix's inputs
 are turned into coordinates once for all rho, attention's output is kept where only the
 feed-forward changes, the last layer runs only where logits are needed, and the unembedding there
-too. q_proj, k_proj and v_proj are matrices of their own.
+too. q_proj, k_proj and v_proj are matrices of their own, and so are fc_in and fc_gate, however
+the files fuse them.
 
 Every piece (one layer, the part of a layer above a cut, the scoring) is compiled once per shape
 and serves all layers, where one program per matrix would be compiled hundreds of times.
@@ -27,17 +28,18 @@ from bridge import scoring
 from bridge.checkpoint import Checkpoint
 from bridge.config import Config
 from bridge.encoding import Batch, Encoded, Vocabulary
-from bridge.network import Context
-from bridge.scoring import flat, outer_params
-from truncation.address import Matrices, Params, at_path
-from truncation.notation import Key
+from bridge.families import laser
+from bridge.network import Context, outer_params
+from bridge.scoring import flat
+from truncation.address import Matrices, Params, at_path, product
+from truncation.editing import apply
+from truncation.notation import Key, parse
 from truncation.search.cache import Cache
 from truncation.search.examples import Examples
 from truncation.search.network import Entry, Scores
 from truncation.search.scorer import Scorer
 from truncation.search.streams import Streams
 
-_EVERYWHERE = ("k_proj", "v_proj")
 # What only the unembedding reads.
 _END = ("final_norm", "transform", "transform_norm", "embed_out")
 
@@ -49,6 +51,29 @@ def matrices(config: Config) -> Matrices:
         for layer in range(config.num_layers)
         for name in config.matrices
     }
+
+
+def cut(checkpoint: Checkpoint, text: str) -> Checkpoint:
+    """The checkpoint after an intervention, "3.fc_in@0.1" or LASER's "-1.laser:fc_up@0.1".
+
+    Besides the stored matrices there is `ov` where every head has values of its own: the sum
+    over heads of V_h O_h, [d, d], cut by projecting what out_proj writes; heads keep their
+    patterns. Raises ValueError for a bad notation, a matrix that the model lacks, ov with
+    grouped heads, weights that are not finite.
+    """
+    config = checkpoint.config
+    addresses = dict(matrices(config))
+    intervention = parse(laser.translate(text, config))
+    if any(one.matrix == "ov" for one in intervention.cuts):
+        if config.groups != config.num_heads:
+            raise ValueError(
+                f"ov: {config.num_heads} heads share {config.groups} groups of values, so v_proj "
+                "and out_proj are not one product"
+            )
+        for layer in range(config.num_layers):
+            pair = addresses[layer, "v_proj"], addresses[layer, "out_proj"]
+            addresses[layer, "ov"] = product(*pair, ("v_proj", "out_proj"))
+    return dataclasses.replace(checkpoint, params=apply(checkpoint.params, intervention, addresses))
 
 
 def examples(
@@ -158,7 +183,7 @@ class LanguageNetwork:
         inputs, rest = model.enter(
             params["layers"][layer], self.config.of_layer(layer), name, stream, _context(batch), at
         )
-        everywhere = at is None or name in _EVERYWHERE
+        everywhere = at is None or name in model.READ_EVERYWHERE
         valid = jnp.asarray(batch.mask if everywhere else batch.counted)
         examples = len(valid)
         return Entry(

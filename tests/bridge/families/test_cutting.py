@@ -1,0 +1,128 @@
+"""Searching and cutting every family: candidates against forward passes of edited weights."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bridge
+from bridge import encoding, scoring, surgery
+from bridge import network as model
+from bridge.tasks import Example
+from tests.bridge.families.test_goldens import checkpoint, golden
+from tests.bridge.words import Words
+from truncation import editing, notation
+
+# Every topology, activation, kind of position and way of sharing heads once.
+CASES = ("gptj", "gpt2", "llama3", "qwen2_windows", "phi_groups", "phi3_long")
+EXAMPLES = (
+    Example("The town of Paris is in", " France", (" Spain",)),
+    Example("Two words follow", " one otherword", (" the", " otherword")),
+    Example("Oslo", " Norwayland", (" Spain",)),
+)
+FIGURES = ("loss", "loss_per_token", "p_the", "margin_the", "logit_difference")
+
+
+@functools.cache
+def encoded():
+    return encoding.encode_examples(EXAMPLES, Words(longest=6), num_tokens=50)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_matrix_of_every_layer(case):
+    found = checkpoint(case)
+    scorer = surgery.scorer(found, encoded())
+    keys = list(scorer.network.matrices)
+    gate = 1 if found.config.gated else 0
+    assert len(keys) == found.config.num_layers * (6 + gate)
+    candidates = notation.candidates(keys, ["0.3"])
+    scores = scorer.evaluate(candidates, np.arange(3))
+    for index, candidate in enumerate(candidates):
+        edited = editing.apply(found.params, candidate, surgery.matrices(found.config))
+        expected = scoring.evaluate(edited, found.config, encoded())
+        for name in FIGURES:
+            np.testing.assert_allclose(
+                scores[name][index, :, 0], expected[name], rtol=5e-5, atol=2e-5
+            )
+
+
+@pytest.mark.parametrize("case", ["gptj", "llama3_tied", "phi3", "roberta"])
+def test_what_matrices_read_is_what_their_gradients_say(case):
+    """The gradient of a loss is input^T (gradient at the output), for every matrix."""
+    found, recorded = checkpoint(case), golden(case)
+    config, names = found.config.of_layer(0), found.config.matrices
+    tokens, mask = (jnp.asarray(recorded[f"none_{key}"]) for key in ("tokens", "mask"))
+    context = model.context_of(mask)
+    x = model.first_stream(found.params, config, tokens, context.positions)
+    first = found.params["layers"][0]
+    inputs = model.matrix_inputs(first, config, x, context)
+    assert set(inputs) == set(names)
+
+    def loss(kernels, biases):
+        layer = first | {n: {"kernel": kernels[n], "bias": biases[n]} for n in names}
+        return jnp.sum(jnp.sin(model.layer(layer, config, x, context)))
+
+    kernels = {name: first[name]["kernel"] for name in names}
+    biases = {}
+    for name in names:
+        zero = jnp.zeros((*tokens.shape, kernels[name].shape[1]))
+        biases[name] = model.add_bias(first[name], zero)
+    by_kernel, by_output = jax.grad(loss, argnums=(0, 1))(kernels, biases)
+    for name in names:
+        expected = jnp.einsum("bli,blo->io", inputs[name], by_output[name], precision="highest")
+        scale = float(jnp.max(jnp.abs(expected)))
+        np.testing.assert_allclose(by_kernel[name], expected, rtol=0, atol=2e-5 * scale)
+
+
+def test_cut_by_name():
+    llama = checkpoint("llama3")
+    gate = bridge.cut(llama, "-1.laser:fc_in@0.25").params["layers"][1]["fc_gate"]["kernel"]
+    assert np.linalg.matrix_rank(gate, tol=1e-4) == 8
+    same = bridge.cut(llama, "1.fc_gate@0.25")
+    np.testing.assert_array_equal(same.params["layers"][1]["fc_gate"]["kernel"], gate)
+    assert same.config == llama.config
+    assert same.directory == llama.directory
+    untouched = bridge.cut(llama, "0.fc_in@1")
+    np.testing.assert_array_equal(
+        untouched.params["layers"][0]["fc_in"]["kernel"],
+        llama.params["layers"][0]["fc_in"]["kernel"],
+    )
+
+
+def test_ov_where_every_head_has_values_of_its_own():
+    found = checkpoint("llama2")
+    after = bridge.cut(found, "1.ov@0.25")
+    layer = after.params["layers"][1]
+    heads = found.config.num_heads
+    values = np.asarray(layer["v_proj"]["kernel"]).reshape(32, heads, -1)
+    out = np.asarray(layer["out_proj"]["kernel"]).reshape(heads, -1, 32)
+    total = sum(values[:, h] @ out[h] for h in range(heads))
+    before = found.params["layers"][1]
+    u, s, vt = np.linalg.svd(
+        np.asarray(before["v_proj"]["kernel"]) @ np.asarray(before["out_proj"]["kernel"])
+    )
+    np.testing.assert_allclose(total, u[:, :8] * s[:8] @ vt[:8], atol=2e-5)
+    with pytest.raises(ValueError, match="ov: 4 heads share 2 groups of values"):
+        bridge.cut(checkpoint("llama3"), "1.ov@0.25")
+    with pytest.raises(ValueError, match="layer 0 has only q_proj"):
+        bridge.cut(checkpoint("gpt2"), "0.fc_gate@0.1")
+
+
+def test_a_shared_norm_reaches_both_its_readers():
+    """One array: changing it changes what attention reads and what the feed-forward reads."""
+    found, recorded = checkpoint("gptj"), golden("gptj")
+    tokens, mask = (jnp.asarray(recorded[f"none_{key}"]) for key in ("tokens", "mask"))
+    context = model.context_of(mask)
+    x = model.first_stream(found.params, found.config, tokens, context.positions)
+    first = found.params["layers"][0]
+    norm = {**first["attn_norm"], "scale": 2 * first["attn_norm"]["scale"]}
+    before, after = (
+        model.matrix_inputs(layer, found.config, x, context)
+        for layer in (first, {**first, "attn_norm": norm})
+    )
+    for name in ("q_proj", "fc_in"):
+        assert float(jnp.max(jnp.abs(before[name] - after[name]))) > 0.1
+    assert dataclasses.replace(found.config, shared_norm=False) != found.config
