@@ -24,6 +24,8 @@ class Effort:
     sequences: sampled for moments and gradients. margin_sizes: N of the margin rows.
     replicates: sampled gradients per m. sample_sizes: m.
     training_sizes: N of the learning times. training_step, training_batch: of those runs.
+    overlaps, window_alphas: r and alpha of the memories with frequencies, every pair.
+    lazy_seeds: Transformers whose kernel and first steps are measured.
     """
 
     memory_step: float
@@ -35,6 +37,9 @@ class Effort:
     training_sizes: tuple[int, ...]
     training_step: float
     training_batch: int
+    overlaps: tuple[float, ...]
+    window_alphas: tuple[float, ...]
+    lazy_seeds: int
 
 
 QUICK = Effort(
@@ -47,6 +52,9 @@ QUICK = Effort(
     training_sizes=(12, 24),
     training_step=1.0,
     training_batch=64,
+    overlaps=(0.2, 0.5),
+    window_alphas=(0.3,),
+    lazy_seeds=3,
 )
 FULL = Effort(
     memory_step=0.5,
@@ -58,4 +66,7 @@ FULL = Effort(
     training_sizes=(12, 24, 40),
     training_step=0.5,
     training_batch=64,
+    overlaps=(0.2, 0.5, 0.8),
+    window_alphas=(0.1, 0.3, 0.45),
+    lazy_seeds=8,
 )

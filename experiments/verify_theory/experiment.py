@@ -16,7 +16,10 @@ from experiments.verify_theory import (
     effort,
     figures,
     first_step,
+    frequent_memory,
+    lazy,
     learning_times,
+    memory_decay,
     memory_flow,
     recall_chain,
     table,
@@ -27,10 +30,13 @@ from experiments.verify_theory.table import Row
 
 FAMILIES: dict[str, Callable[[Effort, int], Outcome]] = {
     "memory": memory_flow.verify,
+    "frequent": frequent_memory.verify,
+    "decay": memory_decay.verify,
     "chain": recall_chain.verify,
     "first": first_step.verify,
     "attention": attention_step.verify,
     "learning": learning_times.verify,
+    "lazy": lazy.verify,
 }
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from training.settings import Settings, setting
 
-FAMILIES = ("memory", "chain", "first", "attention", "learning")
+FAMILIES = ("memory", "frequent", "decay", "chain", "first", "attention", "learning", "lazy")
 
 
 @dataclasses.dataclass(frozen=True)

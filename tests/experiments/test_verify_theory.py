@@ -28,6 +28,9 @@ SMALL = Effort(
     training_sizes=(12,),
     training_step=1.0,
     training_batch=64,
+    overlaps=(0.5,),
+    window_alphas=(0.3,),
+    lazy_seeds=2,
 )
 
 
