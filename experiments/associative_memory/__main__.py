@@ -2,10 +2,14 @@
 
     python -m experiments.associative_memory --num_inputs=2
     python -m experiments.associative_memory --num_inputs=4 --time=10000
+    python -m experiments.associative_memory --num_inputs=64 --frequencies=zipf --shared=0.5 \
+        --time=1000 --step_size=1
 
 The first (the default, 15 s on two CPU cores) ends with p(noise) = alpha = 0.3 in the full
 memory and 0.04 in its rank-one truncation at t = 1,000. The second shows the spectral crossing
-at t = 233, after which the noise is the largest component and truncation must drop the top.
+at t = 233, after which the noise is the largest component and truncation must drop the top. In
+the third inputs overlap and come with Zipf frequencies: 18 of 64 facts are right at t = 1,000 and
+33 after the top component is dropped; the difference are those just too rare for the full memory.
 """
 
 from experiments.associative_memory.settings import Memory

@@ -13,6 +13,7 @@ from experiments.run import table
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.follow import follow
 from experiments.run.program import Place, RunFailedError, UserError, user_errors
+from theory import frequent_memory, frequent_window
 from toy import memory
 from training import loop, optimizer
 from training.loop import Measure, Measurement, Trainer
@@ -25,9 +26,7 @@ MOST_STEPS = 10**9
 def main(config: Memory, place: Place) -> int:
     """Settings in, run directory out; 1 if the step size was too large to follow the flow."""
     with user_errors():
-        problem = memory.Memory(
-            config.num_inputs, config.alpha, d_model=config.d_model, batch_size=config.batch_size
-        )
+        problem = build(config)
         cuts = tuple(intervention.parse(text) for text in cut_names(config))
         for cut in cuts:
             intervention.resolve(cut, memory.MATRICES)
@@ -48,10 +47,10 @@ def main(config: Memory, place: Place) -> int:
 
 
 def redraw(out: str) -> None:
-    """Draw the figure of a finished run again, from its arrays alone."""
+    """Draw the figures of a finished run again, from its arrays alone."""
     directory, settings = open_finished(out, "associative_memory", Memory)
-    figure = figures.draw(settings, cut_names(settings), directory.read_arrays())
-    print(directory.save_figure(figure, "memory"))
+    for name, figure in figures.draw(settings, cut_names(settings), directory.read_arrays()):
+        print(directory.save_figure(figure, name))
 
 
 def run(
@@ -69,16 +68,39 @@ def run(
         )
     arrays, _ = follow(
         Trainer(problem, optimizer.build(descent), tuple(seeds), num_steps=steps),
-        [Measurement("memory", measure(cuts), twelve_per_decade(steps))],
+        [Measurement("memory", measure(cuts, by_fact=by_fact(problem)), twelve_per_decade(steps))],
         directory,
         checkpoint_steps=loop.log_spaced(steps, every=steps, first=1024),
         show=shown,
     )
+    if by_fact(problem):
+        arrays["facts/frequencies"] = np.asarray(problem.law(), np.float64)
     directory.write_arrays(arrays)
     summary = summarise(config, problem, arrays)
-    directory.save_figure(figures.draw(config, tuple(map(str, cuts)), arrays), "memory")
+    for name, figure in figures.draw(config, tuple(map(str, cuts)), arrays):
+        directory.save_figure(figure, name)
     directory.finish(summary)
     return summary
+
+
+def build(config: Memory) -> memory.Memory:
+    """The training problem; ValueError where the settings do not go together."""
+    if (config.frequencies == "text") != bool(config.text):
+        raise ValueError("--frequencies=text and --text=FILE go together")
+    law = memory.frequencies(
+        config.frequencies,  # type: ignore[arg-type]
+        config.num_inputs,
+        exponent=config.exponent,
+        text=config.text,
+    )
+    return memory.Memory(
+        config.num_inputs,
+        config.alpha,
+        d_model=config.d_model,
+        batch_size=config.batch_size,
+        frequencies=law,
+        shared=config.shared,
+    )
 
 
 def num_steps(config: Memory) -> int:
@@ -113,8 +135,9 @@ def report(
     )
     print(f"figures: {directory.path / 'figures'}")
     if problem.embeddings == "orthonormal":
-        error = summary["largest_logit_error"]
-        print(f"largest |measured - predicted logit|: {error:.4f}")
+        name = "margin" if by_fact(problem) else "logit"
+        error = summary["largest_margin_error/full" if by_fact(problem) else "largest_logit_error"]
+        print(f"largest |measured - predicted {name}|: {error:.4f}")
         if error > 1.0:
             raise RunFailedError(
                 f"--step_size={config.step_size:g} is too large: the memory is {error:.1f} away "
@@ -125,11 +148,19 @@ def report(
 
 def cut_names(config: Memory) -> tuple[str, ...]:
     """The interventions asked for, or the usual ones."""
-    return config.interventions or default_interventions(config.num_inputs)
+    return config.interventions or default_interventions(config.num_inputs + bool(config.shared))
 
 
-def measure(cuts: tuple[Intervention, ...]) -> Measure:
-    """Outputs of the full memory and of every cut, the logits, and the spectrum."""
+def by_fact(problem: memory.Memory) -> bool:
+    """Whether inputs differ or overlap, so that each one is worth a curve of its own."""
+    return bool(problem.frequencies or problem.shared)
+
+
+def measure(cuts: tuple[Intervention, ...], *, by_fact: bool = False) -> Measure:
+    """Outputs of the full memory and of every cut, the logits, and the spectrum.
+
+    by_fact: also of every input, in the full memory and in the one without its top component.
+    """
 
     def of(
         _problem: memory.Memory, params: memory.Weights, frozen: memory.Weights, _key: jax.Array
@@ -139,6 +170,12 @@ def measure(cuts: tuple[Intervention, ...]) -> Measure:
         for cut in cuts:
             edited = intervention.apply(weights, cut, memory.MATRICES)
             found |= {f"{cut}/{k}": v for k, v in memory.measure_outputs(edited).items()}
+        if by_fact:
+            found |= {f"facts/full/{k}": v for k, v in memory.measure_facts(weights).items()}
+            ranks = min(weights["fc_in"].shape)
+            drop = intervention.parse(default_interventions(ranks)[1])
+            edited = intervention.apply(weights, drop, memory.MATRICES)
+            found |= {f"facts/cut/{k}": v for k, v in memory.measure_facts(edited).items()}
         return found | {f"logits/{k}": v for k, v in memory.measure_logits(weights).items()}
 
     return of
@@ -170,7 +207,15 @@ def summarise(
         if name.startswith("memory/") and values.ndim == 2
     }
     summary["time"] = float(arrays["memory/steps"][-1] * config.step_size)
-    if problem.embeddings == "orthonormal":
+    if problem.embeddings == "orthonormal" and by_fact(problem):
+        facts = frequent_memory.facts(arrays["facts/frequencies"], config.alpha, config.shared)
+        z = frequent_memory.logits(facts, np.array([summary["time"]]))[0]
+        for name, values in (("full", z), ("cut", frequent_window.truncated_logits(facts, z))):
+            found = arrays[f"memory/facts/{name}/margin"][-1].mean(axis=0)
+            error = np.max(np.abs(found - frequent_window.margins(values)))
+            summary[f"largest_margin_error/{name}"] = float(error)
+            summary[f"accuracy/{name}"] = float(np.mean(found > 0))
+    elif problem.embeddings == "orthonormal":
         predicted = figures.predict(config, arrays["memory/steps"])
         summary["largest_logit_error"] = max(
             float(np.max(np.abs(arrays[f"memory/logits/{name}"].mean(axis=1) - values)))

@@ -11,6 +11,12 @@ class Memory(Settings):
 
     num_inputs: int = setting(2, "N, inputs to remember.", lower=2, upper=4096)
     alpha: float = setting(0.3, "Probability of noise.", lower=0.0, upper=1.0)
+    frequencies: str = setting(
+        "uniform", "How often each input comes.", choices=("uniform", "zipf", "text")
+    )
+    exponent: float = setting(1.0, "zipf: rank^-exponent.", lower=0.0, upper=20.0)
+    text: str = setting("", "text: file whose most frequent characters are the inputs.")
+    shared: float = setting(0.0, "Overlap r of any two inputs.", lower=0.0, upper=0.999)
     d_model: int = setting(
         0, "Width of random embeddings; 0 means orthonormal.", lower=0, upper=65_536
     )

@@ -52,3 +52,26 @@ def test_default_cuts_count_ranks_exactly(num_inputs):
     keep, drop = (intervention.parse(t) for t in program.default_interventions(num_inputs))
     assert notation.kept_places(keep.cuts[0], num_inputs) == (0, num_inputs - 1)
     assert notation.kept_places(drop.cuts[0], num_inputs) == (1, num_inputs)
+
+
+def test_facts_by_frequency_follow_their_prediction(tmp_path):
+    config = Memory(num_inputs=16, frequencies="zipf", shared=0.5, time=60.0, step_size=0.5)
+    directory = open_run(Place("associative_memory", str(tmp_path / "run")), config)
+    cuts = tuple(intervention.parse(text) for text in program.cut_names(config))
+    # One row more than facts: the shared feature's.
+    assert notation.kept_places(cuts[1].cuts[0], 17) == (1, 17)
+    summary = program.run(config, program.build(config), cuts, directory)
+    assert summary["largest_margin_error/full"] < 0.02
+    assert summary["largest_margin_error/cut"] < 0.02
+    assert summary["accuracy/full"] < summary["accuracy/cut"]
+    margin = directory.read_arrays()["memory/facts/full/margin"][-1, 0]
+    assert np.mean(margin > 0) == summary["accuracy/full"]
+    assert (directory.path / "figures" / "by_frequency.png").stat().st_size > 10_000
+    assert not (directory.path / "figures" / "memory.png").exists()
+
+
+def test_frequencies_of_a_text_need_one():
+    with pytest.raises(ValueError, match="together"):
+        program.build(Memory(frequencies="text"))
+    with pytest.raises(ValueError, match="together"):
+        program.build(Memory(text="book.txt"))

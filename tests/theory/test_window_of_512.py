@@ -12,7 +12,7 @@ SIZE, STEP, STOPS = 512, 4.0, (25, 75, 250)
 
 def margins(weights):
     """Of the full memory and of the one that lost its top component."""
-    cut = intervention.parse(f"0.fc_in@-{1 / (SIZE + 1):.6f}")
+    cut = intervention.parse(f"0.fc_in@-{1.01 / (SIZE + 1):.6f}")
     edited = intervention.apply(weights, cut, memory.MATRICES)
     return [memory.measure_facts(w)["margin"] for w in (weights, edited)]
 
