@@ -1,0 +1,19 @@
+"""How much of noisy recall a Transformer learns with the kernel it starts with.
+
+    python -m experiments.linearised
+    python -m experiments.linearised --variants=full,linear:values,free:values --steps=300
+    python -m experiments.linearised --widths=32,64,128 --learning_rates=0.01,0.03,0.1 --steps=32
+
+Trains the same network on the same data in full and made linear in its weights around the start,
+wholly or in some of its matrices, beside the noise predicted without training. The first takes
+about ten minutes on two free CPU cores: p(noise) goes .03, .10, .35, .70 in the first four steps,
+the same in both, p(correct) reaches .48 by step 200 in full and .05 in the linear model.
+"""
+
+from experiments.linearised.settings import Linearised
+from experiments.run.program import Program
+
+PROGRAM = Program("linearised", Linearised, __doc__)
+
+if __name__ == "__main__":
+    PROGRAM.start()

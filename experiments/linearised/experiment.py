@@ -1,0 +1,193 @@
+"""The comparison itself: train every variant, predict the noise, compare, draw."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from experiments.linearised import figures
+from experiments.linearised.settings import Linearised
+from experiments.run import stop, table
+from experiments.run.directory import RunDirectory, open_finished, open_run
+from experiments.run.program import Place, RunFailedError, user_errors
+from experiments.run.progress import Progress
+from theory import lazy
+from toy import language, linearised, recall, transformer
+from toy.linearised import LinearisedProblem
+from toy.recall_problem import RecallProblem
+from training import loop, optimizer
+from training.loop import Measurement, NonFiniteError, Trainer
+
+# Two curves have parted where they differ by more than this.
+PARTED = 0.1
+
+
+def main(config: Linearised, place: Place) -> None:
+    """Settings in, run directory out."""
+    with user_errors():
+        task = build_task(config)
+    directory = open_run(place, config)
+    report(config, run(config, task, directory), directory)
+
+
+def redraw(out: str) -> None:
+    """Draw the figures of a finished run again, from its arrays alone."""
+    directory, config = open_finished(out, "linearised", Linearised)
+    for name, figure in figures.draw(config, directory.read_arrays()):
+        print(directory.save_figure(figure, name))
+
+
+def run(config: Linearised, task: recall.Task, directory: RunDirectory) -> dict[str, float]:
+    """Train what an interrupted run has not kept; predict, compare, draw."""
+    runs = [
+        (width, rate, variant)
+        for width in config.widths
+        for rate in config.learning_rates
+        for variant in config.variants
+    ]
+    arrays: dict[str, np.ndarray] = {}
+    progress = Progress(len(runs), label="run")
+    directory.rewrite_metrics([])
+    for index, (width, rate, variant) in enumerate(runs):
+        stop.check()
+        name = run_name(width, rate, variant)
+        kept = directory.kept(name.replace("/", "_").replace(":", "-"))
+        found = kept[0] if kept else train(config, task, width, rate, variant)
+        if kept is None:
+            directory.keep(name.replace("/", "_").replace(":", "-"), found)
+        arrays |= {f"{name}/{key}": value for key, value in found.items()}
+        last = {key: float(found[key][-1].mean()) for key in ("p_noise", "p_correct")}
+        directory.append_metrics({"step": index + 1, **{f"{name}/{k}": v for k, v in last.items()}})
+        progress.update(index + 1, **last)
+    progress.close()
+    for width in config.widths:
+        for rate in config.learning_rates:
+            curves = predict(config, task, width, rate)
+            arrays[f"{run_name(width, rate, 'predicted')}/p_noise"] = curves.noise
+            arrays[f"{run_name(width, rate, 'predicted')}/p_correct"] = curves.correct
+    directory.write_arrays(arrays)
+    summary = summarise(config, arrays)
+    for name, figure in figures.draw(config, arrays):
+        directory.save_figure(figure, name)
+    directory.finish(summary)
+    return summary
+
+
+def build_task(config: Linearised) -> recall.Task:
+    """Noisy recall over a Zipf language, one trigger."""
+    return recall.make_task(
+        language.zipf(config.num_tokens), alpha=config.alpha, length=config.length
+    )
+
+
+def linear_matrices(model: transformer.TransformerConfig, variant: str) -> tuple[str, ...]:
+    """LAYER.MATRIX of what a variant makes linear."""
+    known = linearised.matrices(model)
+    kind, _, part = variant.partition(":")
+    if kind in ("full", "linearised"):
+        return known if kind == "linearised" else ()
+    inside = linearised.PARTS[part]
+    return tuple(name for name in known if (name in inside) == (kind == "linear"))
+
+
+def train(
+    config: Linearised, task: recall.Task, width: int, rate: float, variant: str
+) -> dict[str, np.ndarray]:
+    """Steps, and p_noise, p_correct, accuracy and loss [records, seeds] on clean sequences."""
+    model = transformer.TransformerConfig(task.vocab_size, config.length, d_model=width)
+    problem = LinearisedProblem(
+        RecallProblem(task, model, config.batch_size), linear_matrices(model, variant)
+    )
+    descent = optimizer.OptimizerConfig(
+        learning_rate=rate, momentum=config.momentum, weight_decay=0.0
+    )
+    seeds = tuple(range(config.seed, config.seed + config.num_seeds))
+    steps = loop.log_spaced(config.steps, every=config.eval_every)
+    steps |= frozenset(range(min(8, config.steps) + 1))
+    measurement = Measurement(
+        "model", linearised.measure(problem, batch_size=config.eval_batch), steps
+    )
+    found: dict[str, list[np.ndarray]] = {"steps": []}
+    try:
+        for record in loop.run(
+            Trainer(problem, optimizer.build(descent), seeds), [measurement], num_steps=config.steps
+        ):
+            stop.check()
+            found["steps"].append(np.asarray(record.step))
+            for key, value in record.measured["model"].items():
+                found.setdefault(key, []).append(np.asarray(value))
+    except NonFiniteError as error:
+        raise RunFailedError(f"{run_name(width, rate, variant)}: {error}") from error
+    return {key: np.array(values) for key, values in found.items()}
+
+
+def predict(config: Linearised, task: recall.Task, width: int, rate: float) -> lazy.Curves:
+    """The noise that the kernel at the start learns, in the limit of wide networks."""
+    return lazy.trigger_curves(
+        width=width,
+        hidden=4 * width,
+        num_outputs=task.outputs.size,
+        num_classes=task.vocab_size,
+        alpha=config.alpha,
+        learning_rate=rate,
+        momentum=config.momentum,
+        steps=config.steps,
+    )
+
+
+def run_name(width: int, rate: float, variant: str) -> str:
+    """How a run is called in arrays and summary."""
+    return f"d{width}/rate{rate:g}/{variant}"
+
+
+def summarise(config: Linearised, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Final figures; the first record at which a variant and full training have parted."""
+    summary: dict[str, float] = {}
+    for width in config.widths:
+        for rate in config.learning_rates:
+            full = run_name(width, rate, "full")
+            for variant in config.variants:
+                name = run_name(width, rate, variant)
+                for key in ("p_noise", "p_correct"):
+                    values = arrays[f"{name}/{key}"]
+                    summary[f"{name}/{key}"] = float(values[-1].mean())
+                    if "full" in config.variants and variant != "full":
+                        gap = np.abs(values.mean(axis=1) - arrays[f"{full}/{key}"].mean(axis=1))
+                        apart = arrays[f"{name}/steps"][gap > PARTED]
+                        summary[f"{name}/{key}/parted"] = float(apart[0]) if apart.size else -1.0
+            first = config.variants[0]
+            name = run_name(width, rate, first)
+            early = arrays[f"{name}/steps"] <= 4
+            exact = arrays[f"{run_name(width, rate, 'predicted')}/p_noise"]
+            gap = arrays[f"{name}/p_noise"][early].mean(axis=1)
+            gap = gap - exact[arrays[f"{name}/steps"][early]]
+            summary[f"{name}/largest_prediction_error_to_step_4"] = float(np.max(np.abs(gap)))
+    return summary
+
+
+def report(config: Linearised, summary: Mapping[str, float], directory: RunDirectory) -> None:
+    """Print what every run ended with, and when it left full training."""
+    rows = []
+    for width in config.widths:
+        for rate in config.learning_rates:
+            for variant in config.variants:
+                name = run_name(width, rate, variant)
+                rows.append(
+                    {
+                        "run": name,
+                        "p(noise)": summary[f"{name}/p_noise"],
+                        "p(correct)": summary[f"{name}/p_correct"],
+                        "noise parts at": _step(summary.get(f"{name}/p_noise/parted")),
+                        "recall parts at": _step(summary.get(f"{name}/p_correct/parted")),
+                    }
+                )
+    print(table.text(rows))
+    for name, value in summary.items():
+        if name.endswith("largest_prediction_error_to_step_4"):
+            print(f"{name.rpartition('/')[0]}: p(noise) predicted to {value:.3f} up to step 4")
+    print(f"figures: {directory.path / 'figures'}")
+
+
+def _step(parted: float | None) -> str:
+    if parted is None:
+        return ""
+    return "never" if parted < 0 else f"{parted:.0f}"
