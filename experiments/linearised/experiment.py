@@ -107,16 +107,19 @@ def train(
         "model", linearised.measure(problem, batch_size=config.eval_batch), steps
     )
     found: dict[str, list[np.ndarray]] = {"steps": []}
+
+    def report(record: loop.Record) -> None:
+        found["steps"].append(np.asarray(record.step))
+        for key, value in record.measured["model"].items():
+            found.setdefault(key, []).append(np.asarray(value))
+
+    trainer = Trainer(problem, optimizer.build(descent), seeds, num_steps=config.steps)
     try:
-        for record in loop.run(
-            Trainer(problem, optimizer.build(descent), seeds), [measurement], num_steps=config.steps
-        ):
-            stop.check()
-            found["steps"].append(np.asarray(record.step))
-            for key, value in record.measured["model"].items():
-                found.setdefault(key, []).append(np.asarray(value))
+        end = loop.run(trainer, [measurement], report=report, should_stop=stop.asked)
     except NonFiniteError as error:
         raise RunFailedError(f"{run_name(width, rate, variant)}: {error}") from error
+    if end.stopped:
+        stop.check()
     return {key: np.array(values) for key, values in found.items()}
 
 

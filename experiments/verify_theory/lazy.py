@@ -110,10 +110,11 @@ def _training(
 ) -> np.ndarray:
     """p(noise) on clean sequences after each of the first steps, [steps, seeds]."""
     problem = linearised.LinearisedProblem(RecallProblem(task, config, BATCH), ())
-    trainer = Trainer(problem, optax.sgd(LEARNING_RATE, momentum=MOMENTUM), seeds)
+    descent = optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
+    trainer = Trainer(problem, descent, seeds, num_steps=STEPS)
     measure = trainer.measure(linearised.measure(problem, batch_size=BATCH))
     state, found = trainer.init(), []
     for _ in range(STEPS):
-        state, _loss = trainer.advance(state, 1)
+        state = trainer.advance(state, 1)
         found.append(np.asarray(measure(state)["p_noise"], np.float64))
     return np.array(found)
