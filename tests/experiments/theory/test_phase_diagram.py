@@ -90,7 +90,7 @@ def test_the_program_answers_and_refuses(tmp_path):
         ["--points=many"],
     ]
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("drive.py"), "experiments.phase_diagram"],
+        [sys.executable, Path(__file__).parents[1] / "drive.py", "experiments.phase_diagram"],
         input=json.dumps(runs),
         capture_output=True,
         text=True,
