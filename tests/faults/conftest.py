@@ -14,14 +14,6 @@ from tests.faults.house import House
 from tests.faults.programs import TINY, make_inputs, require_strict
 
 
-def pytest_collection_modifyitems(items):
-    """Programs whose settings are not a dataclass yet are not what this is about."""
-    for item in items:
-        name = getattr(item, "callspec", None) and item.callspec.params.get("name")
-        if name in TINY and "PROGRAM" not in TINY[name].main.read_text():
-            item.add_marker(pytest.mark.skip(reason="not yet a Program"))
-
-
 @pytest.fixture(scope="session")
 def house(tmp_path_factory):
     folder = tmp_path_factory.mktemp("house")

@@ -27,10 +27,6 @@ class Tiny:
     def module(self) -> str:
         return f"experiments.{self.name}"
 
-    @property
-    def main(self) -> Path:
-        return ROOT / "experiments" / self.name / "__main__.py"
-
     def command(self, inputs: Path, out: Path) -> list[str]:
         source = [f"--{self.reads[0]}={inputs / self.reads[1]}"] if self.reads else []
         filled = [a.replace("{inputs}", str(inputs)) for a in self.arguments]
@@ -65,7 +61,7 @@ TINY = {
         Tiny("truncate", ("--num_sequences=16", "--curves=0.fc_in", "--rhos=0.5"), RUN),
         Tiny("phase_diagram", ("--times=3,10", "--max_inputs=6", "--resolution=4", "--points=3")),
         Tiny("verify_theory", ("--quick", "--families=chain")),
-        Tiny("benchmark", ("--quick", "--rounds=1"), None, "."),
+        Tiny("benchmark", ("--quick", "--rounds=1"), None, ""),
         Tiny(
             "benchmark_pythia",
             ("--size=14m", "--num_prompts=2", "--length=4", "--matrices=fc_in", "--rhos=0.5",
@@ -94,6 +90,19 @@ TINY = {
             ("--problems={inputs}/problems.jsonl", "--shots=0", "--interventions=1.mlp@0",
              "--new_tokens=4", "--batch=2", "--bootstrap=100"),
             ("model", "steps/step0"),
+        ),
+        Tiny(
+            "benchmark_generation",
+            ("--num_layers=1", "--d_model=16", "--num_heads=2", "--num_groups=1", "--d_ff=16",
+             "--vocab_size=32", "--batch_size=1", "--length=4", "--new_tokens=4", "--rounds=1"),
+            None,
+            "",
+        ),
+        Tiny(
+            "train_word_problems",
+            ("--num_layers=1", "--d_model=16", "--num_heads=2", "--length=64", "--steps=90",
+             "--batch_size=4", "--warmup_steps=10", "--block_steps=20", "--checkpoint_every=20",
+             "--record_every=30", "--record_problems=8", "--test_problems=8"),
         ),
         Tiny("tasks", ("--tasks=sums", "--num_examples=20")),
         Tiny(

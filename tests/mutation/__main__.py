@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--scratch", default="/tmp/truncated_weights_mutants")
     parser.add_argument("--out", default="", help="JSON lines, one per mutant")
     parser.add_argument("--only", default="", help="line numbers, comma separated")
-    parser.add_argument("--again", default="", help="judge the survivors in this --out file again")
+    parser.add_argument("--again", default="", help="the survivors in this --out file, once more")
     parser.add_argument("--own", action="store_true", help="run each module's own test file only")
     options = parser.parse_args()
     scratch = copy_tree(Path(options.scratch))
@@ -111,9 +111,11 @@ def sample(
         found = {f: [m for m in ms if m.line in lines] for f, ms in found.items()}
     if options.again:
         rows = map(json.loads, Path(options.again).read_text().splitlines())
-        alive = {(r["file"], r["before"], r["after"]) for r in rows if r["verdict"] == "survived"}
+        alive = [r for r in rows if r["verdict"] == "survived"]
+        places = {(r["file"], r["line"], r["before"], r["after"]) for r in alive}
         found = {
-            f: [m for m in ms if (str(f), m.before, m.after) in alive] for f, ms in found.items()
+            file: [m for m in ms if (str(file), m.line, m.before, m.after) in places]
+            for file, ms in found.items()
         }
     total = sum(map(len, found.values()))
     chance = random.Random(options.seed)
