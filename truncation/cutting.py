@@ -1,0 +1,24 @@
+"""Cutting the matrices of any model in one call.
+
+params = truncation.cut(params, "3.fc_in@0.1", {"fc_in": "params/layers_{layer}/wi/kernel"})
+"""
+
+from truncation import editing, leaves
+from truncation.address import Params
+from truncation.leaves import Where
+from truncation.notation import Intervention, parse
+
+
+def cut(params: Params, intervention: str | Intervention, where: Where) -> Params:
+    """New parameters after an intervention; those given stay as they are.
+
+    params is any pytree of arrays: nested dicts of Flax linen, an nnx.State, a module; where
+    says which of its leaves are matrices (truncation/leaves.py). The notation is that of
+    truncation/notation.py: "0.fc_in@0.1", "*.mlp@magnitude:0.5", "-1.q_proj@auto". Leaves that
+    are not cut are shared with the old tree. Raises ValueError where the notation or a path is
+    wrong and where a matrix holds NaN or infinity.
+    """
+    matrices = leaves.matrices(params, where)
+    chosen = parse(intervention) if isinstance(intervention, str) else intervention
+    editing.require_finite(params, matrices, editing.resolve(chosen, matrices))
+    return editing.apply(params, chosen, matrices)
