@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from experiments.find_noise import compared, figures
 from experiments.find_noise.compared import Comparison, Found
 from experiments.find_noise.settings import FindNoise
-from experiments.run import heatmaps, recall_setup, stop
+from experiments.run import heatmaps, memory, recall_setup, stop
 from experiments.run import table as terminal
 from experiments.run.directory import RunDirectory, open_finished, open_run, plain
 from experiments.run.program import Place, UserError, user_errors
@@ -49,6 +49,10 @@ def main(config: FindNoise, place: Place) -> None:
         candidates = notation.candidates(["0.fc_in"], config.rhos)
     if len(candidates) < 8:
         raise UserError(f"--rhos has {len(candidates)} entries; a quarter of the grid needs 8")
+    needed = memory.recall_evaluation(
+        setup.config, config.validation + config.test, at_once=config.batch_size
+    )
+    memory.require(needed, "--validation, --test or --batch_size")
     digest = recall_setup.digest(config.run, sorted({unit.step for unit in units}))
     directory = open_run(place, config, inputs={"run": config.run}, digests={"--run": digest})
     rows, summary = run(config, setup, units, directory, digest)

@@ -267,6 +267,8 @@ def read_config(path: str | os.PathLike[str], name: str | None = None) -> dict[s
         raise UserError(f"{path} is not a run directory: it has no config.json")
     try:
         found = json.loads(file.read_text())
+        if "flags" in found and "program" not in found:
+            raise ValueError("it names no program, as one of another version does")
         settings, program_name = found["flags"], found["program"]
         if not isinstance(settings, dict):
             raise TypeError("flags is no dictionary")

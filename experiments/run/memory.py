@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 
 from experiments.run.program import UserError
+from toy.settings import NoisyRecall
 
 GIGABYTE = 2**30
 
@@ -50,6 +51,21 @@ def _told(number: float) -> str:
         if number >= size:
             return f"{number / size:,.1f} {unit}"
     return f"{number / 2**10:,.1f} kB"
+
+
+def recall_evaluation(model: NoisyRecall, sequences: int, *, at_once: int) -> float:
+    """Bytes that measuring a noisy-recall model on so many sequences takes at the very least."""
+    drawn = 16.0 * sequences * model.length
+    return drawn + recall(
+        num_tokens=model.num_tokens,
+        length=model.length,
+        d_model=model.d_model,
+        d_hidden=model.d_hidden or 4 * model.d_model,
+        layers=len(model.feed_forward),
+        batch_size=1,
+        num_seeds=1,
+        eval_batch=min(sequences, at_once),
+    )
 
 
 def recall(

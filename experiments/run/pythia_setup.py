@@ -8,7 +8,7 @@ import numpy as np
 
 import bridge
 from bridge import encoding, families, sharding, surgery, tasks, tokenizer
-from experiments.run import provenance
+from experiments.run import memory, provenance
 from experiments.run.program import UserError, user_errors
 from experiments.run.pythia_settings import PythiaSettings
 from truncation import intervention
@@ -51,6 +51,12 @@ def read_tokenizer(config: PythiaSettings, directory: str) -> tokenizer.Tokenize
 def load_checkpoint(config: PythiaSettings, directory: str) -> bridge.Checkpoint:
     """The checkpoint, split over --devices where there are several."""
     architecture = read_architecture(directory)
+    stored = sum(
+        file.stat().st_size
+        for file in Path(directory).iterdir()
+        if file.suffix in (".safetensors", ".npz") and file.is_file()
+    )
+    memory.require(stored / config.devices, "the size of the model, or raise --devices")
     with user_errors():
         if config.devices == 1:
             return bridge.load(directory, dtype=config.dtype)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.run import recall_setup, stop
+from experiments.run import memory, recall_setup, stop
 from experiments.run import table as terminal
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, UserError, user_errors
@@ -44,6 +44,9 @@ def main(config: Truncate, place: Place) -> None:
     """Settings in, run directory out."""
     setup = recall_setup.read_setup(config.run)
     plan = check(config, setup)
+    count = config.num_sequences
+    needed = memory.recall_evaluation(setup.config, count, at_once=count)
+    memory.require(needed, "--num_sequences")
     digest = recall_setup.digest(config.run, plan.steps)
     directory = open_run(place, config, inputs={"run": config.run}, digests={"--run": digest})
     run(config, setup, plan, directory)
