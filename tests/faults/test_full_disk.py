@@ -10,6 +10,9 @@ from tests.faults.house import contents, refused
 from tests.faults.programs import TINY
 from tests.faults.test_interruptions import EVERY, continued
 
+# One worker, so that what is started and compiled for one test serves the others.
+pytestmark = pytest.mark.xdist_group("faults")
+
 
 @contextlib.contextmanager
 def small_disk(folder, size):
