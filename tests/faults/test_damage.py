@@ -32,8 +32,11 @@ def empty(path):
 KINDS = {"truncated": truncate, "flipped": flip, "emptied": empty, "removed": lambda p: p.unlink()}
 
 
+READ_BACK = ("config.json", "manifest.json", "metrics.jsonl", "trajectory.npz")
+
+
 def targets(folder):
-    """Files worth damaging: of many checkpoints the last, of equal figures one."""
+    """Files worth damaging: of many checkpoints the last, of figures one."""
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.is_symlink()]
     steps = {p: re.match(r"checkpoints/(?:\w+/)?(?:step)?(\d+)/", str(p.relative_to(folder)))
              for p in files}  # fmt: skip
@@ -47,8 +50,9 @@ def targets(folder):
             kind = path.relative_to(folder).parts[1].rstrip("0123456789")
             if int(found[1]) != last[kind]:
                 continue
-        if path.suffix != ".pdf":
+        if path.parent.name != "figures":
             yield path
+    yield from sorted(folder.glob("figures/*"))[:1]
 
 
 @pytest.mark.parametrize(("name", "little"), EVERY)
@@ -61,9 +65,9 @@ def test_damaged_files(name, little, house, inputs, undisturbed, tmp_path, table
     files = list(targets(unfinished))
     for path in chance.sample(files, 4) if little else files:
         relative = path.relative_to(unfinished)
-        # What programs read back is damaged in every way, the rest in one.
-        everything = len(relative.parts) == 1 or relative.suffix in (".jsonl", ".npz", ".json")
-        kinds = list(KINDS) if everything else [chance.choice(list(KINDS))]
+        # What programs read back is damaged in every way, what they only write in one.
+        kept = relative.parts[0] == "checkpoints" and len(relative.parts) == 2
+        kinds = list(KINDS) if kept or relative.name in READ_BACK else [chance.choice([*KINDS])]
         if little:
             kinds = [chance.choice(kinds)]
         for kind in kinds:
