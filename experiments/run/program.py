@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import errno
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -79,6 +80,10 @@ class Program:
         """Be this program: parse the command line, do the work, leave with an exit code."""
         stop.listen()
         progress.heartbeat()
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal that cannot show a sign gets a question mark, not a traceback.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         stop.farewell(self.run(sys.argv[1:]))
 
     def run(self, arguments: Sequence[str]) -> int:
@@ -116,6 +121,9 @@ def guarded(main: Callable[[], int | None]) -> int:
     except (stop.Interrupted, KeyboardInterrupt):
         stop.leave()
         raise
+    except BrokenPipeError:
+        # The reader of what we print has gone, as head does; the results are in the files.
+        return 0
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             _complain("out of memory; lower a batch, a width or the number of seeds")

@@ -188,6 +188,26 @@ def test_what_is_our_own_fault_keeps_its_traceback(error):
         program.guarded(raising(error))
 
 
+def test_a_reader_that_has_gone_is_no_failure(capsys):
+    assert program.guarded(raising(BrokenPipeError(errno.EPIPE, "Broken pipe"))) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: 9 GB")])
+def test_memory_that_ran_out_is_one_line(capsys, error):
+    assert program.guarded(raising(error)) == 1
+    assert capsys.readouterr().err.startswith("error: out of memory; lower ")
+
+
+def test_a_terminal_without_the_sign_gets_another(script):
+    done = subprocess.run(
+        [sys.executable, script, "--names=±"], capture_output=True, timeout=60, check=False,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"('?',)" in done.stdout
+
+
 def test_success_and_a_code_of_its_own():
     assert program.guarded(lambda: None) == 0
     assert program.guarded(lambda: 3) == 3
