@@ -26,15 +26,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from toy import language
 from toy.transformer import Frozen
-from truncation import intervention, spectrum
+from truncation import address, notation, spectrum
 
 Weights = dict[str, Any]
 Law = Literal["uniform", "zipf", "text"]
 
 # The memory is a feed-forward of one linear map, so the notation calls it 0.fc_in.
-MATRICES: dict[intervention.Key, intervention.Address] = {
-    (0, "fc_in"): intervention.at_path("fc_in")
-}
+MATRICES: dict[notation.Key, address.Address] = {(0, "fc_in"): address.at_path("fc_in")}
 
 
 class AssociativeMemory(nnx.Module):

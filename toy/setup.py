@@ -12,8 +12,8 @@ from toy.settings import NoisyRecall
 from toy.transformer_config import TransformerConfig
 from training import optimizer
 from training.loop import Measurement, Trainer, log_spaced
-from truncation import intervention
-from truncation.intervention import Intervention
+from truncation import editing, notation
+from truncation.notation import Intervention
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,10 +90,10 @@ def build(config: NoisyRecall) -> Setup:
     model = TransformerConfig(vocab_size=task.vocab_size, **shared)
     where = transformer.matrices(model)
     along = config.interventions or default_interventions(model)
-    interventions = tuple(intervention.parse(text) for text in along)
-    curves = tuple(intervention.parse(text) for text in curve_grid(model, config.rhos))
+    interventions = tuple(notation.parse(text) for text in along)
+    curves = tuple(notation.parse(text) for text in curve_grid(model, config.rhos))
     for chosen in (*interventions, *curves):
-        intervention.resolve(chosen, where)
+        editing.resolve(chosen, where)
     problem = RecallProblem(task, model, config.batch_size)
     return Setup(config, words, task, model, problem, interventions, curves)
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from toy import network
 from toy.layer import Weights as Weights
 from toy.transformer_config import TransformerConfig as TransformerConfig
-from truncation import intervention
+from truncation import address, notation
 
 
 class Frozen(nnx.Variable):
@@ -75,17 +75,17 @@ def combine(params: Weights, frozen: Weights) -> Weights:
     return merged
 
 
-def matrices(config: TransformerConfig) -> dict[intervention.Key, intervention.Address]:
+def matrices(config: TransformerConfig) -> dict[notation.Key, address.Address]:
     """Where every matrix lives in the combined weights, bottom layer first; ov comes last.
 
     Several heads have one product W_V W_O each and no ov; nor has an identity W_V.
     """
-    addresses: dict[intervention.Key, intervention.Address] = {}
+    addresses: dict[notation.Key, address.Address] = {}
     for layer in range(config.num_layers):
         for name in config.names(layer):
-            addresses[layer, name] = intervention.at_path("layers", layer, name)
+            addresses[layer, name] = address.at_path("layers", layer, name)
         if config.num_heads == 1 and not config.identity_value:
-            addresses[layer, "ov"] = intervention.product(
+            addresses[layer, "ov"] = address.product(
                 addresses[layer, "v_proj"], addresses[layer, "out_proj"], ("v_proj", "out_proj")
             )
     return addresses

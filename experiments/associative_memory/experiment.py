@@ -17,8 +17,8 @@ from theory import frequent_memory, frequent_window
 from toy import memory
 from training import loop, optimizer
 from training.loop import Measure, Measurement, Trainer
-from truncation import intervention
-from truncation.intervention import Intervention
+from truncation import editing, notation
+from truncation.notation import Intervention
 
 MOST_STEPS = 10**9
 
@@ -27,9 +27,9 @@ def main(config: Memory, place: Place) -> int:
     """Settings in, run directory out; 1 if the step size was too large to follow the flow."""
     with user_errors():
         problem = build(config)
-        cuts = tuple(intervention.parse(text) for text in cut_names(config))
+        cuts = tuple(notation.parse(text) for text in cut_names(config))
         for cut in cuts:
-            intervention.resolve(cut, memory.MATRICES)
+            editing.resolve(cut, memory.MATRICES)
     if num_steps(config) > MOST_STEPS:
         raise UserError(
             f"--time={config.time:g} at --step_size={config.step_size:g} is "
@@ -168,13 +168,13 @@ def measure(cuts: tuple[Intervention, ...], *, by_fact: bool = False) -> Measure
         weights = {**frozen, **params}
         found = {f"full/{k}": v for k, v in memory.measure_outputs(weights).items()}
         for cut in cuts:
-            edited = intervention.apply(weights, cut, memory.MATRICES)
+            edited = editing.apply(weights, cut, memory.MATRICES)
             found |= {f"{cut}/{k}": v for k, v in memory.measure_outputs(edited).items()}
         if by_fact:
             found |= {f"facts/full/{k}": v for k, v in memory.measure_facts(weights).items()}
             ranks = min(weights["fc_in"].shape)
-            drop = intervention.parse(default_interventions(ranks)[1])
-            edited = intervention.apply(weights, drop, memory.MATRICES)
+            drop = notation.parse(default_interventions(ranks)[1])
+            edited = editing.apply(weights, drop, memory.MATRICES)
             found |= {f"facts/cut/{k}": v for k, v in memory.measure_facts(edited).items()}
         return found | {f"logits/{k}": v for k, v in memory.measure_logits(weights).items()}
 

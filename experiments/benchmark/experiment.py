@@ -24,7 +24,7 @@ from toy.probes import records
 from toy.recall_problem import RecallProblem
 from training import loop as training
 from training import optimizer
-from truncation import intervention
+from truncation import notation
 
 CADENCE = 5
 
@@ -171,11 +171,11 @@ def operations(chosen: RecallProblem) -> int:
     return matrix_product_operations(gradient, params, frozen, jax.random.key(0))
 
 
-def published_truncations() -> list[intervention.Intervention]:
+def published_truncations() -> list[notation.Intervention]:
     """The cuts of the reference run: second-layer matrices at rho 0, 0.1 and 0.2."""
     names = ("fc_in", "fc_out", "out_proj", "v_proj", "ov")
     return [
-        intervention.parse(f"1.{name}@{rho}")
+        notation.parse(f"1.{name}@{rho}")
         for name, rho in itertools.product(names, ("0", "0.1", "0.2"))
     ]
 

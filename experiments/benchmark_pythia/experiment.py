@@ -18,7 +18,7 @@ from experiments.run import stop
 from experiments.run.directory import open_run
 from experiments.run.program import Place, UserError, user_errors
 from experiments.run.progress import Progress, stage
-from truncation import intervention
+from truncation import editing, notation
 from truncation.notation import candidates as every_candidate
 from truncation.search.scorer import Scorer
 
@@ -30,7 +30,7 @@ def main(config: BenchmarkPythia, place: Place) -> None:
         keys = [(layer, name) for layer in range(shape.num_layers) for name in config.matrices]
         candidates = every_candidate(keys, config.rhos)
         for candidate in candidates:
-            intervention.resolve(candidate, surgery.matrices(shape))
+            editing.resolve(candidate, surgery.matrices(shape))
     width = shape.d_model
     weights = shape.num_layers * 12 * width**2 + 2 * shape.vocab_size * width
     logits = config.num_prompts * config.length * shape.vocab_size
@@ -66,7 +66,7 @@ def report(config: BenchmarkPythia, summary: dict[str, float]) -> None:
 
 
 def run(
-    config: BenchmarkPythia, shape: bridge.Config, candidates: list[intervention.Intervention]
+    config: BenchmarkPythia, shape: bridge.Config, candidates: list[notation.Intervention]
 ) -> dict[str, float]:
     """Time both on the same candidates and compare their scores."""
     params = bridge.init_params(shape, key=jax.random.key(config.seed))
@@ -130,7 +130,7 @@ def run(
     }
 
 
-def _key(candidate: intervention.Intervention) -> intervention.Key:
+def _key(candidate: notation.Intervention) -> notation.Key:
     return int(candidate.cuts[0].layer), candidate.cuts[0].matrix
 
 
@@ -151,7 +151,7 @@ def full_forward(
     scorer: Scorer,
     shape: bridge.Config,
     encoded: encoding.Encoded,
-    candidate: intervention.Intervention,
+    candidate: notation.Intervention,
 ) -> dict[str, np.ndarray]:
     """Edit the parameters, compute all logits of all prompts, and score."""
     batch = encoded.batch

@@ -16,7 +16,7 @@ from experiments.run import provenance, stop
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, UserError, user_errors
 from experiments.run.progress import Progress
-from truncation import intervention
+from truncation import editing, notation
 from truncation.search import statistics
 
 MARKS = generated.NAMES["number"]
@@ -62,7 +62,7 @@ def make_plan(config: FewShot, checkpoint: bridge.Checkpoint) -> Plan:
         asked[shots] = dataclasses.replace(task, marking=marking)
     addresses = surgery.matrices(checkpoint.config)
     for text in config.interventions:
-        intervention.resolve(intervention.parse(text), addresses)
+        editing.resolve(notation.parse(text), addresses)
     return Plan(config, asked, ("full", *config.interventions))
 
 
@@ -77,7 +77,7 @@ def run(plan: Plan, checkpoint: bridge.Checkpoint, directory: RunDirectory) -> d
         for number, model in enumerate(plan.models):
             edited = checkpoint
             if model != "full":
-                params = intervention.apply(checkpoint.params, model, addresses)
+                params = editing.apply(checkpoint.params, model, addresses)
                 edited = dataclasses.replace(checkpoint, params=params)
             for shots, task in plan.asked.items():
                 texts = answer(

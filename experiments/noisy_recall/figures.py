@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments.run import style
 from experiments.run.style import COLOURS, CYCLE
-from truncation.intervention import MATRICES
+from truncation.notation import MATRICES
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -21,7 +21,7 @@ from experiments.run.program import Place, RunFailedError, UserError, user_error
 from experiments.run.progress import Progress, stage
 from experiments.run.pythia_setup import Questions
 from truncation import spectrum
-from truncation.intervention import Intervention, Key
+from truncation.notation import Intervention, Key
 from truncation.search import statistics
 
 TOLD = ("p_answer", "p_the", "margin_the", "accuracy")

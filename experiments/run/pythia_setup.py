@@ -11,8 +11,8 @@ from bridge import encoding, families, sharding, surgery, tasks, tokenizer
 from experiments.run import memory, provenance
 from experiments.run.program import UserError, user_errors
 from experiments.run.pythia_settings import PythiaSettings
-from truncation import intervention
-from truncation.intervention import Intervention
+from truncation import editing, notation
+from truncation.notation import Intervention
 from truncation.search import statistics
 from truncation.search.cache import Cache
 from truncation.search.scorer import Scorer
@@ -147,9 +147,9 @@ def parse_interventions(
 ) -> tuple[Intervention, ...]:
     """Interventions of --interventions, checked against the architecture."""
     with user_errors():
-        found = tuple(intervention.parse(text) for text in texts)
+        found = tuple(notation.parse(text) for text in texts)
         for one in found:
-            intervention.resolve(one, surgery.matrices(architecture))
+            editing.resolve(one, surgery.matrices(architecture))
     return found
 
 

@@ -23,8 +23,8 @@ from toy import recall, surgery, transformer
 from toy.probes import records
 from toy.recall import Batch, Task
 from training.checkpoint import Store
-from truncation import ablation, degenerate, factored, intervention
-from truncation.intervention import Intervention
+from truncation import ablation, degenerate, editing, factored, notation
+from truncation.notation import Intervention
 from truncation.search import network as search_network
 from truncation.search.scorer import Scorer
 
@@ -271,13 +271,13 @@ def _interventions(
     """Those asked for, and those of the curves; one line says what is wrong with either."""
     matrices = transformer.matrices(setup.model)
     with user_errors():
-        chosen = tuple(map(intervention.parse, config.interventions)) or setup.interventions
+        chosen = tuple(map(notation.parse, config.interventions)) or setup.interventions
         curves = tuple(
-            intervention.parse(f"{name}@{sign}{rho}")
+            notation.parse(f"{name}@{sign}{rho}")
             for name in config.curves
             for sign in ("", "-")
             for rho in config.rhos
         )
         for cut in (*chosen, *curves):
-            intervention.resolve(cut, matrices)
+            editing.resolve(cut, matrices)
     return chosen, curves

@@ -12,7 +12,7 @@ import bridge
 from bridge import network as model
 from bridge import surgery
 from tests.bridge.families.test_goldens import CASES, checkpoint, golden
-from truncation import intervention
+from truncation import editing
 
 WORDS = pathlib.Path(__file__).parents[1] / "data"
 CAUSAL = tuple(case for case in CASES if not case.startswith("roberta"))
@@ -91,7 +91,7 @@ def test_cut_and_factored_weights():
     found = checkpoint("llama3")
     tokens = golden("llama3")["none_tokens"]
     addresses = surgery.matrices(found.config)
-    cut = intervention.apply(found.params, "1.fc_out@0.2+0.q_proj@0.3", addresses)
+    cut = editing.apply(found.params, "1.fc_out@0.2+0.q_proj@0.3", addresses)
     dense = dataclasses.replace(found, params=cut)
     left = np.linalg.svd(np.asarray(cut["layers"][1]["fc_out"]["kernel"]), full_matrices=False)
     rank = 8

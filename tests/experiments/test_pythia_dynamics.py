@@ -13,7 +13,7 @@ from experiments.pythia_dynamics.settings import PythiaDynamics
 from experiments.run import directory as run_directory
 from experiments.run.program import Place, RunFailedError, UserError
 from tests.experiments.pythia_checkpoint import write_checkpoint, write_prompts
-from truncation import intervention
+from truncation import editing
 
 # One worker, so that what is compiled for one test serves the others.
 pytestmark = pytest.mark.xdist_group("pythia_programs")
@@ -61,7 +61,7 @@ def test_every_step_against_its_checkpoint(config, steps, tmp_path, capsys):
         for model in ("full", *config.interventions):
             params = checkpoint.params
             if model != "full":
-                params = intervention.apply(params, model, addresses)
+                params = editing.apply(params, model, addresses)
             expected = scoring.evaluate(params, checkpoint.config, plan.questions.encoded)
             for metric in ("p_the", "p_answer", "logit_difference"):
                 found = arrays[f"{model}/{metric}"][place]

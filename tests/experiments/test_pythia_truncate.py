@@ -15,7 +15,7 @@ from experiments.run import directory as run_directory
 from experiments.run import pythia_setup
 from experiments.run.program import Place, UserError
 from tests.experiments.pythia_checkpoint import PROMPTS, write_checkpoint, write_prompts
-from truncation import intervention
+from truncation import editing
 
 # One worker, so that what is compiled for one test serves the others.
 pytestmark = pytest.mark.xdist_group("pythia_programs")
@@ -70,7 +70,7 @@ def test_interventions_against_edited_checkpoints(settings, tmp_path, capsys):
     for text in ("full", *texts):
         params = checkpoint.params
         if text != "full":
-            params = intervention.apply(params, text, matrices)
+            params = editing.apply(params, text, matrices)
         expected = scoring.evaluate(params, checkpoint.config, one.encoded)
         for split, indices in (("validation", one.validation), ("test", one.test)):
             for metric in ("loss", "accuracy", "p_the", "logit_difference", "choice"):

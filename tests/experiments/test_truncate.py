@@ -11,7 +11,7 @@ from experiments.run.program import Place, UserError
 from experiments.truncate import experiment as truncate
 from experiments.truncate.settings import Truncate
 from toy import recall, transformer
-from truncation import intervention
+from truncation import editing
 
 
 @pytest.fixture
@@ -95,5 +95,5 @@ def test_the_notation_reaches_the_weights(recall_run):
     setup, _, state = recall_setup.restore(recall_run)
     weights = jax.tree.map(lambda w: w[0], transformer.combine(state.params, state.frozen))
     matrices = transformer.matrices(setup.model)
-    edited = intervention.apply(weights, "0.mlp@0", matrices)
+    edited = editing.apply(weights, "0.mlp@0", matrices)
     assert not np.any(matrices[0, "fc_in"].read(edited))

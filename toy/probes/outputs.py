@@ -15,8 +15,8 @@ from toy.layer import Weights, unembedding
 from toy.network import Trace
 from toy.recall import Batch, Task, mean
 from toy.transformer_config import TransformerConfig
-from truncation import intervention
-from truncation.intervention import Intervention
+from truncation import curves, editing
+from truncation.notation import Intervention
 
 
 def predictions(
@@ -122,7 +122,7 @@ def truncated_models(
     a group, and each matrix is decomposed once. at_once bounds the memory.
     """
     where = transformer.matrices(config)
-    lowest = [min(layer for layer, _ in intervention.resolve(i, where)) for i in interventions]
+    lowest = [min(layer for layer, _ in editing.resolve(i, where)) for i in interventions]
     order: list[int] = []
     parts = []
     for layer in sorted(set(lowest)):
@@ -146,7 +146,7 @@ def truncated_models(
             }
 
         parts.append(
-            intervention.evaluate_all(
+            curves.evaluate_all(
                 evaluate, weights, [interventions[i] for i in members], where, at_once=at_once
             )
         )

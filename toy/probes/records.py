@@ -13,7 +13,7 @@ from toy.probes import mechanisms, outputs, spectra
 from toy.recall import Batch, Task
 from toy.recall_problem import RecallProblem
 from training.trainer import Measure
-from truncation.intervention import Intervention
+from truncation.notation import Intervention
 
 
 def evaluation_sets(task: Task, key: PRNGKeyArray, *, batch_size: int) -> dict[str, Batch]:

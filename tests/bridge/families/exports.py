@@ -19,11 +19,11 @@ def write(root: pathlib.Path) -> None:
     import bridge
     from bridge import export, surgery
     from tests.bridge.families.test_goldens import CASES, checkpoint, golden
-    from truncation import intervention
+    from truncation import editing
 
     for case in CASES:
         found = checkpoint(case)
-        cut = intervention.apply(found.params, "1.fc_out@0.5", surgery.matrices(found.config))
+        cut = editing.apply(found.params, "1.fc_out@0.5", surgery.matrices(found.config))
         for name, directory in (("original", found.directory), ("fresh", None)):
             one = bridge.Checkpoint(found.config, cut, directory)
             export.save(one, root / case / name, dtype="float32")

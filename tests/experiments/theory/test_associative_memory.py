@@ -8,14 +8,14 @@ from experiments.associative_memory.settings import Memory
 from experiments.run.directory import open_run
 from experiments.run.program import Place
 from toy import memory
-from truncation import intervention, notation
+from truncation import notation
 
 
 def run(path, config):
     problem = memory.Memory(config.num_inputs, config.alpha, d_model=config.d_model)
     texts = config.interventions or program.default_interventions(config.num_inputs)
     directory = open_run(Place("associative_memory", str(path)), config)
-    cuts = tuple(intervention.parse(text) for text in texts)
+    cuts = tuple(notation.parse(text) for text in texts)
     return program.run(config, problem, cuts, directory), directory
 
 
@@ -49,7 +49,7 @@ def test_truncation_changes_ends_at_the_crossing(tmp_path):
 
 @pytest.mark.parametrize("num_inputs", [2, 3, 4, 7, 64])
 def test_default_cuts_count_ranks_exactly(num_inputs):
-    keep, drop = (intervention.parse(t) for t in program.default_interventions(num_inputs))
+    keep, drop = (notation.parse(t) for t in program.default_interventions(num_inputs))
     assert notation.kept_places(keep.cuts[0], num_inputs) == (0, num_inputs - 1)
     assert notation.kept_places(drop.cuts[0], num_inputs) == (1, num_inputs)
 
@@ -57,7 +57,7 @@ def test_default_cuts_count_ranks_exactly(num_inputs):
 def test_facts_by_frequency_follow_their_prediction(tmp_path):
     config = Memory(num_inputs=16, frequencies="zipf", shared=0.5, time=60.0, step_size=0.5)
     directory = open_run(Place("associative_memory", str(tmp_path / "run")), config)
-    cuts = tuple(intervention.parse(text) for text in program.cut_names(config))
+    cuts = tuple(notation.parse(text) for text in program.cut_names(config))
     # One row more than facts: the shared feature's.
     assert notation.kept_places(cuts[1].cuts[0], 17) == (1, 17)
     summary = program.run(config, program.build(config), cuts, directory)

@@ -5,15 +5,15 @@ import pytest
 
 from theory import frequent_memory, frequent_window
 from toy import memory, memory_descent
-from truncation import intervention
+from truncation import editing, notation
 
 SIZE, STEP, STOPS = 512, 4.0, (25, 75, 250)
 
 
 def margins(weights):
     """Of the full memory and of the one that lost its top component."""
-    cut = intervention.parse(f"0.fc_in@-{1.01 / (SIZE + 1):.6f}")
-    edited = intervention.apply(weights, cut, memory.MATRICES)
+    cut = notation.parse(f"0.fc_in@-{1.01 / (SIZE + 1):.6f}")
+    edited = editing.apply(weights, cut, memory.MATRICES)
     return [memory.measure_facts(w)["margin"] for w in (weights, edited)]
 
 

@@ -11,7 +11,7 @@ from toy import language, network, recall, recall_problem, transformer
 from toy.probes import outputs as probes
 from toy.probes import records
 from toy.transformer import TransformerConfig
-from truncation import intervention
+from truncation import editing, notation
 
 CUTS = ("1.mlp@0", "0.fc_in@0.5", "1.ov@0.5", "1.fc_in@0.5", "0.k_proj@0+1.fc_out@-0.5")
 
@@ -101,7 +101,7 @@ def test_attribution_sums_to_the_margin_and_each_part_is_what_its_block_does(wor
     assert list(parts) == ["embedding", "attention_0", "feed_forward_0", *list(parts)[3:]]
     assert list(parts)[3:] == ["attention_1", "feed_forward_1"]
     margins, without = [], []
-    removed = intervention.apply(weights, "1.mlp@0", transformer.matrices(config))
+    removed = editing.apply(weights, "1.mlp@0", transformer.matrices(config))
     cut = network.run(config, removed, batch.tokens, batch.positions).logits
     for row, slot in scored(batch):
         for logits, found in ((trace.logits, margins), (cut, without)):
@@ -115,7 +115,7 @@ def test_attribution_sums_to_the_margin_and_each_part_is_what_its_block_does(wor
 
 def test_truncated_models_are_the_interventions_applied_one_at_a_time(world):
     task, config, weights, batch, _ = world
-    cuts = [intervention.parse(text) for text in CUTS]
+    cuts = [notation.parse(text) for text in CUTS]
     batches = {"one": batch, "two": jax.tree.map(lambda x: x[::-1] if x.ndim else x, batch)}
     batches["two"] = batches["two"]._replace(labels=batches["two"].correct)
     got = jax.jit(lambda w: probes.truncated_models(task, config, w, batches, cuts, at_once=1))(
@@ -132,7 +132,7 @@ def test_truncated_models_are_the_interventions_applied_one_at_a_time(world):
 
     seen = set()
     for index, cut in enumerate(cuts):
-        expected = one(intervention.apply(weights, cut, where))
+        expected = one(editing.apply(weights, cut, where))
         for name in batches:
             for metric, value in expected[name].items():
                 np.testing.assert_allclose(got[name][metric][index], value, atol=3e-6)
@@ -142,7 +142,7 @@ def test_truncated_models_are_the_interventions_applied_one_at_a_time(world):
 
 def test_evaluation_measures_full_and_truncated_models_on_both_sets(world):
     task, config, weights, _, _ = world
-    cut = intervention.parse("1.mlp@0")
+    cut = notation.parse("1.mlp@0")
     measure = records.measure_models([cut], batch_size=12)
     problem = recall_problem.RecallProblem(task, config, batch_size=12)
     params, frozen = transformer.init(config, jax.random.key(0))
