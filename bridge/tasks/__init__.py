@@ -2,7 +2,7 @@
 
 from bridge.tasks.card import Card
 from bridge.tasks.example import Encode, Example, Marking, Task, TaskError, spaced
-from bridge.tasks.registry import NAMES, PUBLISHED, READERS, card_of, load
+from bridge.tasks.registry import NAMES, PUBLISHED, READERS, card_of, files, load
 
 __all__ = [
     "NAMES",
@@ -15,6 +15,7 @@ __all__ = [
     "Task",
     "TaskError",
     "card_of",
+    "files",
     "load",
     "spaced",
 ]

@@ -22,11 +22,9 @@ class Protocol:
 
     division    first: the first share in file order; rows: random rows; items: random items
     validation  the share of examples for choosing
-    rhos        the fractions of rank of the published search, None: those of the program
+    rhos        the fractions of rank of the published search, empty where it has none
     matrices    the matrices of the published search, likewise
-    bos         whether the token that begins a text stands in front, None: as the program says
-    per_head    whether q, k, v and o are decomposed head by head
-    pooled      whether directions of all layers and heads are ranked in one list
+    bos         whether the token that begins a text stands in front whatever the program says
     full_competes  whether the unedited model is a candidate
     kept        faults of the paper that change no figure here, or that are reproduced
     left_out    faults of the paper that are not reproduced, and what is done instead
@@ -36,11 +34,9 @@ class Protocol:
     source: str
     division: Literal["first", "rows", "items"]
     validation: float = 0.2
-    rhos: tuple[str, ...] | None = None
-    matrices: tuple[str, ...] | None = None
-    bos: bool | None = None
-    per_head: bool = False
-    pooled: bool = False
+    rhos: tuple[str, ...] = ()
+    matrices: tuple[str, ...] = ()
+    bos: bool = False
     full_competes: bool = True
     kept: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -56,9 +52,21 @@ class Protocol:
             return split.random_rows(examples, validation=share, seed=seed)
         return split.random_items(examples, validation=share, seed=seed)
 
-    def lines(self) -> list[str]:
-        """What is to be printed beside results made under it."""
+    def lines(self, *, rhos: Sequence[str] = (), matrices: Sequence[str] = ()) -> list[str]:
+        """What is to be printed beside results made under it.
+
+        rhos and matrices are those of the search, told where they are not the paper's; where
+        there is a gate it is what LASER calls fc_in.
+        """
+        matrices = ["fc_in" if name == "fc_gate" else name for name in matrices]
         found = [f"protocol {self.name}: {self.source}"]
+        for label, own, theirs in (
+            ("fractions of rank", rhos, self.rhos),
+            ("matrices", matrices, self.matrices),
+        ):
+            if own and theirs and set(own) != set(theirs):
+                told = f"{', '.join(own)} where the paper has {', '.join(theirs)}"
+                found.append(f"  not as published: {label} {told}")
         found += [f"  as published: {fault}" for fault in self.kept]
         found += [f"  not as published: {fault}" for fault in self.left_out]
         return found
@@ -90,16 +98,16 @@ LASER = Protocol(
 )
 EIGENPRUNING = Protocol(
     "published",
-    "eigenpruning (arXiv 2404.03147): 80 % of the rows at random to score directions, one "
-    "ranking by the largest effect over examples and positions, heads decomposed apart",
+    "eigenpruning (arXiv 2404.03147): 80 % of the rows at random to score directions, the "
+    "token that begins a text in front",
     "rows",
     validation=0.8,
     bos=True,
-    per_head=True,
-    pooled=True,
     full_competes=False,
     kept=("2 + 3 may be scored on and 3 + 2 tested",),
     left_out=(
+        "it ranks directions of all layers and heads in one list by their largest effect over "
+        "examples and positions; here each whole matrix loses its lowest by mean effect",
         "its split is torch's of seed 42, another one is drawn here",
         "its counterfactual is a roll of the batch, zero in batches of one",
         "it prints no figure of the unpruned model; here it stands beside",

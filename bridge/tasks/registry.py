@@ -82,6 +82,14 @@ def card_of(text: str) -> Card | None:
     return found.card if found else None
 
 
+def files(text: str) -> tuple[str, ...]:
+    """The files that the task `text` names, those of its options included; none of the hub."""
+    bare, given = options.split(text)
+    argument = bare.partition(":")[2]
+    names = [argument] if pathlib.Path(argument).is_file() else argument.split("+")
+    return tuple(name for name in (*names, *given.values()) if pathlib.Path(name).is_file())
+
+
 def load(
     text: str,
     encode: Encode,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import bridge
-from bridge import encoding, export, scoring
+from bridge import encoding, export, scoring, tasks
+from bridge.tasks.metrics import generated
 from bridge.tokenizer import Tokenizer
-from experiments.pythia_truncate import figures
+from experiments.pythia_truncate import figures, worth
 from experiments.pythia_truncate.settings import PythiaTruncate
+from experiments.pythia_truncate.worth import Worth
 from experiments.run import heatmaps, provenance, pythia_setup, stop
 from experiments.run import table as terminal
 from experiments.run.directory import RunDirectory, open_finished, open_run
@@ -67,6 +70,7 @@ def main(config: PythiaTruncate, place: Place) -> None:
     plan = make_plan(config)
     stage("reading weights")
     files = pythia_setup.task_files((*config.tasks, *config.test_tasks))
+    files |= {config.counts: config.counts} if config.counts else {}
     digests = {"--model": provenance.of_files(config.model)}
     digests |= {f"--tasks={name}": provenance.of_files(path) for name, path in files.items()}
     with user_errors():
@@ -134,18 +138,32 @@ def make_plan(config: PythiaTruncate) -> Plan:
     words = pythia_setup.read_tokenizer(config, config.model)
     questions = tuple(
         pythia_setup.read_questions(
-            config, architecture, words, task, test_task=test, validation=config.validation
+            config,
+            architecture,
+            words,
+            task,
+            test_task=test,
+            validation=config.validation,
+            protocol=config.protocol,
+            counts=config.counts,
         )
         for task, test in zip(
             config.tasks, config.test_tasks or ("",) * len(config.tasks), strict=True
         )
     )
     for one in questions:
-        needs_rivals = config.objective in ("logit_difference", "choice")
+        needs_rivals = config.objective in ("logit_difference", "choice", "choice_summed")
         if needs_rivals and not one.encoded.vocabulary.rivals:
             raise UserError(
                 f"--objective={config.objective} needs distractors; {one.name} has examples without"
             )
+        if answers_of(config, one, architecture):
+            longest = int(one.encoded.batch.at[one.test, 0, 0].max()) + 1
+            if longest + one.marking.new_tokens > architecture.max_positions:
+                raise UserError(
+                    f"{one.name}: a prompt of {longest} tokens leaves no room for an answer of "
+                    f"{one.marking.new_tokens}; --answers=0 generates none"
+                )
     if len({one.name for one in questions}) < len(questions):
         raise UserError("--tasks names one task twice")
     return Plan(config, words, questions, chosen)
@@ -166,6 +184,8 @@ def run(
         stop.check()
         for note in one.notes:
             print(f"{one.name}: {note}")
+        if config.protocol == "published":
+            print("\n".join(_told(config, one)))
         store = directory.own("checkpoints/") / f"{one.name}.jsonl"
         # What scores depend on, weights and examples included, is in the key already.
         scorer = pythia_setup.make_scorer(
@@ -185,6 +205,11 @@ def run(
         summary |= summarise(one.name, result)
         arrays |= per_example(one, result)
         report(one.name, result)
+        found = find_worth(plan, one, checkpoint, result)
+        print("".join(f"  {line}\n" for line in found.lines), end="")
+        summary |= {f"{one.name}/{key}": value for key, value in found.figures.items()}
+        if found.rows:
+            directory.write_jsonl(f"{one.name}_answers.jsonl", found.rows)
         if config.save:
             _save(plan, checkpoint, scorer, result)
     directory.write_arrays(arrays)
@@ -204,7 +229,8 @@ def ask(plan: Plan, one: Questions, scorer: Scorer) -> Result:
         "fraction": config.fraction,
         "fractions": config.removed,
     }
-    common = {"objective": config.objective, "seed": config.seed, "samples": config.bootstrap}
+    objective = objective_of(config, one)
+    common = {"objective": objective, "seed": config.seed, "samples": config.bootstrap}
     own = {name: value for name, value in options.items() if name in rules.options(rule)}
     with user_errors():
         outcome = rules.run(rule, problem, **common, **own)
@@ -226,8 +252,64 @@ def ask(plan: Plan, one: Questions, scorer: Scorer) -> Result:
         samples=config.bootstrap,
     )
     said = predictions(plan, one, scorer, params, before, after)
-    chosen = nearest.name if outcome.improves else "full"
+    taken = outcome.improves or not one.protocol.full_competes
+    chosen = nearest.name if taken else "full"
     return Result(outcome, nearest.name, chosen, params, before, after, parts, said, flips)
+
+
+def objective_of(config: PythiaTruncate, one: Questions) -> str:
+    """What a choice improves: as asked for, or what the paper of the task chose by."""
+    if config.protocol == "honest":
+        return config.objective
+    # Of generated answers no paper's measure is there for every candidate: see _told.
+    return "choice_summed" if one.marking.metric == "choice_summed" else "accuracy"
+
+
+def _told(config: PythiaTruncate, one: Questions) -> list[str]:
+    """The protocol, what differs from it here, and what was published of this model."""
+    search = config.search != "none"
+    lines = one.protocol.lines(
+        rhos=config.rhos if search else (), matrices=config.matrices if search else ()
+    )
+    if search and one.marking.metric in generated.NAMES:
+        lines.append(
+            "  not as published: candidates are compared by whether the whole answer is the most "
+            "probable; generated answers are marked for the full model and the choice"
+        )
+    card = tasks.card_of(one.name)
+    named = re.sub(r"[^a-z0-9]", "", Path(config.model).resolve().name.lower())
+    for figure in card.published if card else ():
+        if re.sub(r"[^a-z0-9]", "", figure.model.lower()) in named:
+            lines.append(f"  published {figure.line()}")
+    return lines
+
+
+def find_worth(plan: Plan, one: Questions, checkpoint: bridge.Checkpoint, result: Result) -> Worth:
+    """What the test answers of the full model and of the cut are worth."""
+    config, tested = plan.config, encoding.select(one.encoded, one.test)
+    bootstrap = {"seed": config.seed, "samples": config.bootstrap}
+    models = {
+        "full": checkpoint,
+        result.shown: dataclasses.replace(checkpoint, params=result.params),
+    }
+    before, after = (
+        {name: values[:, 0] for name, values in scores.items()}
+        for scores in (result.before, result.after)
+    )
+    found = worth.of_items(tested, before, after, **bootstrap)
+    if one.closed and config.max_distractors >= len(one.closed) - 1:
+        memory = int(config.memory_gb * pythia_setup.GIGABYTE)
+        found += worth.of_choices(tested, one.closed, models, memory=memory, **bootstrap)
+    if most := answers_of(config, one, checkpoint.config):
+        prefix = plan.words.prefix(config.bos or one.protocol.bos)
+        found += worth.of_texts(tested, one.marking, models, most=most, prefix=prefix, **bootstrap)
+    return found
+
+
+def answers_of(config: PythiaTruncate, one: Questions, architecture: bridge.Config) -> int:
+    """How many test prompts are answered by generation; a masked model continues no text."""
+    asked = one.marking.metric in generated.NAMES and not architecture.masked
+    return config.answers if asked else 0
 
 
 def predictions(

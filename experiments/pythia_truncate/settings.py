@@ -7,7 +7,15 @@ from training.settings import setting
 from truncation import rules
 from truncation.notation import LASER_RHOS
 
-OBJECTIVES = ("accuracy", "loss", "p_answer", "margin_the", "logit_difference", "choice")
+OBJECTIVES = (
+    "accuracy",
+    "loss",
+    "p_answer",
+    "margin_the",
+    "logit_difference",
+    "choice",
+    "choice_summed",
+)
 SEARCHES = ("none", *rules.names())
 ORDERS = ("best_first", "last_first")
 
@@ -18,7 +26,7 @@ class PythiaTruncate(PythiaSettings):
 
     model: str = setting("", "Checkpoint directory.", required=True)
     tasks: tuple[str, ...] = setting(
-        ("indirect_object",), "Tasks, as in bridge/tasks/registry.py.", required=True
+        ("indirect_object",), "Tasks; python -m experiments.tasks tells of all.", required=True
     )
     test_tasks: tuple[str, ...] = setting(
         (), "A task for each of --tasks whose examples are the test.", repeats=True
@@ -41,6 +49,17 @@ class PythiaTruncate(PythiaSettings):
         0.25, "Cost of gradient_guided, of the grid's.", lower=0.001, upper=1.0
     )
     validation: float = setting(0.2, "Share of examples for choosing.", lower=0.001, upper=0.999)
+    protocol: str = setting(
+        "honest", "Split, objective and choice: as they should be, or as the task's paper has "
+        "them.", choices=("honest", "published"),
+    )  # fmt: skip
+    counts: str = setting("", "File of how often facts are told: flips by frequency.")
+    answers: int = setting(
+        256,
+        "Test prompts answered by generation, where the task is marked so.",
+        lower=0,
+        upper=10**8,
+    )
     order: str = setting("best_first", "Of --search=greedy.", choices=ORDERS)
     bootstrap: int = setting(2000, "Resamples of the intervals.", lower=100, upper=10**6)
     save: str = setting("", "Directory for the edited checkpoint of a single task.")

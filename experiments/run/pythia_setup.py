@@ -8,12 +8,14 @@ import numpy as np
 
 import bridge
 from bridge import encoding, families, sharding, surgery, tasks, tokenizer
+from bridge.tasks import frequency
+from bridge.tasks import protocol as protocols
+from bridge.tasks.protocol import HONEST, Protocol
 from experiments.run import memory, provenance
 from experiments.run.program import UserError, user_errors
 from experiments.run.pythia_settings import PythiaSettings
 from truncation import editing, notation
 from truncation.notation import Intervention
-from truncation.search import statistics
 from truncation.search.cache import Cache
 from truncation.search.scorer import Scorer
 
@@ -22,13 +24,20 @@ GIGABYTE = 2**30
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Questions:
-    """A task as arrays, and which of its examples are for choosing and for testing."""
+    """A task as arrays, and which of its examples are for choosing and for testing.
+
+    closed and marking are the task's; protocol says how the two were divided, and what its
+    results are to be told with.
+    """
 
     name: str
     encoded: encoding.Encoded
     validation: np.ndarray
     test: np.ndarray
     notes: tuple[str, ...]
+    closed: tuple[str, ...] = ()
+    marking: tasks.Marking = dataclasses.field(default_factory=tasks.Marking)
+    protocol: Protocol = HONEST
 
 
 def read_architecture(directory: str) -> bridge.Config:
@@ -73,13 +82,18 @@ def read_questions(
     *,
     test_task: str = "",
     validation: float = 0.2,
+    protocol: str = "honest",
+    counts: str = "",
 ) -> Questions:
     """The examples of a task, tokenised and divided.
 
     With a test_task its examples are the test ones and all of task's the validation ones;
-    without, a random share `validation` of the task is for choosing.
+    without, the protocol divides them: honest takes whole items at random, the share
+    `validation` for choosing; published what the paper took. counts is a file of how often
+    facts are told.
     """
     with user_errors():
+        rules = protocols.of(protocol, tasks.card_of(task))
         found = [
             tasks.load(
                 text,
@@ -91,6 +105,8 @@ def read_questions(
             for text in (task, test_task)
             if text
         ]
+        if counts:
+            found = [frequency.join(part, Path(counts)) for part in found]
         # Encoded apart, so that it is known which part lost examples.
         parts = [
             encoding.encode_examples(
@@ -99,7 +115,7 @@ def read_questions(
                 num_tokens=min(words.size, architecture.vocab_size),
                 max_length=min(config.max_length, architecture.max_positions),
                 max_distractors=config.max_distractors,
-                prefix=words.prefix(config.bos),
+                prefix=words.prefix(config.bos or rules.bos),
             )
             for part in found
         ]
@@ -107,9 +123,8 @@ def read_questions(
         notes += [note for part in parts for note in part.dropped]
         if len(parts) == 1:
             encoded = parts[0]
-            chosen, held_out = statistics.split(
-                len(encoded), validation=validation, seed=config.seed
-            )
+            share = None if protocol == "published" else validation
+            chosen, held_out = rules.split(encoded.examples, validation=share, seed=config.seed)
         else:
             encoded = encoding.concatenate(parts)
             chosen = np.arange(len(parts[0]))
@@ -119,7 +134,10 @@ def read_questions(
             raise ValueError(
                 f"the tokenizer gives id {overflow}, the model has {architecture.vocab_size} rows"
             )
-    return Questions(found[0].name, encoded, chosen, held_out, tuple(notes))
+    one = found[0]
+    return Questions(
+        one.name, encoded, chosen, held_out, tuple(notes), one.closed, one.marking, rules
+    )
 
 
 def make_scorer(
@@ -173,9 +191,8 @@ def parse_keys(
 
 
 def task_files(texts: Iterable[str]) -> dict[str, str]:
-    """The files that tasks are read from, by the text that names them: READER:FILE."""
-    named = {text: text.partition(":")[2] for text in texts}
-    return {text: path for text, path in named.items() if path and Path(path).is_file()}
+    """The files that tasks are read from, by their names."""
+    return {name: name for text in texts for name in tasks.files(text)}
 
 
 def tokenizer_digest(config: PythiaSettings) -> dict[str, str]:

@@ -29,7 +29,7 @@ def main(config: ShowTasks, place: Place) -> None:
     found = [read(config, text) for text in config.tasks]
     if len({task.name for task, _ in found}) < len(found):
         raise UserError("--tasks names one task twice")
-    files = {f"tasks {text}": text.partition(":")[2] for text in config.tasks}
+    files = {f"tasks {name}": name for text in config.tasks for name in tasks.files(text)}
     directory = open_run(place, config, inputs=files | {"tokenizer": config.tokenizer})
     run(config, found, directory)
 

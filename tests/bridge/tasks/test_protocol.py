@@ -65,7 +65,7 @@ def test_protocols_of_the_papers(encode):
     task = load("integer_products", encode)
     honest = protocol.of("honest", card_of("integer_products"))
     published = protocol.of("published", card_of("integer_products"))
-    assert (published.per_head, published.pooled, published.bos) == (True, True, True)
+    assert (published.bos, honest.bos) == (True, False)
     validation, test = published.split(task.examples, seed=42)
     assert (len(validation), len(test)) == (320, 80)
     assert split.torn(task.examples, validation, test) > 0
@@ -77,6 +77,9 @@ def test_protocols_of_the_papers(encode):
     assert laser.lines()[0].startswith("protocol published: LASER")
     for line in laser.lines()[1:]:
         assert line.startswith(("  as published: ", "  not as published: "))
+    (line,) = [line for line in laser.lines(rhos=("0.5",)) if "fractions of rank" in line]
+    assert line.startswith("  not as published: fractions of rank 0.5 where the paper has 0.9")
+    assert laser.lines(rhos=laser.rhos, matrices=laser.matrices) == laser.lines()
     for card in (None, card_of("capitals")):
         with pytest.raises(ValueError, match="asked by no paper's protocol"):
             protocol.of("published", card)

@@ -1,0 +1,154 @@
+"""The papers' tasks in the truncation program: protocols, constants, generated answers, counts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bridge.tasks import split
+from experiments.pythia_truncate import experiment
+from experiments.pythia_truncate.settings import PythiaTruncate
+from experiments.run.program import Place, UserError
+from tests.experiments.pythia_checkpoint import write_checkpoint
+
+pytestmark = pytest.mark.xdist_group("truncate_tasks")
+
+CUT = "1.fc_in@0"
+CLAIMS = [
+    {"claim": f"The {thing} of {name} is {colour}", "label": ("SUPPORTS", "REFUTES")[i % 2]}
+    for i, (thing, name, colour) in enumerate(
+        (t, n, c)
+        for t in ("hat", "coat")
+        for n in ("Anna", "Mark")
+        for c in ("red", "green", "blue")
+    )
+]
+FACTS = [
+    {
+        "requested_rewrite": {
+            "prompt": "The hat of {} is",
+            "subject": name,
+            "relation_id": "P1",
+            "target_true": {"str": "red"},
+            "target_new": {"str": "green"},
+        },
+        "paraphrase_prompts": [f"It rained. The hat {name} wears is", f"So {name} has a hat, all"],
+    }
+    for name in ("Anna", "Mark", "Peter", "Lucy", "Ada")
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tasks")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return str(write_checkpoint(folder / "tiny-gpt-j-6b"))
+
+
+@pytest.fixture(scope="module")
+def files(folder):
+    def lines(name, rows):
+        path = folder / name
+        path.write_text("\n".join(map(json.dumps, rows)))
+        return str(path)
+
+    pairs = [
+        {"inputs": f"The hat of {n} is", "targets": ["red"]} for n in ("Anna", "Bo", "Al", "X")
+    ]
+    return {
+        "claims": lines("claims.jsonl", CLAIMS),
+        "facts": lines("facts.jsonl", FACTS),
+        "pairs": lines("pairs.jsonl", pairs),
+        "counts": lines(
+            "counts.jsonl",
+            [
+                {"subject": name, "answer": "red", "count": 10**i}
+                for i, name in enumerate(("Anna", "Mark", "Peter", "Lucy", "Ada"))
+            ],
+        ),
+    }
+
+
+def go(model, out, **changes):
+    given = {"model": model, "interventions": (CUT,), "bootstrap": 100, "max_length": 256}
+    config = PythiaTruncate(**(given | changes))
+    experiment.main(config, Place("pythia_truncate", str(out)))
+    return json.loads((out / "summary.json").read_text())
+
+
+def test_laser_as_published(model, files, tmp_path, capsys):
+    """First fifth in file order, sums over the closed set, the best cut though it be worse."""
+    summary = go(
+        model, tmp_path / "run", tasks=(f"fever:{files['claims']}",), protocol="published",
+        interventions=(), search="grid", rhos=("0.5", "0"), layers=(1,), matrices=("fc_in",),
+    )  # fmt: skip
+    with np.load(tmp_path / "run" / "trajectory.npz") as arrays:
+        assert arrays["fever/test/indices"].tolist() == list(range(2, 12))
+    assert summary["fever/chosen"] in ("1.fc_in@0.5", "1.fc_in@0")
+    said = capsys.readouterr().out
+    assert "as published: the unedited model is no candidate" in said
+    assert "not as published: fractions of rank 0.5, 0 where the paper has 0.9" in said
+    # The directory is named for a model of the paper's table.
+    assert "published GPT-J: 50.2 -> 56.2 %" in said
+    full = "fever/closed/full/summed"
+    assert summary["fever/closed/best_constant"] == 0.5
+    assert summary[f"{full}/accuracy"] == pytest.approx(summary["fever/test/full/choice_summed"])
+    assert f"full, summed: {summary[f'{full}/accuracy']:.1%}" in said
+
+
+def test_facts_stay_whole_and_are_told_by_frequency(model, files, tmp_path, capsys):
+    config = {"tasks": (f"counterfact:{files['facts']}",), "counts": files["counts"]}
+    plan = experiment.make_plan(
+        PythiaTruncate(model=model, interventions=(CUT,), validation=0.4, **config)
+    )
+    (one,) = plan.questions
+    assert (len(one.validation), len(one.test)) == (6, 9)
+    assert split.torn(one.encoded.examples, one.validation, one.test) == 0
+    summary = go(model, tmp_path / "run", validation=0.4, **config)
+    assert summary["counterfact/items"] == 3
+    assert "resampling 3 items" in capsys.readouterr().out
+    flips = (tmp_path / "run" / "counterfact_flips.csv").read_text()
+    assert "count" in flips
+    change = summary[f"counterfact/test/{CUT}/loss_change"]
+    low, high = (summary[f"counterfact/by_items/loss_change_{end}"] for end in ("low", "high"))
+    assert low <= change <= high
+
+
+def test_generated_answers_are_written_for_reading(model, files, tmp_path, capsys):
+    task = {"tasks": (f"wikidata:{files['pairs']}",), "validation": 0.25}
+    summary = go(model, tmp_path / "run", answers=2, **task)
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "wikidata_answers.jsonl").read_text().splitlines()
+    ]
+    assert [row["model"] for row in rows] == ["full", "full", CUT, CUT]
+    right = np.mean(["red" in row["generated"].lower() for row in rows[:2]])
+    assert summary["wikidata/generated/full/contains"] == right
+    assert "full, 2 generated: contains" in capsys.readouterr().out
+    without = go(model, tmp_path / "none", answers=0, **task)
+    assert not any("generated" in name for name in without)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"tasks": ("sums",), "protocol": "published"}, "asked by no paper's protocol"),
+        ({"tasks": ("wikidata:{pairs}",), "max_length": 1}, "max_length"),
+        ({"tasks": ("fever:{claims}",), "counts": "{claims}"}, "'count' is None"),
+        ({"tasks": ("wikidata:{pairs}",), "objective": "choice_summed"}, "needs distractors"),
+    ],
+)
+def test_what_cannot_be_is_refused(model, files, tmp_path, changes, problem):
+    filled = {
+        name: tuple(v.format(**files) for v in value)
+        if isinstance(value, tuple)
+        else value.format(**files)
+        if isinstance(value, str)
+        else value
+        for name, value in changes.items()
+    }
+    with pytest.raises((UserError, ValueError), match=problem):
+        go(model, tmp_path / "run", **filled)
