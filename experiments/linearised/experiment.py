@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.linearised import figures
 from experiments.linearised.settings import Linearised
+from experiments.run import memory as memory_limit
 from experiments.run import stop, table
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, RunFailedError, user_errors
@@ -23,6 +24,15 @@ PARTED = 0.1
 
 def main(config: Linearised, place: Place) -> None:
     """Settings in, run directory out."""
+    sequences = max(config.batch_size, config.eval_batch)
+    width = max(config.widths)
+    # Streams, hidden layers and attention of every position, twice over for what is linear.
+    activations = 2.0 * sequences * config.length * (16 * width + 2 * config.length)
+    weights = 8.0 * (24 * width**2 + 2 * width * (config.num_tokens + config.length))
+    memory_limit.require(
+        4 * config.num_seeds * (activations + weights) + 16.0 * config.num_tokens**2,
+        "--widths, --length, --batch_size, --eval_batch, --num_tokens or --num_seeds",
+    )
     with user_errors():
         task = build_task(config)
     directory = open_run(place, config)

@@ -61,6 +61,11 @@ TINY = {
         Tiny("truncate", ("--num_sequences=16", "--curves=0.fc_in", "--rhos=0.5"), RUN),
         Tiny("phase_diagram", ("--times=3,10", "--max_inputs=6", "--resolution=4", "--points=3")),
         Tiny("verify_theory", ("--quick", "--families=chain")),
+        Tiny(
+            "linearised",
+            ("--widths=4,6", "--num_tokens=5", "--length=8", "--steps=3", "--batch_size=4",
+             "--eval_batch=4", "--num_seeds=1"),
+        ),
         Tiny("benchmark", ("--quick", "--rounds=1"), None, ""),
         Tiny(
             "benchmark_pythia",
