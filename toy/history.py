@@ -70,7 +70,7 @@ class History:
         return figure
 
     def _group(self, name: str) -> str:
-        for group in ("models", "mechanisms", "spectra", "train"):
+        for group in ("models", "mechanisms", "spectra", "bigrams", "train"):
             if f"{group}/{name}" in self.arrays:
                 return group
         raise KeyError(f"{name} was not recorded; history.names() lists what was")

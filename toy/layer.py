@@ -58,6 +58,13 @@ class Pattern(NamedTuple):
         return jnp.concatenate(padded, axis=1)
 
 
+class Gathered(NamedTuple):
+    """What attention brings to each query: the mixed stream, or the stream and how to mix it."""
+
+    x: Float[Array, "batch _ d"]
+    pattern: Pattern | None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layer:
     """One layer: where its attention looks, what that moves, and the feed-forward."""
@@ -121,21 +128,27 @@ class Layer:
     def _split(self, x: Array) -> Float[Array, "batch _ heads d_head"]:
         return x.reshape(*x.shape[:2], self.config.num_heads, -1)
 
-    def move(
-        self, pattern: Pattern, x: Float[Array, "batch length d"]
-    ) -> Float[Array, "batch _ d"]:
-        """The attention output: what is looked at, through W_V and W_O.
+    def gather(self, pattern: Pattern, x: Float[Array, "batch length d"]) -> Gathered:
+        """What is looked at, as `move` projects it.
 
-        One head mixes before it projects, which commutes and is needed only at the queries;
-        several heads project first.
+        One head mixes the stream itself, which commutes with W_V and is needed only at the
+        queries; several heads mix their values, after W_V.
         """
         x = self._read(x)
         if self.config.num_heads > 1:
-            values = x if self.config.identity_value else self._apply("v_proj", x)
-            return self.write(values, pattern)
-        mixed = pattern.mix(x[:, :, None])[:, :, 0]
+            return Gathered(x, pattern)
+        return Gathered(pattern.mix(x[:, :, None])[:, :, 0], None)
+
+    def move(self, gathered: Gathered) -> Float[Array, "batch _ d"]:
+        """The attention output: what is looked at, through W_V and W_O."""
+        x, pattern = gathered
         hook = self.hooks.get((self.index, "ov"))
-        return self._project(mixed) if hook is None else hook(mixed, self._project)
+        if hook is not None:
+            return hook(x, self._project)
+        if pattern is None:
+            return self._project(x)
+        values = x if self.config.identity_value else self._apply("v_proj", x)
+        return self.write(values, pattern)
 
     def _project(self, mixed: Float[Array, "batch _ d"]) -> Array:
         if self.config.identity_value:
@@ -160,7 +173,7 @@ class Layer:
         return x + attention
 
     @property
-    def _last(self) -> str | None:
+    def last_matrix(self) -> str | None:
         """The matrix that the feed-forward ends in, if it ends in one."""
         names = self.config.feed_forward_names(self.index)
         return names[-1] if names and self.config.feed_forward[self.index] != "relu" else None
@@ -177,7 +190,7 @@ class Layer:
         """The feed-forward output from what `open` gave; zero where the layer has none."""
         if self.config.feed_forward[self.index] == "none":
             return jnp.zeros_like(inner)
-        return inner if self._last is None else self._apply(self._last, inner)
+        return inner if self.last_matrix is None else self._apply(self.last_matrix, inner)
 
     def feed(self, h: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         """The feed-forward output."""
@@ -199,13 +212,14 @@ class Layer:
         of d_hidden * d for every position, which pays for a vocabulary smaller than the width;
         `feed`, the feed-forward's output, is then read by nobody here.
         """
-        config, out, last = self.config, unembedding(self.config, self.weights), self._last
-        pays = out.shape[1] <= config.d_model
-        if last is None or config.layer_norm or not (pays and self._foldable(last)):
+        config, out, last = self.config, unembedding(self.config, self.weights), self.last_matrix
+        watched = (self.index, last) in self.hooks
+        if last is None or watched or config.layer_norm or out.shape[1] > config.d_model:
             stream = self._read(self.add_feed_forward(h, feed))
             return _rows(lambda x: x @ out, stream)
-        folded = self._matrices[last] @ out
-        written = _rows(lambda x: x @ folded, inner)
+        leaf = self._matrices[last]
+        folded = linear.followed_by(leaf, out)
+        written = _rows(lambda x: linear.apply(folded, x), inner)
         return _rows(lambda x: x @ out, h) + written if config.feed_forward_residual else written
 
 
@@ -241,8 +255,8 @@ def _attend(
 def _pull(keys: linear.Leaf, query: Array, scale: float) -> Array:
     """query W_K^T times scale, through the factors where W_K is stored as factors."""
     if isinstance(keys, Mapping) and "kernel_in" in keys:
-        thin = _rows(lambda x: x @ (keys["kernel_out"].T * scale), query)
-        return _rows(lambda x: x @ keys["kernel_in"].T, thin)
+        out = keys["kernel_out"].T * scale
+        return _rows(lambda x: (x @ out) @ keys["kernel_in"].T, query)
     return _rows(lambda x: x @ (linear.dense(keys).T * scale), query)
 
 

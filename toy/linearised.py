@@ -146,7 +146,7 @@ def part_kernels(
 
     def gram(key: PRNGKeyArray) -> Weights:
         signs = jax.random.rademacher(key, (task.vocab_size,), jnp.float32)
-        axes = Batch(0, 0, 0, 0, 0, None)  # type: ignore[arg-type]
+        axes = jax.tree.map(lambda _: 0, batch)._replace(dropped=None)
         jacobian = jax.vmap(jax.grad(one, argnums=1), in_axes=(None, None, axes, 0))(
             signs, params, batch, last
         )

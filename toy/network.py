@@ -3,7 +3,8 @@
     x^0_t = E[z_t] + P_t,   x^{l+1} = layer l (toy/layer.py),   logits = x^L W_U
 
 `run` is all of it; `below` and `onward` are its two halves, cut between any two layers; `stop`
-and `go_on` cut it in front of any matrix. All take the weights as one tree (trained and frozen
+and `go_on` cut it in front of any matrix, `resume` runs weights that differ from one matrix on.
+All take the weights as one tree (trained and frozen
 together, transformer.combine), the positions at which the last layer is wanted, which does no
 other work (None: everywhere), and hooks {(layer, matrix): hook} that record or replace what
 a matrix reads and gives:
@@ -17,10 +18,25 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from toy.layer import NO_HOOKS, Hooks, Layer, Positions, Weights, take
+from toy.layer import NO_HOOKS, Gathered, Hooks, Layer, Positions, Weights, take
 from toy.transformer_config import TransformerConfig
 from truncation import linear
 from truncation.address import Key
+
+
+class Stage(NamedTuple):
+    """One layer of a forward, up to each of its parts; see `resume`.
+
+    x: the stream entering it. rows: x where the layer is wanted. gathered: what its W_V reads.
+    h: after attention. inner: what the last matrix of its feed-forward reads.
+    """
+
+    x: Float[Array, "batch length d"]
+    rows: Float[Array, "batch _ d"]
+    gathered: Gathered
+    h: Float[Array, "batch _ d"]
+    inner: Float[Array, "batch _ _"]
+
 
 # Which part of a layer applies a matrix.
 _LOOKS = ("q_proj", "k_proj")
@@ -86,7 +102,7 @@ def step(
 ) -> Float[Array, "batch length d"]:
     """The residual stream after one layer, at every position."""
     here = Layer(config, weights, index, hooks)
-    h = here.add_attention(x, here.move(here.look(x, None), x))
+    h = here.add_attention(x, here.move(here.gather(here.look(x, None), x)))
     return here.add_feed_forward(h, here.feed(here.reads(x, h)))
 
 
@@ -99,28 +115,80 @@ def onward(
     hooks: Hooks = NO_HOOKS,
 ) -> Trace:
     """From the stream entering `layer` to the logits at `positions`."""
-    length, last = x.shape[1], config.num_layers - 1
-    contributions, patterns = [take(x, positions)], []
-    for index in range(layer, last):
+    return walk(config, weights, x, layer, positions, hooks)[0]
+
+
+def walk(
+    config: TransformerConfig,
+    weights: Weights,
+    x: Float[Array, "batch length d"],
+    layer: int,
+    positions: Positions = None,
+    hooks: Hooks = NO_HOOKS,
+) -> tuple[Trace, tuple[Stage, ...]]:
+    """`onward`, and what `resume` goes on from, for `layer` and each one above."""
+    length, patterns, stages = x.shape[1], [], []
+    contributions = [take(x, positions)]
+    for index in range(layer, config.num_layers):
         here = Layer(config, weights, index, hooks)
-        pattern = here.look(x, None)
-        attention = here.move(pattern, x)
-        h = here.add_attention(x, attention)
-        feed = here.feed(here.reads(x, h))
-        x = here.add_feed_forward(h, feed)
-        contributions += [take(attention, positions), take(feed, positions)]
+        # Only the last layer is wanted at the positions alone.
+        local = positions if here.is_last else None
+        rows, pattern = take(x, local), here.look(x, local)
+        gathered = here.gather(pattern, x)
+        attention = here.move(gathered)
+        h = here.add_attention(rows, attention)
+        inner = here.open(here.reads(rows, h))
+        feed = here.close(inner)
+        stages.append(Stage(x, rows, gathered, h, inner))
         patterns.append(pattern.whole(length))
-    here, rows = Layer(config, weights, last, hooks), take(x, positions)
-    pattern = here.look(x, positions)
-    attention = here.move(pattern, x)
-    h = here.add_attention(rows, attention)
-    inner = here.open(here.reads(rows, h))
+        if here.is_last:
+            contributions += [attention, feed]
+            logits = here.unembed(h, inner, feed)
+        else:
+            contributions += [take(attention, positions), take(feed, positions)]
+            x = here.add_feed_forward(h, feed)
+    return Trace(logits, tuple(contributions), tuple(patterns)), tuple(stages)
+
+
+def part(config: TransformerConfig, key: Key) -> int:
+    """How far into its layer a matrix comes: 0 look, 1 move, 2 feed-forward, 3 its last matrix."""
+    layer, name = key
+    if name in _LOOKS:
+        return 0
+    if name in _MOVES:
+        return 1
+    return 3 if name == Layer(config, {}, layer, NO_HOOKS).last_matrix else 2
+
+
+def resume(
+    config: TransformerConfig,
+    weights: Weights,
+    stage: Stage,
+    key: Key,
+    positions: Positions,
+) -> Float[Array, "batch _ vocab"]:
+    """Logits of other weights that differ in `key` and what comes after it, not before.
+
+    stage is what these and the original weights have in common, from `walk` over the latter.
+    """
+    here, which = Layer(config, weights, key[0], NO_HOOKS), part(config, key)
+    if which == 0:
+        return onward(config, weights, stage.x, key[0], positions).logits
+    h, inner = stage.h, stage.inner
+    if which == 1:
+        h = here.add_attention(stage.rows, here.move(stage.gathered))
+    if which < 3:
+        inner = here.open(here.reads(stage.rows, h))
+    return _finish(here, h, inner, positions)
+
+
+def _finish(here: Layer, h: Array, inner: Array, positions: Positions) -> Array:
+    """From the feed-forward's last matrix of a layer to the logits."""
     feed = here.close(inner)
-    return Trace(
-        here.unembed(h, inner, feed),
-        (*contributions, attention, feed),
-        (*patterns, pattern.whole(length)),
-    )
+    if here.is_last:
+        return here.unembed(h, inner, feed)
+    x = here.add_feed_forward(h, feed)
+    return onward(here.config, here.weights, x, here.index + 1, positions).logits
 
 
 def stop(
@@ -146,7 +214,7 @@ def stop(
     rows, pattern = take(x, positions), here.look(x, positions)
     if name in _LOOKS:
         return seen[0], x
-    attention = here.move(pattern, x)
+    attention = here.move(here.gather(pattern, x))
     if name in _MOVES:
         # Several heads mix after W_V, so that going on from there needs the pattern again.
         return seen[0], (rows, pattern if name == "v_proj" and config.num_heads > 1 else None)
@@ -179,15 +247,11 @@ def go_on(
     if name in _LOOKS:
         x = rest
         rows, pattern = take(x, here_only), here.look(x, here_only)
-        h = here.add_attention(rows, here.move(pattern, x))
+        h = here.add_attention(rows, here.move(here.gather(pattern, x)))
     elif name in _MOVES:
         rows, pattern = rest
         attention = here.write(outputs, pattern) if name == "v_proj" else outputs
         h = here.add_attention(rows, attention)
     else:
         rows, h = rest
-    inner = here.open(here.reads(rows, h))
-    feed = here.close(inner)
-    if here.is_last:
-        return here.unembed(h, inner, feed)
-    return onward(config, weights, here.add_feed_forward(h, feed), index + 1, positions).logits
+    return _finish(here, h, here.open(here.reads(rows, h)), positions)

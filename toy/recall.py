@@ -1,11 +1,13 @@
 """Noisy in-context recall, drawn on the device.
 
-    ybar_k ~ uniform over outputs        one correct output per trigger q_k and sequence
+    ybar_k ~ uniform over outputs        one correct output per trigger q_k and sequence,
+                                         or ~ output_law[q_k]
     z_1 ~ initial
     z_t ordinary or noise:  z_{t+1} ~ transition[z_t]
     z_t = q_k:              z_{t+1} = a noise token with probability alpha, else ybar_k
 
-Outputs are the ordinary tokens that are neither trigger nor noise. Chen, Bruna and Bietti,
+Outputs are the ordinary tokens that are neither trigger nor noise, unless asked otherwise; the
+published run draws them over all tokens, triggers and noise included. Chen, Bruna and Bietti,
 "Distributional Associations vs In-Context Reasoning" (2025).
 """
 
@@ -15,11 +17,14 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from toy.language import Language
 
 Scoring = Literal["every", "final"]
+Outputs = Literal["others", "all", "not_trigger", "bigram", "heldout"]
+# The part of the outputs that is trained on where some are held out.
+TRAINED_PART = 0.75
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,7 +32,12 @@ class Task:
     """The law of the sequences and of what is scored; build it with make_task.
 
     initial [V] and transition [V, V]: the chain away from triggers, V the vocabulary.
-    capacity: scored positions kept per sequence (static shape); see sample().
+    capacity: scored positions kept per sequence (static shape); see sample(). clean_capacity
+    is that of sequences without noise: many more where a trigger may be its own output.
+    output_law: row q is the law of trigger q's output; None where it is uniform over outputs.
+    held_out: outputs that are never trained on. trigger_law: where it is given, each sequence
+    draws its triggers from it, without replacement; `triggers` then says how many, and names
+    the likeliest.
     alpha may be traced, and so may initial and transition, which then are cumulative laws
     (see cumulative), so that runs side by side may each have their own.
     """
@@ -41,6 +51,10 @@ class Task:
     length: int
     scoring: Scoring
     capacity: int
+    output_law: Float[np.ndarray, "vocab vocab"] | None = None
+    held_out: Int[np.ndarray, " held"] | None = None
+    trigger_law: Float[np.ndarray, " vocab"] | None = None
+    clean_capacity: int = 0
 
     @property
     def vocab_size(self) -> int:
@@ -53,10 +67,13 @@ class Batch(NamedTuple):
 
     positions: where a prediction is asked, ascending; rows shorter than `scored` end in
     padding whose weight is 0. labels: the token that follows. correct: ybar of the trigger
-    there. dropped: scored positions that did not fit, over the batch.
+    there. following: the token after each position. at_trigger: whether a trigger stands there.
+    dropped: scored positions that did not fit, over the batch.
     """
 
     tokens: Int[Array, "batch length"]
+    following: Int[Array, "batch length"]
+    at_trigger: Bool[Array, "batch length"]
     positions: Int[Array, "batch scored"]
     weights: Float[Array, "batch scored"]
     labels: Int[Array, "batch scored"]
@@ -69,6 +86,14 @@ def mean(values: Float[Array, "batch scored"], batch: Batch) -> Float[Array, ""]
     return jnp.sum(values * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
 
 
+def log_likelihood(
+    logits: Float[Array, "batch scored vocab"], labels: Int[Array, "batch scored"]
+) -> Float[Array, "batch scored"]:
+    """log p(label), in nats."""
+    log_p = jax.nn.log_softmax(logits, axis=-1)
+    return jnp.take_along_axis(log_p, labels[:, :, None], axis=-1)[:, :, 0]
+
+
 def make_task(
     language: Language,
     *,
@@ -76,15 +101,24 @@ def make_task(
     length: int,
     num_triggers: int = 1,
     triggers: tuple[int, ...] = (),
+    trigger_offset: int = 0,
+    random_triggers: bool = False,
     num_noise: int = 1,
+    noise: tuple[int, ...] = (),
     existing_noise: bool = False,
+    outputs: Outputs = "others",
     scoring: Scoring = "every",
 ) -> Task:
     """The task on a language.
 
-    triggers: the tokens themselves, else the num_triggers most frequent ones.
-    existing_noise: the rarest ordinary tokens are the noise, as in the published run; by
-    default num_noise new tokens N, N+1, ... are, each followed by the unigram law.
+    triggers: the tokens themselves, else the num_triggers most frequent ones after the
+        trigger_offset most frequent.
+    random_triggers: every sequence draws its own from the unigram law, without the noise.
+    noise: ordinary tokens that are the noise; existing_noise: the num_noise rarest are. By
+        default num_noise new tokens N, N+1, ... are, each followed by the unigram law.
+    outputs: what ybar is uniform over: others (ordinary tokens but triggers and noise), all
+        tokens, all that are not_trigger of the sequence's own, heldout (three quarters of the
+        others, drawn once; the rest is Task.held_out); or bigram, from the trigger's own row.
     Raises ValueError naming the argument that cannot be.
     """
     if not 0 <= alpha <= 1:
@@ -94,13 +128,18 @@ def make_task(
     if num_triggers < 1 or num_noise < 1:
         raise ValueError("num_triggers and num_noise must be at least 1")
     size = language.num_tokens
-    triggers = triggers or language.most_frequent(min(num_triggers, size))
+    if trigger_offset < 0 or trigger_offset >= size:
+        raise ValueError(f"trigger_offset is {trigger_offset}, there are {size} ordinary tokens")
+    ranked = language.most_frequent(min(trigger_offset + num_triggers, size))
+    triggers = triggers or ranked[trigger_offset:]
     if len(set(triggers)) < len(triggers) or not all(0 <= q < size for q in triggers):
         raise ValueError(f"triggers {triggers} must be different tokens below {size}")
 
-    if existing_noise:
+    if existing_noise or noise:
         initial, transition = language.unigram, language.bigram
-        noise = language.rarest(min(num_noise, size))
+        noise = noise or language.rarest(min(num_noise, size))
+        if len(set(noise)) < len(noise) or not all(0 <= token < size for token in noise):
+            raise ValueError(f"noise {noise} must be different tokens below {size}")
         if set(noise) & set(triggers):
             raise ValueError(f"noise {noise} and triggers {triggers} share a token")
     else:
@@ -109,12 +148,50 @@ def make_task(
         transition[:size, :size] = language.bigram
         transition[size:, :size] = language.unigram
         noise = tuple(range(size, size + num_noise))
-    outputs = np.setdiff1d(np.arange(size), [*triggers, *noise])
-    if len(outputs) == 0:
+    vocab = len(initial)
+    others = np.setdiff1d(np.arange(size), [*noise] if random_triggers else [*triggers, *noise])
+    if len(others) == 0:
         raise ValueError(f"no token is left to be an output: {size} tokens, {triggers=}, {noise=}")
+    chosen, law, held_out = others, None, None
+    if outputs == "all":
+        chosen = np.arange(vocab)
+    elif outputs == "bigram":
+        law = transition
+    elif outputs == "not_trigger" or random_triggers:
+        # A trigger of the sequence is never its own output; others may be.
+        allowed = np.zeros((vocab, vocab))
+        allowed[:, np.arange(vocab) if outputs == "not_trigger" else others] = 1
+        np.fill_diagonal(allowed, 0)
+        law = allowed / allowed.sum(axis=1, keepdims=True)
+    if outputs == "heldout":
+        if random_triggers:
+            raise ValueError("heldout outputs need triggers that are the same in all sequences")
+        shuffled = np.random.default_rng(0).permutation(others)
+        trained = max(1, int(TRAINED_PART * len(others)))
+        chosen, held_out = np.sort(shuffled[:trained]), np.sort(shuffled[trained:])
+        if len(held_out) == 0:
+            raise ValueError(f"nothing can be held out of {len(others)} outputs")
+    trigger_law = None
+    if random_triggers:
+        trigger_law = np.where(np.isin(np.arange(vocab), noise), 0, initial)
+        if np.count_nonzero(trigger_law) < len(triggers):
+            raise ValueError(f"{len(triggers)} random triggers: too few tokens can be one")
+        trigger_law = trigger_law / trigger_law.sum()
+    task = Task(
+        initial, transition, triggers, noise, chosen, alpha, length, scoring, capacity=1,
+        output_law=law, held_out=held_out, trigger_law=trigger_law,
+    )  # fmt: skip
+    noisy, clean = (_capacity(task, rate) for rate in (alpha, 0.0))
+    if law is None and outputs != "all":
+        noisy = clean = max(noisy, clean)
+    return dataclasses.replace(task, capacity=noisy, clean_capacity=clean)
 
-    task = Task(initial, transition, triggers, noise, outputs, alpha, length, scoring, capacity=1)
-    return dataclasses.replace(task, capacity=_capacity(task))
+
+def with_held_out(task: Task) -> Task:
+    """The same task on the outputs that are never trained on; ValueError where there are none."""
+    if task.held_out is None:
+        raise ValueError("the task holds no outputs out")
+    return dataclasses.replace(task, outputs=task.held_out)
 
 
 def sample(task: Task, key: PRNGKeyArray, *, batch_size: int, alpha: float | None = None) -> Batch:
@@ -123,40 +200,45 @@ def sample(task: Task, key: PRNGKeyArray, *, batch_size: int, alpha: float | Non
     alpha: in place of the task's own; 0 gives the clean version of the same task.
     `every` scores each trigger from its second occurrence on; `final` forces a trigger at
     the last position, uniform among them, and scores that one alone.
-    Where a sequence has more scored positions than task.capacity the last ones are not
-    scored, and counted in `dropped`.
+    Where a sequence has more scored positions than the task's capacity the last ones are
+    not scored, and counted in `dropped`.
     """
-    tokens, outputs = _sequences(task, key, batch_size, task.alpha if alpha is None else alpha)
-    scored = _scored(task, tokens[:, : task.length])
+    clean = isinstance(alpha, int | float) and alpha == 0
+    slots_kept = task.clean_capacity if clean else task.capacity
+    rate = task.alpha if alpha is None else alpha
+    tokens, triggers, outputs = _sequences(task, key, batch_size, rate)
+    scored = _scored(task, tokens[:, : task.length], triggers)
     # The s-th scored position is the number of prefixes that hold at most s of them: no
     # sort and no scatter, which are slow on every backend.
     so_far = jnp.cumsum(scored, axis=1)
-    slots = jnp.arange(task.capacity)
+    slots = jnp.arange(slots_kept)
     positions = jnp.sum(so_far[:, :, None] <= slots[None, None, :], axis=1)
     weights = (positions < task.length).astype(jnp.float32)
     positions = jnp.minimum(positions, task.length - 1)
 
     here = jnp.take_along_axis(tokens, positions, axis=1)
-    which = jnp.argmax(here[:, :, None] == jnp.asarray(task.triggers)[None, None], axis=-1)
+    which = jnp.argmax(here[:, :, None] == triggers[:, None], axis=-1)
+    standing = tokens[:, : task.length, None] == triggers[:, None]
     return Batch(
         tokens=tokens[:, : task.length],
+        following=tokens[:, 1:],
+        at_trigger=jnp.any(standing, axis=-1),
         positions=positions,
         weights=weights,
         labels=jnp.take_along_axis(tokens, positions + 1, axis=1),
         correct=jnp.take_along_axis(outputs, which, axis=1),
-        dropped=jnp.sum(jnp.maximum(so_far[:, -1] - task.capacity, 0)),
+        dropped=jnp.sum(jnp.maximum(so_far[:, -1] - slots_kept, 0)),
     )
 
 
 def _sequences(
     task: Task, key: PRNGKeyArray, batch_size: int, alpha: float | Array
-) -> tuple[Int[Array, "batch _"], Int[Array, "batch triggers"]]:
-    """length + 1 tokens, so that the last position has a label, and ybar per trigger."""
+) -> tuple[Int[Array, "batch _"], Int[Array, "batch triggers"], Int[Array, "batch triggers"]]:
+    """length + 1 tokens, so that the last position has a label; triggers, and ybar of each."""
     output_key, first_key, walk_key, last_key = jax.random.split(key, 4)
-    triggers, noise = jnp.asarray(task.triggers), jnp.asarray(task.noise)
-    outputs = jax.random.choice(
-        output_key, jnp.asarray(task.outputs), (batch_size, len(task.triggers))
-    )
+    noise = jnp.asarray(task.noise)
+    triggers = _triggers(task, key, batch_size)
+    outputs = _outputs(task, output_key, triggers)
     steps, first = task.transition, task.initial
     if isinstance(steps, np.ndarray):
         steps = jnp.asarray(cumulative(steps))
@@ -165,7 +247,8 @@ def _sequences(
     uniforms = jax.random.uniform(walk_key, (task.length, batch_size))
     start = _invert(first[None], jax.random.uniform(first_key, (batch_size,)))
 
-    last_trigger = jax.random.choice(last_key, triggers, (batch_size,))
+    which_last = jax.random.choice(last_key, len(task.triggers), (batch_size,))
+    last_trigger = jnp.take_along_axis(triggers, which_last[:, None], axis=1)[:, 0]
     forced = jnp.arange(task.length) == task.length - 1
     if task.scoring == "every":
         forced = jnp.zeros_like(forced)
@@ -173,7 +256,7 @@ def _sequences(
     def step(token: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
         uniform, force = inputs
         token = jnp.where(force, last_trigger, token)
-        is_trigger = token[:, None] == triggers[None]
+        is_trigger = token[:, None] == triggers
         ybar = jnp.sum(jnp.where(is_trigger, outputs, 0), axis=1)
         # One uniform decides whether there is noise and, rescaled, which noise token.
         which = (uniform / jnp.maximum(alpha, 1e-30) * len(task.noise)).astype(jnp.int32)
@@ -183,44 +266,72 @@ def _sequences(
         return jnp.where(is_trigger.any(axis=1), recalled, ordinary), token
 
     last, walked = jax.lax.scan(step, start, (uniforms, forced))
-    return jnp.concatenate([walked.T, last[:, None]], axis=1), outputs
+    return jnp.concatenate([walked.T, last[:, None]], axis=1), triggers, outputs
 
 
-def _scored(task: Task, tokens: Int[Array, "batch length"]) -> Array:
+def _triggers(task: Task, key: PRNGKeyArray, batch_size: int) -> Int[Array, "batch triggers"]:
+    count = len(task.triggers)
+    if task.trigger_law is None:
+        return jnp.broadcast_to(jnp.asarray(task.triggers)[None], (batch_size, count))
+    # The largest of log p + Gumbel noise are draws without replacement.
+    logits = jnp.log(jnp.asarray(task.trigger_law, jnp.float32))
+    noise = jax.random.gumbel(jax.random.fold_in(key, 4), (batch_size, task.vocab_size))
+    return jax.lax.top_k(logits[None] + noise, count)[1]
+
+
+def _outputs(
+    task: Task, key: PRNGKeyArray, triggers: Int[Array, "batch triggers"]
+) -> Int[Array, "batch triggers"]:
+    if task.output_law is None:
+        return jax.random.choice(key, jnp.asarray(task.outputs), triggers.shape)
+    rows = jnp.asarray(cumulative(task.output_law))[triggers]
+    return jnp.sum(jax.random.uniform(key, triggers.shape)[:, :, None] >= rows, axis=2)
+
+
+def _scored(
+    task: Task, tokens: Int[Array, "batch length"], triggers: Int[Array, "batch triggers"]
+) -> Array:
     if task.scoring == "final":
         last = jnp.arange(task.length) == task.length - 1
         return jnp.broadcast_to(last, tokens.shape)
     scored = jnp.zeros(tokens.shape, bool)
-    for trigger in task.triggers:
-        here = tokens == trigger
+    for index in range(len(task.triggers)):
+        here = tokens == triggers[:, index : index + 1]
         scored |= here & (jnp.cumsum(here, axis=1) >= 2)
     return scored
 
 
-def _capacity(task: Task) -> int:
-    """Scored positions to make room for: the most seen in 4,096 sequences, and a margin.
+def _capacity(task: Task, alpha: float) -> int:
+    """Scored positions to make room for: the most seen in 2,048 sequences, and a margin.
 
-    No trigger follows itself (outputs and noise are not triggers), so half the length is a
-    bound that always holds.
+    Where no trigger can be an output none follows itself, and half the length is a bound that
+    always holds.
     """
     if task.scoring == "final":
         return 1
-    bound = (task.length + 1) // 2
-    rng = np.random.default_rng(0)
-    most = max(
-        _most_scored(task, rng, alpha, num_sequences=2048) for alpha in (0.0, float(task.alpha))
-    )
+    repeats = task.output_law is not None or bool(set(task.triggers) & set(task.outputs))
+    bound = task.length if repeats else (task.length + 1) // 2
+    most = _most_scored(task, alpha, num_sequences=2048)
     return max(1, min(bound, int(np.ceil(1.05 * most)) + 2))
 
 
-def _most_scored(task: Task, rng: np.random.Generator, alpha: float, *, num_sequences: int) -> int:
+def _most_scored(task: Task, alpha: float, *, num_sequences: int) -> int:
     # In NumPy, so that building a task touches no device.
+    rng = np.random.default_rng(0)
     steps = cumulative(np.asarray(task.transition))
-    outputs = rng.choice(task.outputs, (num_sequences, len(task.triggers)))
+    triggers = np.broadcast_to(task.triggers, (num_sequences, len(task.triggers)))
+    if task.trigger_law is not None:
+        with np.errstate(divide="ignore"):
+            logits = np.log(task.trigger_law) + rng.gumbel(size=(num_sequences, task.vocab_size))
+        triggers = np.argsort(-logits, axis=1)[:, : len(task.triggers)]
+    outputs = rng.choice(task.outputs, triggers.shape)
+    if task.output_law is not None:
+        rows = cumulative(task.output_law)[triggers]
+        outputs = np.sum(rng.random(triggers.shape)[:, :, None] >= rows, axis=2)
     token = _invert_numpy(cumulative(np.asarray(task.initial)[None]), rng.random(num_sequences))
-    seen = np.zeros((num_sequences, len(task.triggers)), int)
+    seen = np.zeros(triggers.shape, int)
     for _ in range(task.length):
-        is_trigger = token[:, None] == np.asarray(task.triggers)
+        is_trigger = token[:, None] == triggers
         seen += is_trigger
         recalled = np.where(
             rng.random(num_sequences) < alpha,

@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -17,11 +16,15 @@ from training.trainer import Shard
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecallProblem:
-    """A training problem (see training/trainer.py): mean cross-entropy at scored positions."""
+    """A training problem (see training/trainer.py).
+
+    Mean cross-entropy at scored positions, or of every next token where loss_on is all.
+    """
 
     task: Task
     config: TransformerConfig
     batch_size: int
+    loss_on: Literal["triggers", "all"] = "triggers"
 
     def init(self, key: PRNGKeyArray) -> tuple[Weights, Weights]:
         """Trained and frozen weights at the start."""
@@ -39,7 +42,8 @@ class RecallProblem:
         """Cross-entropy in nats on a fresh noisy batch."""
         batch = shard(recall.sample(self.task, data, batch_size=self.batch_size))
         weights = transformer.combine(params, frozen)
+        if self.loss_on == "all":
+            logits = network.run(self.config, weights, batch.tokens).logits
+            return -jnp.mean(recall.log_likelihood(logits, batch.following))
         trace = network.run(self.config, weights, batch.tokens, batch.positions)
-        log_p = jax.nn.log_softmax(trace.logits, axis=-1)
-        labels = batch.labels[:, :, None]
-        return -recall.mean(jnp.take_along_axis(log_p, labels, axis=-1)[:, :, 0], batch)
+        return -recall.mean(recall.log_likelihood(trace.logits, batch.labels), batch)

@@ -32,34 +32,60 @@ class NoisyRecall(Settings):
     triggers: tuple[str, ...] = setting(
         (), "Triggers by index or symbol, instead of the most frequent."
     )
+    trigger_offset: int = setting(
+        0, "Most frequent tokens passed over when triggers are chosen.", lower=0, upper=10_000
+    )
+    random_triggers: bool = setting(False, "Every sequence draws triggers of its own.")
     num_noise: int = setting(1, "Noise tokens.", lower=1, upper=10_000)
+    noise: tuple[str, ...] = setting((), "Noise tokens by index or symbol, instead of new ones.")
     existing_noise: bool = setting(False, "Noise is the rarest ordinary token, not a new one.")
+    outputs: str = setting(
+        "others",
+        "Correct outputs: tokens but triggers and noise, all, all but the trigger, drawn from the "
+        "trigger's bigram row, or three quarters of the others with the rest held out.",
+        choices=("others", "all", "not_trigger", "bigram", "heldout"),
+    )
     scoring: str = setting("every", "Where the loss is taken.", choices=("every", "final"))
 
     d_model: int = setting(128, "Width.", lower=1, upper=65_536)
     d_hidden: int = setting(0, "Feed-forward width; 0 means 4 d_model.", lower=0, upper=262_144)
     feed_forward: tuple[str, ...] = setting(
         ("mlp", "mlp"),
-        "Per layer: none, linear or mlp.",
-        choices=("none", "linear", "mlp"),
+        "Per layer: none, linear, mlp, linear_mlp (no ReLU) or relu (no W_out).",
+        choices=("none", "linear", "mlp", "linear_mlp", "relu"),
         repeats=True,
     )
     positions: str = setting(
         "gaussian",
-        "Position embedding.",
-        choices=("gaussian", "sinusoidal", "learned", "none"),
+        "Position embedding, or rotary queries and keys.",
+        choices=("gaussian", "sinusoidal", "learned", "rotary", "none"),
     )
+    num_heads: int = setting(1, "Attention heads.", lower=1, upper=1024)
     learned_query: bool = setting(False, "Learn W_Q instead of the identity.")
+    identity_value: bool = setting(False, "W_V is the identity.")
+    scaled_scores: bool = setting(True, "Scores over the root of a head's width.")
+    scaled_embeddings: bool = setting(False, "Embeddings start with variance 1 / d_model.")
+    scaled_logits: bool = setting(False, "Logits over the root of d_model.")
+    tied_output: bool = setting(False, "The unembedding is the transposed embedding.")
+    parallel: bool = setting(False, "Attention and feed-forward read the same stream.")
+    layer_norm: bool = setting(False, "Normalise what attention, feed-forward, unembedding read.")
     attention_residual: bool = setting(True, "Residual connection around attention.")
     feed_forward_residual: bool = setting(True, "Residual connection around feed-forwards.")
+    last_residual: bool = setting(
+        True, "Residual connection around a last layer without feed-forward."
+    )
     frozen: tuple[str, ...] = setting((), "Matrices kept at their start, as 0.k_proj,1.fc_in.")
     trained: tuple[str, ...] = setting((), "Also trained: embeddings, unembedding.")
 
+    loss_on: str = setting("triggers", "Positions of the loss.", choices=("triggers", "all"))
+    start_from: str = setting("", "Run directory whose last weights are the start.")
+    unfreeze: tuple[str, ...] = setting((), "Matrices that learn from a step on, as 1.fc_in:300.")
     steps: int = setting(500, "Optimiser steps.", lower=1, upper=10**9)
     batch_size: int = setting(64, "Sequences per step.", lower=1, upper=10**7)
     optimizer: str = setting("sgd", "Optimiser.", choices=("sgd", "adam", "adamw"))
     learning_rate: float = setting(0.03, "Peak learning rate.", lower=0.0)
     momentum: float = setting(0.9, "Momentum, or Adam's b1.", lower=0.0, upper=1.0)
+    b2: float = setting(0.999, "Adam's b2.", lower=0.0, upper=1.0)
     weight_decay: float = setting(1e-4, "Weight decay.", lower=0.0)
     schedule: str = setting(
         "constant", "Learning-rate law.", choices=("constant", "cosine", "linear")
@@ -80,6 +106,12 @@ class NoisyRecall(Settings):
         50, "Steps between records, beside 1, 2, 4, ...", lower=1, upper=10**9
     )
     eval_batch: int = setting(64, "Sequences per record.", lower=1, upper=10**7)
+    bigram_batch: int = setting(
+        0,
+        "Sequences whose loss away from triggers is measured, if any.",
+        lower=0,
+        upper=10**7,
+    )
     final_batch: int = setting(256, "Sequences of the final figures.", lower=1, upper=10**7)
     spectrum_every: int = setting(
         0, "Steps between spectra; 0 means 1, 2, 4, ... only.", lower=0, upper=10**9
@@ -89,6 +121,9 @@ class NoisyRecall(Settings):
     )
     interventions: tuple[str, ...] = setting(
         (), "Followed along training; empty means the usual ones."
+    )
+    variants: tuple[str, ...] = setting(
+        (), "Also measured: 0.no_relu (any layer), no_last_residual; the same weights otherwise."
     )
     rhos: tuple[str, ...] = setting(
         ("0", "0.01", "0.02", "0.05", "0.1", "0.2", "0.35", "0.5", "0.75", "1"),

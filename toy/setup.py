@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 
 from toy import language, recall, transformer
-from toy.probes import records
+from toy.probes import records, truncated
 from toy.recall_problem import RecallProblem
 from toy.settings import NoisyRecall
 from toy.transformer_config import TransformerConfig
@@ -43,6 +44,7 @@ class Setup:
             name=config.optimizer,  # type: ignore[arg-type]
             learning_rate=config.learning_rate,
             momentum=config.momentum,
+            b2=config.b2,
             weight_decay=config.weight_decay,
             schedule=config.schedule,  # type: ignore[arg-type]
             warmup=config.warmup,
@@ -50,23 +52,44 @@ class Setup:
         )
         return Trainer(
             self.problem,
-            functools.partial(optimizer.build, descent),
+            self._descent(descent),
             tuple(range(config.seed, config.seed + config.num_seeds)),
             tuple(local[:count]),
             num_steps=config.steps,
         )
+
+    def _descent(self, config: optimizer.OptimizerConfig) -> Any:
+        build = functools.partial(optimizer.build, config)
+        starts = dict(_unfreezing(text, self.model) for text in self.config.unfreeze)
+        if not starts:
+            return build
+
+        def first(params: Any) -> Any:
+            def of(path: tuple, leaf: Any) -> int:
+                keys = [str(getattr(part, "key", getattr(part, "idx", part))) for part in path]
+                return starts.get(".".join(keys[-2:]), 0)
+
+            return jax.tree_util.tree_map_with_path(of, params)
+
+        return lambda values: optimizer.unfreezing(build(values), first)
 
     def measurements(self) -> list[Measurement]:
         """What is recorded along training: models, mechanisms and, more rarely, spectra."""
         config = self.config
         usual = log_spaced(config.steps, every=config.eval_every)
         sparse = log_spaced(config.steps, every=config.spectrum_every or config.steps)
-        models = records.measure_models(self.interventions, batch_size=config.eval_batch)
-        return [
+        models = records.measure_models(
+            self.interventions, batch_size=config.eval_batch, variants=config.variants
+        )
+        found = [
             Measurement("models", models, usual),
             Measurement("mechanisms", records.measure_mechanisms, usual),
             Measurement("spectra", records.measure_spectra, sparse),
         ]
+        if config.bigram_batch:
+            bigrams = records.measure_bigrams(batch_size=config.bigram_batch)
+            found.append(Measurement("bigrams", bigrams, usual))
+        return found
 
 
 def build(config: NoisyRecall) -> Setup:
@@ -81,8 +104,12 @@ def build(config: NoisyRecall) -> Setup:
         length=config.length,
         num_triggers=config.num_triggers,
         triggers=_tokens(config.triggers, words, "triggers"),
+        trigger_offset=config.trigger_offset,
+        random_triggers=config.random_triggers,
         num_noise=config.num_noise,
+        noise=_tokens(config.noise, words, "noise"),
         existing_noise=config.existing_noise,
+        outputs=config.outputs,  # type: ignore[arg-type]
         scoring=config.scoring,  # type: ignore[arg-type]
     )
     names = {field.name for field in dataclasses.fields(TransformerConfig)}
@@ -94,7 +121,11 @@ def build(config: NoisyRecall) -> Setup:
     curves = tuple(notation.parse(text) for text in curve_grid(model, config.rhos))
     for chosen in (*interventions, *curves):
         editing.resolve(chosen, where)
-    problem = RecallProblem(task, model, config.batch_size)
+    for name in config.variants:
+        truncated.variant(model, name)
+    for text in config.unfreeze:
+        _unfreezing(text, model)
+    problem = RecallProblem(task, model, config.batch_size, config.loss_on)  # type: ignore[arg-type]
     return Setup(config, words, task, model, problem, interventions, curves)
 
 
@@ -131,6 +162,18 @@ def _language(config: NoisyRecall) -> language.Language:
         exponent=config.zipf_exponent,
         concentration=config.concentration,
     )
+
+
+def _unfreezing(text: str, model: TransformerConfig) -> tuple[str, int]:
+    """LAYER.MATRIX and the step from which it learns."""
+    name, colon, step = text.partition(":")
+    layers = range(model.num_layers)
+    learned = {f"{i}.{m}" for i in layers for m in model.names(i)} - set(model.frozen)
+    if name not in learned:
+        raise ValueError(f"unfreeze names {name!r}; learned are {' '.join(sorted(learned))}")
+    if not colon or not step.isdigit():
+        raise ValueError(f"unfreeze has {text!r}; it should be as 1.fc_in:300")
+    return name, int(step)
 
 
 def _tokens(texts: tuple[str, ...], words: language.Language, setting: str) -> tuple[int, ...]:

@@ -1,9 +1,11 @@
 """Optimisers and learning-rate schedules, by name."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import optax
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
@@ -64,6 +66,41 @@ def build(
     if "weight_decay" not in values and decay == 0:
         return descent
     return optax.chain(optax.add_decayed_weights(decay), descent)
+
+
+def unfreezing(
+    descent: optax.GradientTransformation, first: Callable[[Any], Any]
+) -> optax.GradientTransformation:
+    """The same descent, in which each weight stays until its step and then begins afresh.
+
+    first: (params) -> tree of the same form with the step of each weight, 0 for those that learn
+    from the beginning. As where a weight is left out of the optimiser until then: no momentum,
+    no decay and no count of steps before.
+    """
+
+    def held_until(step: int) -> optax.GradientTransformation:
+        def init(params: Any) -> Any:
+            return jnp.int32(0), descent.init(params)
+
+        def update(gradients: Any, state: Any, params: Any = None) -> Any:
+            count, inner = state
+            updates, after = descent.update(gradients, inner, params)
+            live = count >= step
+            updates = jax.tree.map(lambda u: jnp.where(live, u, jnp.zeros_like(u)), updates)
+            kept = jax.tree.map(lambda new, old: jnp.where(live, new, old), after, inner)
+            return updates, (count + 1, kept)
+
+        return optax.GradientTransformation(init, update)
+
+    def transform(params: Any) -> optax.GradientTransformation:
+        steps = first(params)
+        groups = {step: held_until(step) for step in sorted(set(jax.tree.leaves(steps)))}
+        return optax.partition(groups, steps)
+
+    return optax.GradientTransformation(
+        lambda params: transform(params).init(params),
+        lambda gradients, state, params=None: transform(params).update(gradients, state, params),
+    )
 
 
 def _schedule(config: OptimizerConfig, rate: Any) -> optax.ScalarOrSchedule:

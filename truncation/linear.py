@@ -28,6 +28,17 @@ def apply(leaf: Leaf, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch d_
     return outputs
 
 
+def followed_by(leaf: Leaf, matrix: Float[Array, "d_out d_next"]) -> Leaf:
+    """The one dense map that applies the leaf and then a matrix; a bias goes through it too."""
+    if not isinstance(leaf, Mapping):
+        return jnp.matmul(leaf, matrix)
+    if "kernel_in" in leaf:
+        kernel = jnp.matmul(leaf["kernel_in"], jnp.matmul(leaf["kernel_out"], matrix))
+    else:
+        kernel = jnp.matmul(leaf["kernel"], matrix)
+    return {"kernel": kernel, "bias": leaf["bias"] @ matrix} if "bias" in leaf else kernel
+
+
 def dense(leaf: Leaf) -> Float[Array, "d_in d_out"]:
     """The matrix itself, multiplied out where it is stored as factors."""
     if not isinstance(leaf, Mapping):

@@ -29,6 +29,27 @@ def decompose(matrix: Float[Array, "*batch d_in d_out"]) -> Decomposition:
     return Decomposition(*jnp.linalg.svd(matrix, full_matrices=False))
 
 
+def decompose_gram(matrix: Float[Array, "*batch d_in d_out"]) -> Decomposition:
+    """The decomposition by the eigenvectors of W W^T (or W^T W, whichever is smaller).
+
+    Cheaper than decompose on accelerators, whose SVD is slow. u diag(s) vt gives W to rounding,
+    and so do its parts: the other side is W applied to the eigenvectors, never divided by a
+    small number twice. The vectors themselves are less exact: a pair of singular values a, b is
+    mixed by about eps s_1^2 / |a^2 - b^2| instead of eps s_1 / |a - b|.
+    """
+    matrix = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
+    if matrix.shape[-2] > matrix.shape[-1]:
+        v, s, ut = decompose_gram(jnp.swapaxes(matrix, -1, -2))
+        return Decomposition(jnp.swapaxes(ut, -1, -2), s, jnp.swapaxes(v, -1, -2))
+    exact = jax.lax.Precision.HIGHEST
+    gram = jnp.matmul(matrix, jnp.swapaxes(matrix, -1, -2), precision=exact)
+    u = jnp.linalg.eigh(gram)[1][..., ::-1]
+    rows = jnp.matmul(jnp.swapaxes(u, -1, -2), matrix, precision=exact)
+    s = jnp.linalg.norm(rows, axis=-1)
+    vt = rows / jnp.where(s > 0, s, 1)[..., None]
+    return Decomposition(u, s, vt)
+
+
 def singular_values(matrix: Float[Array, "*batch d_in d_out"]) -> Float[Array, "*batch r"]:
     """Singular values alone, in falling order: several times cheaper than decompose."""
     matrix = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))

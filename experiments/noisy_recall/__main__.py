@@ -1,7 +1,8 @@
-"""How a two-layer Transformer learns noisy in-context recall, and what truncation removes.
+r"""How a two-layer Transformer learns noisy in-context recall, and what truncation removes.
 
     python -m experiments.noisy_recall
-    python -m experiments.noisy_recall --flagfile=experiments/noisy_recall/paper.flags --text=FILE
+    python -m experiments.noisy_recall --text=FILE \
+        --flagfile=experiments/noisy_recall/published.flags
 
 Defaults take about a minute on two CPU cores and should end near: full model p(noise) 0.47 on
 clean sequences; second feed-forward removed (1.mlp@0) p(correct) 0.92, p(noise) 0.004; its

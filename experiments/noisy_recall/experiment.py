@@ -1,13 +1,17 @@
 """The noisy-recall run itself: train, measure, draw, and print what was found."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.noisy_recall import figures as figures_recall
 from experiments.run import memory, provenance, table
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.follow import follow
-from experiments.run.program import Place, user_errors
+from experiments.run.program import Place, UserError, user_errors
+from experiments.run.recall_setup import restore
 from toy.probes import records
 from toy.settings import NoisyRecall
 from toy.setup import Setup, build
@@ -50,13 +54,25 @@ def trained(
 ) -> tuple[dict[str, np.ndarray], State]:
     """Train to the end, measuring at steps spaced in proportion and at every so many."""
     config = setup.config
+    begin = functools.partial(warm_start, config.start_from, trainer)
     return follow(
         trainer,
         setup.measurements(),
         directory,
         checkpoint_steps=log_spaced(config.steps, every=config.checkpoint_every or config.steps),
         show=shown,
+        start=begin if config.start_from else None,
     )
+
+
+def warm_start(path: str, trainer: Trainer) -> State:
+    """The last weights of another run as the start of this one; UserError where they do not fit."""
+    _, _, state = restore(path)
+    here, there = (jax.tree.map(jnp.shape, s) for s in (trainer.abstract().params, state.params))
+    if here != there:
+        raise UserError(f"--start_from={path}: its learned weights have other names or shapes")
+    # Copied, because training consumes the state that it begins with.
+    return trainer.begin(*jax.tree.map(jnp.copy, (state.params, state.frozen)))
 
 
 def shown(record: Record) -> dict[str, float]:
@@ -74,8 +90,8 @@ def evaluate(setup: Setup, trainer: Trainer, state: State) -> dict[str, np.ndarr
     by_name = {str(i): i for i in (*setup.interventions, *setup.curves)}
     measure = records.measure_models(
         [by_name[name] for name in chosen],
+        variants=setup.config.variants,
         batch_size=setup.config.final_batch,
-        at_once=4,
     )
     measured = jax.device_get(trainer.measure(measure)(state))
     return {f"final/{name}": np.asarray(value) for name, value in measured.items()}
@@ -104,7 +120,7 @@ def report(summary: dict[str, float], setup: Setup, directory: RunDirectory) -> 
     rows = [
         {"clean sequences": name}
         | {title: summary[f"clean/{name}/{metric}"] for title, metric in columns.items()}
-        for name in ("full", *map(str, setup.interventions))
+        for name in ("full", *map(str, setup.interventions), *setup.config.variants)
     ]
     print(table.text(rows))
     best = max(rows, key=lambda row: float(row["p(correct)"]))

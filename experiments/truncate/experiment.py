@@ -81,9 +81,7 @@ def measure(
 ) -> dict[str, np.ndarray]:
     """SET/MODEL/METRIC [steps, seeds] of the full model and every intervention."""
     wanted = list(dict.fromkeys((*plan.chosen, *plan.curves)))
-    function = records.measure_models(
-        wanted, batch_size=config.num_sequences, at_once=config.at_once
-    )
+    function = records.measure_models(wanted, batch_size=config.num_sequences)
     progress, found, run = Progress(len(plan.steps), label="checkpoint"), [], None
     for number, step in enumerate(plan.steps):
         stop.check()

@@ -25,4 +25,3 @@ class Truncate(Settings):
         required=True,
     )
     num_sequences: int = setting(512, "Sequences per measurement.", lower=2, upper=10**7)
-    at_once: int = setting(4, "Edited models evaluated at once.", lower=1, upper=10**5)

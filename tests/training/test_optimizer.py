@@ -101,6 +101,30 @@ def test_schedules_have_their_closed_form(schedule, warmup, rates):
     np.testing.assert_allclose(taken, rates, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_weight_that_is_unfrozen_begins_afresh(name):
+    config = OptimizerConfig(name, 0.05, 0.8, 0.1)
+    staged = optimizer.unfreezing(optimizer.build(config), lambda params: {"early": 0, "late": 4})
+    plain = optimizer.build(config)
+    with jax.enable_x64(True):
+        w = {"early": jnp.asarray(START), "late": jnp.asarray(START)}
+        state = staged.init(w)
+        alone, alone_state = jnp.asarray(START), plain.init(jnp.asarray(START))
+        for step in range(STEPS):
+            g = {name: gradient(leaf, step) for name, leaf in w.items()}
+            updates, state = staged.update(g, state, w)
+            w = optax.apply_updates(w, updates)
+            if step < 4:
+                np.testing.assert_array_equal(w["late"], START)
+                continue
+            # As an optimiser that first sees the weight at step 4.
+            updates, alone_state = plain.update(gradient(alone, step), alone_state, alone)
+            alone = optax.apply_updates(alone, updates)
+            np.testing.assert_allclose(w["late"], alone, rtol=1e-12)
+    expected = {"sgd": sgd(0.05, 0.8, 0.1), "adamw": adam(0.05, 0.8, 0.1, decoupled=True)}[name]
+    np.testing.assert_allclose(w["early"], expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -108,6 +132,7 @@ def test_schedules_have_their_closed_form(schedule, warmup, rates):
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"momentum": 1.0}, "momentum"),
         ({"momentum": -0.1}, "momentum"),
+        ({"b2": 1.0}, "b2"),
         ({"weight_decay": -1.0}, "weight_decay"),
         ({"warmup": -1}, "warmup"),
         ({"warmup": 5, "steps": 5}, "warmup is 5, it must be below the 5 steps"),

@@ -120,3 +120,16 @@ def test_share_of_a_direction():
     np.testing.assert_allclose(
         spectrum.direction_share(parts, 5 * parts.vt[3]), np.eye(8)[3], atol=1e-5
     )
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8)])
+def test_gram_decomposition_is_the_exact_one(shape):
+    matrix = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    exact, gram = spectrum.decompose(matrix), spectrum.decompose_gram(matrix)
+    np.testing.assert_allclose(gram.s, exact.s, rtol=1e-5)
+    for kept in (1, 3, 8):
+        parts = [(d.u[:, :kept] * d.s[None, :kept]) @ d.vt[:kept] for d in (exact, gram)]
+        np.testing.assert_allclose(parts[1], parts[0], atol=2e-5)
+    flat = spectrum.decompose_gram(jnp.zeros(shape))
+    assert not np.any(np.asarray(flat.s))
+    assert np.all(np.isfinite(flat.vt))

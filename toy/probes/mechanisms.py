@@ -4,7 +4,9 @@ Bietti et al., "Birth of a Transformer" (2023): a trained matrix is a sum of out
 of embeddings, and a recall accuracy asks how often the argmax it gives is the right one.
 """
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from toy.layer import Layer, Weights, unembedding
@@ -74,6 +76,35 @@ def feed_forward_margins(
     if config.num_layers == 2:
         both = layers[1].feed(triggers + layers[0].feed(triggers))
         found["0+1"] = _margin(task, both @ out)
+    return found
+
+
+def bigram_divergences(
+    task: Task, config: TransformerConfig, weights: Weights
+) -> dict[str, Float[Array, ""]]:
+    """KL(bigram law || softmax of W_U FF(E[v])) in nats, averaged over tokens v by their law.
+
+    Are the feed-forwards where the bigrams live? One entry per feed-forward ("0", "1", ...), and
+    "uniform", what a feed-forward that says nothing would have. Triggers are left out, because no
+    bigram follows them. Empty where the law is traced.
+    """
+    if not isinstance(task.transition, np.ndarray) or not isinstance(task.initial, np.ndarray):
+        return {}
+    counted = np.where(np.isin(np.arange(task.vocab_size), task.triggers), 0, task.initial)
+    law = jnp.asarray(counted / counted.sum(), jnp.float32)
+    rows = jnp.asarray(task.transition, jnp.float32)
+    entropies = jnp.sum(jax.scipy.special.xlogy(rows, rows), axis=1)
+
+    def divergence(logits: Array) -> Array:
+        log_p = jax.nn.log_softmax(logits, axis=1)
+        return jnp.sum(law * (entropies - jnp.sum(rows * log_p, axis=1)))
+
+    out = unembedding(config, weights)
+    found = {"uniform": divergence(jnp.zeros_like(rows))}
+    for index, kind in enumerate(config.feed_forward):
+        if kind != "none":
+            fed = Layer(config, weights, index, {}).feed(weights["embed"])
+            found[str(index)] = divergence(fed @ out)
     return found
 
 

@@ -4,19 +4,17 @@ Everything is a pure function of weights and batches. Probabilities of several n
 are added up. Means are over the scored positions of a batch.
 """
 
-from collections.abc import Mapping, Sequence
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from toy import network, transformer
 from toy.layer import Weights, unembedding
 from toy.network import Trace
 from toy.recall import Batch, Task, mean
 from toy.transformer_config import TransformerConfig
-from truncation import curves, editing
-from truncation.notation import Intervention
+
+# Means over all positions of a sequence, not over the scored ones.
+EVEN = ("attention_previous", "attention_previous_argmax")
 
 
 def predictions(
@@ -33,16 +31,19 @@ def predictions(
     }
 
 
-def means(task: Task, trace: Trace, batch: Batch) -> dict[str, Float[Array, ""]]:
+def means(
+    task: Task, logits: Float[Array, "batch scored vocab"], batch: Batch
+) -> dict[str, Float[Array, ""]]:
     """Means of `predictions` over the batch."""
-    return {k: mean(v, batch) for k, v in predictions(task, trace.logits, batch).items()}
+    return {k: mean(v, batch) for k, v in predictions(task, logits, batch).items()}
 
 
 def attention(task: Task, trace: Trace, batch: Batch) -> dict[str, Float[Array, ""]]:
     """Attention mass of the last layer on correct and on noise tokens, first layer's on t - 1.
 
     A correct (noise) token is one that follows an earlier occurrence of the query's own
-    trigger and is its ybar (a noise token).
+    trigger and is its ybar (a noise token). attention_argmax: how often the last layer looks most
+    at a token that follows the query's trigger; attention_previous_argmax: the first at t - 1.
     """
     last = trace.patterns[-1]
     trigger = jnp.take_along_axis(batch.tokens, batch.positions, axis=1)
@@ -50,13 +51,20 @@ def attention(task: Task, trace: Trace, batch: Batch) -> dict[str, Float[Array, 
     after = previous[:, None, :] == trigger[:, :, None]
     is_correct = batch.tokens[:, None, :] == batch.correct[:, :, None]
     is_noise = jnp.isin(batch.tokens, jnp.asarray(task.noise))[:, None, :]
+    top = jnp.argmax(last, axis=-1)[:, :, None]
     masses = {
         "attention_correct": mean(jnp.sum(last * (after & is_correct), axis=-1), batch),
         "attention_noise": mean(jnp.sum(last * (after & is_noise), axis=-1), batch),
+        "attention_argmax": mean(
+            jnp.take_along_axis(after, top, axis=2)[:, :, 0].astype(jnp.float32), batch
+        ),
     }
     if len(trace.patterns) > 1:
-        below = jnp.diagonal(trace.patterns[0], offset=-1, axis1=1, axis2=2)
+        first = trace.patterns[0]
+        below = jnp.diagonal(first, offset=-1, axis1=1, axis2=2)
         masses["attention_previous"] = jnp.mean(below)
+        hit = jnp.argmax(first[:, 1:], axis=-1) == jnp.arange(first.shape[1] - 1)[None]
+        masses["attention_previous_argmax"] = jnp.mean(hit)
     return masses
 
 
@@ -94,64 +102,16 @@ def attribution(
 
 
 def full_model(
-    task: Task, config: TransformerConfig, weights: Weights, batch: Batch
+    task: Task, config: TransformerConfig, weights: Weights, trace: Trace, batch: Batch
 ) -> dict[str, Array]:
     """Outputs, attention, confusion and attribution of the model as it is."""
-    trace = network.run(config, weights, batch.tokens, batch.positions)
     parts = attribution(task, config, weights, trace, batch)
     return {
-        **means(task, trace, batch),
+        **means(task, trace.logits, batch),
         **attention(task, trace, batch),
         "confusion": confusion(task, trace, batch),
         **{f"margin/{name}": value for name, value in parts.items()},
     }
-
-
-def truncated_models(
-    task: Task,
-    config: TransformerConfig,
-    weights: Weights,
-    batches: Mapping[str, Batch],
-    interventions: Sequence[Intervention],
-    *,
-    at_once: int = 8,
-) -> dict[str, dict[str, Float[Array, " interventions"]]]:
-    """Outputs of every intervention on every named batch, in the order given.
-
-    Interventions are grouped by the lowest layer they touch: what lies below is computed once
-    a group, and each matrix is decomposed once. at_once bounds the memory.
-    """
-    where = transformer.matrices(config)
-    lowest = [min(layer for layer, _ in editing.resolve(i, where)) for i in interventions]
-    order: list[int] = []
-    parts = []
-    for layer in sorted(set(lowest)):
-        members = [i for i, low in enumerate(lowest) if low == layer]
-        order += members
-        below = {
-            name: network.below(config, weights, batch.tokens, layer)
-            for name, batch in batches.items()
-        }
-
-        def evaluate(
-            edited: Weights, layer: int = layer, below: dict[str, Array] = below
-        ) -> dict[str, dict[str, Array]]:
-            return {
-                name: means(
-                    task,
-                    network.onward(config, edited, below[name], layer, batch.positions),
-                    batch,
-                )
-                for name, batch in batches.items()
-            }
-
-        parts.append(
-            curves.evaluate_all(
-                evaluate, weights, [interventions[i] for i in members], where, at_once=at_once
-            )
-        )
-    restore = jnp.argsort(jnp.asarray(order))
-    return jax.tree.map(lambda *pieces: jnp.concatenate(pieces)[restore], *parts)
 
 
 def _pick(values: Float[Array, "batch scored vocab"], index: Array) -> Array:

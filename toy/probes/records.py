@@ -3,13 +3,16 @@
 Each is a Measure of training/trainer.py: a pure function of (problem, params, frozen, key).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
 from jaxtyping import Array, PRNGKeyArray
 
-from toy import recall, transformer
-from toy.layer import Weights
-from toy.probes import mechanisms, outputs, spectra
+from toy import network, recall, transformer
+from toy.layer import Hooks, Weights
+from toy.probes import mechanisms, outputs, spectra, truncated
 from toy.recall import Batch, Task
 from toy.recall_problem import RecallProblem
 from training.trainer import Measure
@@ -17,20 +20,32 @@ from truncation.notation import Intervention
 
 
 def evaluation_sets(task: Task, key: PRNGKeyArray, *, batch_size: int) -> dict[str, Batch]:
-    """The same draws with and without noise; only what noise leads to differs."""
-    return {
+    """The same draws with and without noise; only what noise leads to differs.
+
+    Where outputs are held out, `heldout` is clean with these instead of the trained ones.
+    """
+    sets = {
         "clean": recall.sample(task, key, batch_size=batch_size, alpha=0.0),
         "noisy": recall.sample(task, key, batch_size=batch_size),
     }
+    if task.held_out is not None:
+        unseen = recall.with_held_out(task)
+        sets["heldout"] = recall.sample(unseen, key, batch_size=batch_size, alpha=0.0)
+    return sets
 
 
 def measure_models(
-    interventions: Sequence[Intervention], *, batch_size: int, at_once: int = 8
+    interventions: Sequence[Intervention],
+    *,
+    batch_size: int,
+    variants: Sequence[str] = (),
+    slice_size: int | None = None,
 ) -> Measure:
     """Measure the full model (outputs.full_model) and every truncated one on both sets.
 
     Arrays are named SET/full/METRIC and SET/INTERVENTION/METRIC, and SET/dropped is the
-    number of scored positions that did not fit.
+    number of scored positions that did not fit. variants: models of the same weights under other
+    options, as 0.no_relu, named like an intervention. slice_size: see probes/truncated.py.
     """
 
     def measure(
@@ -39,19 +54,23 @@ def measure_models(
         task, config = problem.task, problem.config
         weights = transformer.combine(params, frozen)
         sets = evaluation_sets(task, key, batch_size=batch_size)
+        full, cut = truncated.measure(
+            task,
+            config,
+            weights,
+            sets,
+            interventions,
+            lambda trace, batch: outputs.full_model(task, config, weights, trace, batch),
+            variants={name: truncated.variant(config, name) for name in variants},
+            slice_size=slice_size,
+        )
         results: dict[str, Array] = {}
         for name, batch in sets.items():
-            for metric, value in outputs.full_model(task, config, weights, batch).items():
-                results[f"{name}/full/{metric}"] = value
             results[f"{name}/dropped"] = batch.dropped
-        if interventions:
-            truncated = outputs.truncated_models(
-                task, config, weights, sets, interventions, at_once=at_once
-            )
-            for name, metrics in truncated.items():
-                for metric, values in metrics.items():
-                    for index, intervention in enumerate(interventions):
-                        results[f"{name}/{intervention}/{metric}"] = values[index]
+            results |= {f"{name}/full/{metric}": value for metric, value in full[name].items()}
+            for metric, values in cut[name].items():
+                for index, model in enumerate((*interventions, *variants)):
+                    results[f"{name}/{model}/{metric}"] = values[index]
         return results
 
     return measure
@@ -64,10 +83,52 @@ def measure_mechanisms(
     task, config = problem.task, problem.config
     weights = transformer.combine(params, frozen)
     margins = mechanisms.feed_forward_margins(task, config, weights)
+    bigrams = mechanisms.bigram_divergences(task, config, weights)
     return {
+        **{f"bigram_kl/{k}": v for k, v in bigrams.items()},
         **{f"recall/{k}": v for k, v in mechanisms.recalls(task, config, weights).items()},
         **{f"feed_forward_margin/{k}": v for k, v in margins.items()},
     }
+
+
+def measure_bigrams(*, batch_size: int) -> Measure:
+    """bigram/loss: nats per next token away from triggers, on noisy sequences.
+
+    Beside it the same without the feed-forwards (bigram/without_feed_forwards) and without the
+    last layer's attention (bigram/without_last_attention), and the entropy of the law itself
+    (bigram/entropy), which no model can go below.
+    """
+
+    def measure(
+        problem: RecallProblem, params: Weights, frozen: Weights, key: PRNGKeyArray
+    ) -> Mapping[str, Array]:
+        task, config = problem.task, problem.config
+        weights = transformer.combine(params, frozen)
+        batch = recall.sample(task, key, batch_size=batch_size)
+        elsewhere = ~batch.at_trigger
+        fed_layers = [i for i, kind in enumerate(config.feed_forward) if kind != "none"]
+
+        def nothing(inputs: Array, apply: Callable[[Array], Array]) -> Array:
+            return jnp.zeros_like(apply(inputs))
+
+        fed = {(i, config.feed_forward_names(i)[-1]): nothing for i in fed_layers}
+        variants: dict[str, Hooks] = {
+            "loss": {},
+            "without_feed_forwards": fed,
+            "without_last_attention": {(config.num_layers - 1, "out_proj"): nothing},
+        }
+        found = {}
+        for name, hooks in variants.items():
+            logits = network.run(config, weights, batch.tokens, None, hooks).logits
+            nats = -recall.log_likelihood(logits, batch.following)
+            found[f"bigram/{name}"] = jnp.mean(nats, where=elsewhere)
+        if isinstance(task.transition, np.ndarray):
+            rows = -np.sum(scipy.special.xlogy(task.transition, task.transition), axis=1)
+            entropy = jnp.asarray(rows, jnp.float32)[batch.tokens]
+            found["bigram/entropy"] = jnp.mean(entropy, where=elsewhere)
+        return found
+
+    return measure
 
 
 def measure_spectra(

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from toy import language, recall
 from toy.probes import mechanisms
@@ -147,3 +148,19 @@ def test_margin_takes_the_largest_of_several_noise_tokens():
     got = mechanisms.feed_forward_margins(task, config, to_jax(weights))
     assert list(got) == ["0"]
     assert float(got["0"]) == pytest.approx(9 - 4)
+
+
+def test_bigram_divergences_are_those_of_the_laws(task):
+    config, weights, _ = blank(task, feed_forward=("linear", "mlp"))
+    vocab, unembed = task.vocab_size, weights["unembed"]
+    # The first feed-forward says the law itself; the second says nothing.
+    log_law = np.log(np.maximum(task.transition, 1e-9))
+    weights["layers"][0]["fc_in"] = (weights["embed"].T @ log_law @ unembed.T).astype(np.float32)
+    found = mechanisms.bigram_divergences(task, config, to_jax(weights))
+    law = np.where(np.isin(np.arange(vocab), task.triggers), 0, task.initial)
+    rows = [stats.entropy(row, np.full(vocab, 1 / vocab)) for row in task.transition]
+    uniform = np.average(rows, weights=law)
+    assert uniform > 0.01
+    assert {k: float(v) for k, v in found.items()} == pytest.approx(
+        {"0": 0.0, "1": uniform, "uniform": uniform}, abs=1e-5
+    )

@@ -13,8 +13,6 @@ from toy.probes import records
 from toy.transformer import TransformerConfig
 from truncation import editing, notation
 
-CUTS = ("1.mlp@0", "0.fc_in@0.5", "1.ov@0.5", "1.fc_in@0.5", "0.k_proj@0+1.fc_out@-0.5")
-
 
 @pytest.fixture(scope="module")
 def world():
@@ -50,7 +48,7 @@ def test_outputs_are_means_over_what_is_scored(world):
         found["p_noise"].append(sum(p[token] for token in task.noise))
         found["accuracy"].append(np.argmax(p) == correct)
         found["loss"].append(-np.log(p[label]))
-    got = probes.means(task, trace, batch)
+    got = probes.means(task, trace.logits, batch)
     assert set(got) == set(found)
     for name, values in found.items():
         assert float(got[name]) == pytest.approx(np.mean(values), rel=1e-5)
@@ -59,7 +57,7 @@ def test_outputs_are_means_over_what_is_scored(world):
 def test_a_batch_without_scored_positions_gives_zero_not_nan(world):
     task, _, _, batch, trace = world
     empty = batch._replace(weights=jnp.zeros_like(batch.weights))
-    assert all(float(v) == 0 for v in probes.means(task, trace, empty).values())
+    assert all(float(v) == 0 for v in probes.means(task, trace.logits, empty).values())
 
 
 def test_attention_masses_by_reading_each_context(world):
@@ -78,6 +76,14 @@ def test_attention_masses_by_reading_each_context(world):
     assert float(got["attention_correct"]) == pytest.approx(np.mean(correct), rel=1e-5)
     assert float(got["attention_noise"]) == pytest.approx(np.mean(noise), rel=1e-5)
     assert float(got["attention_previous"]) == pytest.approx(np.mean(previous), rel=1e-5)
+    hits = [np.argmax(below[row, t]) == t - 1 for row in range(40) for t in range(1, 16)]
+    assert float(got["attention_previous_argmax"]) == pytest.approx(np.mean(hits), rel=1e-5)
+    tops = [
+        tokens[row, np.argmax(last[row, slot]) - 1] == tokens[row, int(batch.positions[row, slot])]
+        and np.argmax(last[row, slot]) > 0
+        for row, slot in scored(batch)
+    ]
+    assert float(got["attention_argmax"]) == pytest.approx(np.mean(tops), rel=1e-5)
     assert min(np.mean(correct), np.mean(noise)) > 0.01
     single = trace._replace(patterns=trace.patterns[-1:])
     assert "attention_previous" not in probes.attention(task, single, batch)
@@ -113,33 +119,6 @@ def test_attribution_sums_to_the_margin_and_each_part_is_what_its_block_does(wor
     assert float(parts["feed_forward_1"]) == pytest.approx(effect, abs=1e-5)
 
 
-def test_truncated_models_are_the_interventions_applied_one_at_a_time(world):
-    task, config, weights, batch, _ = world
-    cuts = [notation.parse(text) for text in CUTS]
-    batches = {"one": batch, "two": jax.tree.map(lambda x: x[::-1] if x.ndim else x, batch)}
-    batches["two"] = batches["two"]._replace(labels=batches["two"].correct)
-    got = jax.jit(lambda w: probes.truncated_models(task, config, w, batches, cuts, at_once=1))(
-        weights
-    )
-    where = transformer.matrices(config)
-
-    @jax.jit
-    def one(edited):
-        return {
-            name: probes.means(task, network.run(config, edited, b.tokens, b.positions), b)
-            for name, b in batches.items()
-        }
-
-    seen = set()
-    for index, cut in enumerate(cuts):
-        expected = one(editing.apply(weights, cut, where))
-        for name in batches:
-            for metric, value in expected[name].items():
-                np.testing.assert_allclose(got[name][metric][index], value, atol=3e-6)
-        seen.add(round(float(expected["one"]["loss"]), 4))
-    assert len(seen) == len(cuts)
-
-
 def test_evaluation_measures_full_and_truncated_models_on_both_sets(world):
     task, config, weights, _, _ = world
     cut = notation.parse("1.mlp@0")
@@ -155,7 +134,7 @@ def test_evaluation_measures_full_and_truncated_models_on_both_sets(world):
     weights = transformer.combine(params, frozen)
     clean = recall.sample(task, key, batch_size=12, alpha=0.0)
     trace = network.run(config, weights, clean.tokens, clean.positions)
-    expected = probes.means(task, trace, clean)
+    expected = probes.means(task, trace.logits, clean)
     assert float(got["clean/full/loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
 
 

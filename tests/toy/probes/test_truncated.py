@@ -1,0 +1,116 @@
+"""Against every intervention applied by itself and run from its tokens on."""
+
+import jax
+import numpy as np
+import pytest
+
+from toy import language, network, recall, transformer
+from toy.probes import outputs, truncated
+from toy.transformer import TransformerConfig
+from truncation import editing, notation
+
+CONFIGS = {
+    "published": {},
+    "heads": {"num_heads": 2, "layer_norm": True, "learned_query": True},
+    "parallel": {"parallel": True, "feed_forward": ("linear_mlp", "relu", "linear")},
+}
+CUTS = (
+    "1.mlp@0", "0.fc_in@0.5", "1.out_proj@0.5", "1.fc_in@0.5", "0.k_proj@0+1.v_proj@-0.5",
+    "0.mlp@0.2", "1.fc_in@auto", "0.v_proj@0.3", "1.fc_in@magnitude:0.3",
+    # More than are compiled one by one.
+    "1.k_proj@0", "1.k_proj@0.2", "1.k_proj@0.4", "1.k_proj@0.6", "1.k_proj@-0.2", "1.k_proj@1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shared_and_thin_is_the_same_as_one_at_a_time(name):
+    task = recall.make_task(language.zipf(5), alpha=0.5, length=12, num_noise=2)
+    config = TransformerConfig(task.vocab_size, 12, d_model=8, **CONFIGS[name])
+    weights = transformer.combine(*transformer.init(config, jax.random.key(0)))
+    # Larger than at the start, so that attention and predictions differ from uniform.
+    weights["layers"] = jax.tree.map(lambda w: 2 * w, weights["layers"])
+    where = transformer.matrices(config)
+    texts = [*CUTS, *(f"1.ov@{rho}" for rho in ("0.2", "-0.2") if (1, "ov") in where)]
+    cuts = [notation.parse(text) for text in texts]
+    key = jax.random.key(1)
+    sets = {
+        name: recall.sample(task, key, batch_size=12, alpha=alpha)
+        for name, alpha in (("a", 0.0), ("b", 0.5))
+    }
+
+    names = [f"{i}.no_relu" for i, kind in enumerate(config.feed_forward) if kind == "mlp"]
+    variants = {name: truncated.variant(config, name) for name in names}
+
+    def full(trace, batch):
+        return outputs.full_model(task, config, weights, trace, batch)
+
+    @jax.jit
+    def shared(weights):
+        return truncated.measure(
+            task, config, weights, sets, cuts, full, variants=variants, slice_size=4
+        )
+
+    whole, cut = shared(weights)
+
+    @jax.jit
+    def alone(edited, batch):
+        trace = network.run(config, edited, batch.tokens, batch.positions)
+        return full(trace, batch), outputs.means(task, trace.logits, batch)
+
+    for name, batch in sets.items():
+        expected, _ = alone(weights, batch)
+        assert set(whole[name]) == set(expected)
+        for metric, value in expected.items():
+            np.testing.assert_allclose(whole[name][metric], value, atol=2e-5, err_msg=metric)
+        seen = set()
+        for index, chosen in enumerate(cuts):
+            _, expected = alone(editing.apply(weights, chosen, where), batch)
+            for metric, value in expected.items():
+                np.testing.assert_allclose(
+                    cut[name][metric][index], value, atol=2e-5, err_msg=f"{chosen} {metric}"
+                )
+            seen.add(round(float(expected["loss"]), 4))
+        assert len(seen) >= len(cuts) - 3
+        for index, other in enumerate(variants.values(), len(cuts)):
+            trace = network.run(other, weights, batch.tokens, batch.positions)
+            expected = outputs.means(task, trace.logits, batch)["loss"]
+            np.testing.assert_allclose(cut[name]["loss"][index], expected, atol=2e-5)
+
+
+def test_slices_divide_the_batch_and_fit_the_cache():
+    small = TransformerConfig(10, 256, d_model=256)
+    assert truncated._slice_size(small, 512) == 16
+    assert truncated._slice_size(small, 12) == 12
+    assert truncated._slice_size(small, 34) == 2
+    assert truncated._slice_size(TransformerConfig(10, 8, d_model=8), 512) == 512
+
+
+def test_no_interventions_leave_the_full_model_alone():
+    task = recall.make_task(language.zipf(5), alpha=0.5, length=6)
+    config = TransformerConfig(task.vocab_size, 6, d_model=4, feed_forward=("none",))
+    weights = transformer.combine(*transformer.init(config, jax.random.key(0)))
+    sets = {"one": recall.sample(task, jax.random.key(0), batch_size=2)}
+    whole, cut = truncated.measure(
+        task, config, weights, sets, [], lambda trace, batch: {"p": trace.logits.mean()}
+    )
+    assert set(whole["one"]) == {"p"}
+    assert cut == {"one": {}}
+
+
+def test_variants_are_named_or_refused():
+    config = TransformerConfig(5, 6, d_model=4, feed_forward=("mlp", "none"))
+    assert truncated.variant(config, "0.no_relu").feed_forward == ("linear_mlp", "none")
+    other = truncated.variant(config, "no_last_residual")
+    assert not other.last_residual
+    for name in ("1.no_relu", "2.no_relu", "no_relu", "relu"):
+        with pytest.raises(ValueError, match="is none of LAYER"):
+            truncated.variant(config, name)
+    task = recall.make_task(language.zipf(4), alpha=0.5, length=6)
+    weights = transformer.combine(*transformer.init(config, jax.random.key(0)))
+    batch = recall.sample(task, jax.random.key(0), batch_size=4)
+    _, found = truncated.measure(
+        task, config, weights, {"one": batch}, [], lambda *_: {}, variants={"x": other}
+    )
+    trace = network.run(other, weights, batch.tokens, batch.positions)
+    expected = outputs.means(task, trace.logits, batch)["loss"]
+    np.testing.assert_allclose(found["one"]["loss"][0], expected, rtol=1e-5)
