@@ -25,8 +25,8 @@ theta = arccos c and the arc-cosine kernels (Cho and Saul, 2009)
 Values enter with (2/9) of the overlap of what is attended to, a fraction of order
 sum pi^2 of the above (`attended`); keys have no mean effect at first order.
 
-What follows. Feed-forwards carry the noise, first and second alike, and W_out four times what
-W_in does per unit of H / d. Two triggers at different positions overlap by r = 0.61: the
+What follows. Feed-forwards carry the noise, first and second alike, W_out 1.8 H / d times what
+W_in does. At H = 4 d the kernel of two triggers is r = 0.55 of that of one with itself: the
 Transformer reading the trigger is the memory of `theory.frequent_memory` with that r, which is
 why noise comes first. And nothing in (lazy) at this order knows the context: recall is not here.
 

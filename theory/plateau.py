@@ -24,6 +24,10 @@ dp = alpha (1 - alpha) dz
 
 close to eta h alpha (1 - alpha) / (2 n (1 - mu)) far from the edge. Regime (heuristic): p near
 alpha, all triggers move together, no noise but that of the labels.
+
+Measured on the Transformer (d = T = 64, rate .03, momentum .9, batch 64, one seed, steps 600 to
+1,000): sharpness 13 to 20 where the edge is at 127, so the wander is not the edge of stability;
+deviation .030, period 9, where h = 15 and n = 700 predict .028 and 9.4.
 """
 
 from typing import NamedTuple

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from experiments.linearised import experiment as program
-from experiments.linearised.settings import Linearised
+from experiments.linearised.settings import PARTS, Linearised
 from experiments.run.directory import open_run
 from experiments.run.program import Place, UserError
 from toy import linearised, transformer
@@ -50,6 +50,7 @@ def test_an_interrupted_run_trains_only_what_is_missing(finished, monkeypatch):
 def test_what_each_variant_makes_linear():
     model = transformer.TransformerConfig(8, 12, d_model=4)
     known = set(linearised.matrices(model))
+    assert tuple(linearised.PARTS) == PARTS
     assert program.linear_matrices(model, "full") == ()
     assert set(program.linear_matrices(model, "linearised")) == known
     for part in linearised.PARTS:
