@@ -17,6 +17,7 @@ scratch copy's, not the working tree's.
 import argparse
 import importlib
 import json
+import math
 import os
 import random
 import re
@@ -30,7 +31,7 @@ from pathlib import Path
 from tests.mutation.operators import Mutant, mutants
 
 ROOT = Path(__file__).parents[2]
-# What a mutant that hangs may take beyond the tests' own time.
+# Seconds that a mutant may take beyond three times what the tests took without one.
 PATIENCE = 60.0
 LIBRARIES = (
     *("beartype", "flax.nnx", "jax.numpy", "matplotlib.figure", "mpmath", "optax", "pytest"),
@@ -57,11 +58,14 @@ def main() -> None:
     lines = []
     # A test that fails without any change would seem to notice them all.
     batches = {file: tests_of(file)[: 1 if options.own else None] for file, _ in chosen}
-    if run(sorted({t for each in batches.values() for batch in each for t in batch})) != "survived":
+    began = time.monotonic()
+    everything = sorted({t for each in batches.values() for batch in each for t in batch})
+    if run(everything, limit=math.inf) != "survived":
         sys.exit(f"error: on the code as it is: {Path('output').read_text()[-2000:]}")
+    limit = PATIENCE + 3 * (time.monotonic() - began)
     survivors, counts = [], {}
     for number, (file, mutant) in enumerate(chosen):
-        verdict, seconds = judge(scratch / file, mutant, batches[file])
+        verdict, seconds = judge(scratch / file, mutant, batches[file], limit)
         counts.setdefault(str(file), []).append(verdict)
         if verdict == "survived":
             survivors.append((file, mutant))
@@ -147,14 +151,16 @@ def warm_up() -> None:
         importlib.import_module(name)
 
 
-def judge(target: Path, mutant: Mutant, batches: list[list[str]]) -> tuple[str, float]:
+def judge(
+    target: Path, mutant: Mutant, batches: list[list[str]], limit: float
+) -> tuple[str, float]:
     """Whether some test fails on the mutant; the original is put back."""
     original, began = target.read_text(), time.monotonic()
     target.write_text(mutant.source)
     verdict = "survived"
     try:
         for batch in batches:
-            verdict = run(batch)
+            verdict = run(batch, limit=limit)
             if verdict != "survived":
                 break
     finally:
@@ -162,7 +168,7 @@ def judge(target: Path, mutant: Mutant, batches: list[list[str]]) -> tuple[str, 
     return verdict, time.monotonic() - began
 
 
-def run(tests: list[str]) -> str:
+def run(tests: list[str], *, limit: float) -> str:
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -182,7 +188,7 @@ def run(tests: list[str]) -> str:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-    deadline = time.monotonic() + PATIENCE + 20 * len(tests)
+    deadline = time.monotonic() + limit
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
