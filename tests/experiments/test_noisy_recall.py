@@ -262,7 +262,9 @@ def test_figures_are_redrawn_from_the_arrays_alone(finished, tmp_path):
         shutil.copy(whole / name, out)
     refused = redraw(out)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f"error: --out={out} is not finished: it has no summary.json yet\n"
+    # A busy machine may have told before that JAX is starting.
+    last = refused.stderr.splitlines()[-1]
+    assert last == f"error: --out={out} is not finished: it has no summary.json yet"
 
     shutil.copy(whole / "summary.json", out)
     redrawn = redraw(out)
