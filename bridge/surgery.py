@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from bridge import network as model
 from bridge import scoring
@@ -74,6 +74,22 @@ def cut(checkpoint: Checkpoint, text: str) -> Checkpoint:
             pair = addresses[layer, "v_proj"], addresses[layer, "out_proj"]
             addresses[layer, "ov"] = product(*pair, ("v_proj", "out_proj"))
     return dataclasses.replace(checkpoint, params=apply(checkpoint.params, intervention, addresses))
+
+
+def readout(params: Params, config: Config) -> Float[np.ndarray, "d_model vocab"]:
+    """How logits follow what is written to the stream, the final norm's divisor aside.
+
+    The norm's scale is multiplied into the unembedding and, where the norm subtracts the mean,
+    every column is centred. Raises ValueError for a head that transforms the stream first.
+    """
+    if config.masked:
+        raise ValueError("readout: this head transforms the stream before it unembeds")
+    head = params.get("embed_out", {})
+    kernel = head["kernel"] if "kernel" in head else jnp.asarray(params["embed_in"]["embedding"]).T
+    found = np.asarray(kernel, np.float32) * np.asarray(
+        params["final_norm"]["scale"], np.float32
+    ).reshape(-1, 1)
+    return found - found.mean(axis=0, keepdims=True) if config.norm == "layer" else found
 
 
 def examples(

@@ -15,7 +15,7 @@ import bridge
 from bridge import encoding, export, scoring, tasks
 from bridge.tasks.metrics import generated
 from bridge.tokenizer import Tokenizer
-from experiments.pythia_truncate import figures, worth
+from experiments.pythia_truncate import components, figures, worth
 from experiments.pythia_truncate.settings import PythiaTruncate
 from experiments.pythia_truncate.worth import Worth
 from experiments.run import heatmaps, provenance, pythia_setup, stop
@@ -60,6 +60,7 @@ class Result:
     before: Mapping[str, np.ndarray]
     after: Mapping[str, np.ndarray]
     parts: list[dict[str, Any]]
+    components: list[dict[str, Any]]
     predictions: list[dict[str, Any]]
     flips: list[dict[str, Any]]
 
@@ -242,6 +243,8 @@ def ask(plan: Plan, one: Questions, scorer: Scorer) -> Result:
         for row in ablation.report(scorer, nearest.intervention, test[:PARTS_EXAMPLES]):
             tokens = [plan.words.decode([token]) for token in row.pop("top_classes")]
             parts.append(row | {"top_tokens": tokens})
+    architecture = pythia_setup.read_architecture(config.model)
+    told = components.removed(scorer, architecture, nearest, test[:PARTS_EXAMPLES], plan.words)
     weights = scorer.weights(test)
     flips = ablation.flips(
         before["accuracy"],
@@ -254,7 +257,7 @@ def ask(plan: Plan, one: Questions, scorer: Scorer) -> Result:
     said = predictions(plan, one, scorer, params, before, after)
     taken = outcome.improves or not one.protocol.full_competes
     chosen = nearest.name if taken else "full"
-    return Result(outcome, nearest.name, chosen, params, before, after, parts, said, flips)
+    return Result(outcome, nearest.name, chosen, params, before, after, parts, told, said, flips)
 
 
 def objective_of(config: PythiaTruncate, one: Questions) -> str:
@@ -360,11 +363,13 @@ def levels(one: Questions, indices: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def write_tables(directory: RunDirectory, name: str, result: Result) -> None:
-    """TASK_candidates (CSV, JSON lines), _parts, _predictions, _flips, and metrics.jsonl."""
+    """TASK_candidates, _parts, _components, _predictions and _flips, and metrics.jsonl."""
     directory.write_csv(f"{name}_candidates.csv", result.outcome.rows)
     directory.write_jsonl(f"{name}_candidates.jsonl", result.outcome.rows)
     if result.parts:
         directory.write_csv(f"{name}_parts.csv", result.parts)
+    if result.components:
+        directory.write_csv(f"{name}_components.csv", result.components)
     directory.write_csv(f"{name}_predictions.csv", result.predictions)
     directory.write_csv(f"{name}_flips.csv", result.flips)
     for row in result.outcome.rows:

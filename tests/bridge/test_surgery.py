@@ -265,3 +265,14 @@ def test_a_search_in_one_call(params, encoded):
         bridge.search(checkpoint, encoded, rule="annealing")
     with pytest.raises(ValueError, match="no directory with a tokenizer"):
         bridge.search(checkpoint, "sums")
+
+
+def test_the_readout_is_how_logits_follow_the_stream(params, encoded):
+    """logits(x) = (x - mean) / deviation @ R + a constant."""
+    outer = scoring.outer_params(params)
+    x = jax.random.normal(jax.random.key(5), (1, 7, CONFIG.d_model))
+    deviation = jnp.sqrt(jnp.var(x, axis=-1, keepdims=True) + CONFIG.norm_eps)
+    constant = outer["final_norm"]["bias"] @ outer["embed_out"]["kernel"]
+    expected = model.final_logits(outer, CONFIG, x) - constant[None, None]
+    found = np.asarray(x / deviation) @ surgery.readout(params, CONFIG)
+    np.testing.assert_allclose(found, expected, atol=2e-4)

@@ -145,6 +145,11 @@ def test_the_other_searches_do_not_lose_on_validation(settings, tmp_path, search
         assert len(randoms) == 3
         assert all(row["test/loss"] for row in randoms)
         assert len({row["removed"] for row in randoms}) == 1
+        told = rows_of(directory, "colours_components.csv")
+        # fc_in does not write to the stream; one row per removed component of fc_out.
+        assert {(row["layer"], row["matrix"]) for row in told} == {("1", "fc_out")}
+        assert len({row["component"] for row in told}) == len(told) <= 8
+        assert all(row["end"] in ("+", "-") and float(row["strength"]) >= 0 for row in told)
 
 
 def test_test_examples_from_another_file(settings, prompts, tmp_path):

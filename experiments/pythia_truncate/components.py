@@ -1,0 +1,44 @@
+"""What each removed component says, for the cut matrices that write to the residual stream."""
+
+from typing import Any
+
+import numpy as np
+
+from bridge import surgery
+from bridge.config import Config
+from bridge.tokenizer import Tokenizer
+from truncation.decode import decode
+from truncation.search.effects import mean_input
+from truncation.search.problem import Choice
+from truncation.search.scorer import Scorer
+
+WRITERS = ("out_proj", "fc_out")
+MOST = 8
+
+
+def removed(
+    scorer: Scorer, config: Config, choice: Choice, examples: np.ndarray, words: Tokenizer
+) -> list[dict[str, Any]]:
+    """Rows of truncation.decode for the largest removed components, tokens as text.
+
+    Components point the way that the mean input of these examples pushes them. There is none
+    where a norm after the sums (BERT) or a transformed head stands between them and the logits.
+    """
+    if config.residual == "post" or config.masked:
+        return []
+    readout = surgery.readout(scorer.params, config)[:, : words.size]
+    rows: list[dict[str, Any]] = []
+    for key, mask in choice.masks.items():
+        gone = np.flatnonzero(mask == 0)[:MOST].tolist()
+        if key[1] not in WRITERS or not gone:
+            continue
+        found = decode(
+            scorer.decompositions[key],
+            readout,
+            mean_input=mean_input(scorer, scorer.params, key, examples),
+            components=gone,
+        )
+        for row in found:
+            row["tokens"] = [words.decode([token]) for token in row["tokens"]]
+            rows.append({"layer": key[0], "matrix": key[1]} | row)
+    return rows
