@@ -64,7 +64,7 @@ def _library() -> Any:
         import huggingface_hub.errors
     except ImportError:
         raise HubError(
-            "fetching needs the huggingface_hub library: pip install 'truncated-weights[pythia]'"
+            "fetching needs the huggingface_hub library: pip install huggingface_hub"
         ) from None
     return huggingface_hub
 

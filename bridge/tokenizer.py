@@ -99,8 +99,7 @@ def read(path: str | os.PathLike[str]) -> Tokenizer:
         import tokenizers
     except ImportError:
         raise ImportError(
-            "reading a tokenizer needs the tokenizers library: pip install 'truncated-weights"
-            "[pythia]'"
+            "reading a tokenizer needs the tokenizers library: pip install tokenizers"
         ) from None
     file = pathlib.Path(path)
     if file.is_dir():

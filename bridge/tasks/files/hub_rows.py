@@ -24,8 +24,7 @@ def fetch(text: str) -> list[pathlib.Path]:
         import huggingface_hub
     except ImportError:
         raise TaskError(
-            f"{text}: fetching needs the huggingface_hub library: pip install "
-            "'truncated-weights[tasks]'"
+            f"{text}: fetching needs the huggingface_hub library: pip install huggingface_hub"
         ) from None
     errors = huggingface_hub.errors
     try:

@@ -20,8 +20,7 @@ def read(path: pathlib.Path) -> list[Row]:
         import pyarrow.parquet
     except ImportError:
         raise TaskError(
-            f"{path}: reading Parquet needs the pyarrow library: pip install "
-            "'truncated-weights[tasks]'"
+            f"{path}: reading Parquet needs the pyarrow library: pip install pyarrow"
         ) from None
     try:
         # Through an open file: given a path, the reader would take a directory for a data set.
