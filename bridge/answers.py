@@ -67,11 +67,15 @@ def text_of(checkpoint: Checkpoint, ids: Int[np.ndarray, " new"], marking: Marki
 def _padded(
     prompts: Sequence[Sequence[int]], most: int
 ) -> tuple[Int[np.ndarray, "batch length"], Bool[np.ndarray, "batch length"]]:
-    """Prompts padded on the left, to one of few lengths, of at most `most` tokens."""
+    """Prompts padded to one of few lengths, of at most `most` tokens.
+
+    On the right, so that what they begin with in common stands in the same columns and is
+    run once.
+    """
     length = min(bucket_length(max(map(len, prompts))), most)
     tokens = np.zeros((len(prompts), length), np.int32)
     mask = np.zeros((len(prompts), length), bool)
     for row, prompt in enumerate(prompts):
-        tokens[row, length - len(prompt) :] = prompt
-        mask[row, length - len(prompt) :] = True
+        tokens[row, : len(prompt)] = prompt
+        mask[row, : len(prompt)] = True
     return tokens, mask

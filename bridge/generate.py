@@ -7,6 +7,8 @@ look back at what they kept: per layer two arrays [batch, columns, groups, head_
 layers are those of bridge.network, so cut and factored weights, windows and every family
 work, and in float32 the tokens are those of a whole forward pass each time.
 
+Tokens that begin every prompt of a batch (the examples of a few-shot prompt) run once for all.
+
 With a LongRope the frequencies of the whole text change when it outgrows the original length,
 and with them all that was kept; at that token, and only there, the text runs anew.
 """
@@ -28,6 +30,7 @@ from bridge.tokenizer import mask_padding
 
 ENDED = -1
 _BETWEEN_LOOKS = 16  # tokens between two looks of the host for stop strings
+_SHARED_STEP = 32  # beginnings are shared in multiples of so many tokens: few shapes to compile
 
 
 class _Kept(NamedTuple):
@@ -144,7 +147,37 @@ def _choose(
 _STATIC = ("config", "greedy", "real")
 
 
-@functools.partial(jax.jit, static_argnames=("new", *_STATIC))
+def _shared(config: Config, tokens: np.ndarray, mask: np.ndarray) -> int:
+    """How many columns at the beginning hold one text in every row, and are to run once."""
+    # A LongRope turns a beginning by the length of the whole text.
+    if len(tokens) == 1 or isinstance(config.rope_scaling, LongRope):
+        return 0
+    same = np.all((tokens == tokens[:1]) & mask, axis=0)
+    # Every row keeps its last token for itself: what follows it is asked for.
+    common = min(int(np.argmin(np.append(same, False))), int(mask.sum(axis=1).min()) - 1)
+    return common // _SHARED_STEP * _SHARED_STEP
+
+
+def _once(
+    params: Any, config: Config, beginning: Int[Array, "1 shared"], kept: tuple[_Kept, ...]
+) -> tuple[_Kept, ...]:
+    """What is kept of all rows, after the beginning that they share has run in one of them."""
+    batch, shared = kept[0].keys.shape[0], beginning.shape[1]
+    rows, there = jnp.arange(shared)[None], jnp.ones((1, shared), bool)
+    empty = tuple(_Kept(*(leaf[:1, :shared] for leaf in one)) for one in kept)
+    _, found = _run(params, config, beginning, rows, empty, model.context_of(there))
+    return tuple(
+        _Kept(
+            *(
+                leaf.at[:, :shared].set(jnp.broadcast_to(part, (batch, *part.shape[1:])))
+                for leaf, part in zip(one, own, strict=True)
+            )
+        )
+        for one, own in zip(kept, found, strict=True)
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("new", "shared", *_STATIC))
 def _start(
     params: Any,
     tokens: Int[Array, "batch length"],
@@ -152,11 +185,12 @@ def _start(
     choice: _Choice,
     *,
     new: int,
+    shared: int,
     config: Config,
     greedy: bool,
     real: int,
 ) -> _State:
-    """The prompts run, and the first token chosen."""
+    """The prompts run, their `shared` first columns once, and the first token chosen."""
     batch, length = tokens.shape
     dtype = params["embed_in"]["embedding"].dtype
     empty = jnp.zeros((batch, length + new, config.groups, config.head_dim), dtype)
@@ -164,8 +198,11 @@ def _start(
     whole = jnp.pad(mask, ((0, 0), (0, new)))
     rows = jnp.broadcast_to(jnp.arange(length), (batch, length))
     kept = (_Kept(empty, empty),) * config.num_layers
-    x, kept = _run(params, config, tokens, rows, kept, model.context_of(whole))
-    last = jnp.max(jnp.where(mask, rows, 0), axis=1, keepdims=True)
+    if shared:
+        kept = _once(params, config, tokens[:1, :shared], kept)
+    own = tokens[:, shared:], rows[:, shared:]
+    x, kept = _run(params, config, *own, kept, model.context_of(whole))
+    last = jnp.max(jnp.where(mask, rows, 0), axis=1, keepdims=True) - shared
     out = jnp.full((batch, new), ENDED, jnp.int32)
     state = _State(text, kept, whole, out, jnp.zeros(batch, bool), jnp.int32(0))
     return _choose(state, _head(params, config, model.gather(x, last)), choice, greedy, real)
@@ -238,7 +275,8 @@ def generate(
     )
     static: dict[str, Any] = {"config": config, "greedy": temperature == 0, "real": size}
     ids, there = jnp.asarray(host, jnp.int32), jnp.asarray(real)
-    state = _start(checkpoint.params, ids, there, choice, new=max_new_tokens, **static)
+    begun = {"new": max_new_tokens, "shared": _shared(config, host, real)}
+    state = _start(checkpoint.params, ids, there, choice, **begun, **static)
     if words is None:
         end = jnp.int32(max_new_tokens)
         return np.asarray(_go_on(checkpoint.params, state, end, choice, **static).tokens)

@@ -1,6 +1,7 @@
 """Generation with kept keys and values against whole forward passes, token for token."""
 
 import dataclasses
+import importlib
 import pathlib
 
 import jax
@@ -14,6 +15,8 @@ from bridge import surgery
 from tests.bridge.families.test_goldens import CASES, checkpoint, golden
 from truncation import editing
 
+# The name in the package is the function.
+generation = importlib.import_module("bridge.generate")
 WORDS = pathlib.Path(__file__).parents[1] / "data"
 CAUSAL = tuple(case for case in CASES if not case.startswith("roberta"))
 
@@ -167,3 +170,33 @@ def test_what_cannot_be_generated_is_refused(case, change, complaint):
         bridge.generate(checkpoint(case), arguments.pop("tokens"), **arguments)
     with pytest.raises(bridge.CheckpointError, match="no tokenizer"):
         bridge.generate(checkpoint("gpt2"), np.array([[3]]), max_new_tokens=1, stop=["a"])
+
+
+@pytest.mark.parametrize("case", ["gpt2", "mistral", "phi3_long"])
+def test_a_beginning_that_all_prompts_share_runs_once(case, monkeypatch):
+    """The same tokens as whole passes, past the window of 6 too; a LongRope shares nothing."""
+    monkeypatch.setattr(generation, "_SHARED_STEP", 4)
+    found = checkpoint(case)
+    rng = np.random.default_rng(4)
+    tokens = rng.integers(5, 61, (3, 12)).astype(np.int32)
+    tokens[:, :9] = tokens[0, :9]
+    mask = np.arange(12) < np.array([[12], [10], [11]])
+    assert generation._shared(found.config, tokens, mask) == (0 if case == "phi3_long" else 8)
+    expected = whole_passes(found, tokens, mask, 4, greedy)
+    chosen = bridge.generate(found, tokens, mask=mask, max_new_tokens=4)
+    np.testing.assert_array_equal(chosen, expected)
+
+
+def test_what_is_shared_leaves_every_row_a_token(monkeypatch):
+    monkeypatch.setattr(generation, "_SHARED_STEP", 1)
+    config = checkpoint("gpt2").config
+    tokens, mask = np.zeros((2, 6), np.int32), np.ones((2, 6), bool)
+    assert generation._shared(config, tokens, mask) == 5
+    assert generation._shared(config, tokens[:1], mask[:1]) == 0
+    assert generation._shared(config, tokens, np.arange(6) < [[6], [3]]) == 2
+    # Padding on the left: no column holds one text in every row.
+    assert generation._shared(config, tokens, np.arange(6) >= [[0], [1]]) == 0
+    tokens[1, 2] = 1
+    assert generation._shared(config, tokens, mask) == 2
+    monkeypatch.setattr(generation, "_SHARED_STEP", 32)
+    assert generation._shared(config, tokens, mask) == 0
