@@ -32,7 +32,7 @@ def decompose(matrix: Float[Array, "*batch d_in d_out"]) -> Decomposition:
 def decompose_gram(matrix: Float[Array, "*batch d_in d_out"]) -> Decomposition:
     """The decomposition by the eigenvectors of W W^T (or W^T W, whichever is smaller).
 
-    Cheaper than decompose on accelerators, whose SVD is slow. u diag(s) vt gives W to rounding,
+    Several times cheaper than decompose, on accelerators more so. u diag(s) vt gives W to rounding,
     and so do its parts: the other side is W applied to the eigenvectors, never divided by a
     small number twice. The vectors themselves are less exact: a pair of singular values a, b is
     mixed by about eps s_1^2 / |a^2 - b^2| instead of eps s_1 / |a - b|.
