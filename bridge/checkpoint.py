@@ -58,7 +58,7 @@ class Checkpoint:
         Raises CheckpointError if there is none, ImportError without the tokenizers library.
         """
         if self.directory is None:
-            raise CheckpointError("a checkpoint without a directory has no tokenizer")
+            raise CheckpointError("this checkpoint has no directory with a tokenizer")
         return tokenizer.read(self.directory)
 
 

@@ -83,6 +83,8 @@ def encode_examples(
     max_distractors: int = 8,
     prefix: Sequence[int] = (),
     noise: str = NOISE,
+    mask_token: int | None = None,
+    suffix: Sequence[int] = (),
 ) -> Encoded:
     """Tokenise examples for scoring.
 
@@ -93,6 +95,10 @@ def encode_examples(
     of more than max_length tokens are dropped and reported; distractors beyond
     max_distractors are not used.
 
+    For a masked model (RoBERTa) mask_token stands for every token of the continuation, all of
+    them hidden at once as LASER has it, suffix (the id that ends a text) follows, and each
+    token is predicted where its mask is.
+
     Raises TaskError where no example is left, a continuation adds no token, or noise is
     not a single token.
     """
@@ -102,7 +108,7 @@ def encode_examples(
     kept, rows, rivals, places, long = [], [], [], [], 0
     for example in examples:
         own, single, where = _rows_of(example, encode, list(prefix), max_distractors)
-        if max(len(row.tokens) for row in own) > max_length:
+        if max(len(row.tokens) for row in own) + len(suffix) > max_length:
             long += 1
             continue
         kept.append(example)
@@ -117,7 +123,13 @@ def encode_examples(
         )
     dropped = (f"{long} of {len(examples)} examples exceed {max_length} tokens",) if long else ()
     vocabulary = Vocabulary(found[0], num_tokens, all(e.distractors for e in kept))
-    return Encoded(tuple(kept), _arrays(rows, rivals), vocabulary, dropped, tuple(places))
+    return Encoded(
+        tuple(kept),
+        _arrays(rows, rivals, mask_token, list(suffix)),
+        vocabulary,
+        dropped,
+        tuple(places),
+    )
 
 
 def take(batch: Batch, indices: Int[np.ndarray, " n"]) -> Batch:
@@ -197,11 +209,24 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
     return next((i for i in range(length) if first[i] != second[i]), length)
 
 
-def _arrays(rows: Sequence[Sequence[_Row]], rivals: Sequence[Sequence[int]]) -> Batch:
+def _read(row: _Row, mask_token: int | None, suffix: list[int]) -> tuple[list[int], int]:
+    """The tokens that the model reads, and the place that predicts the first of the answer."""
+    if mask_token is None:
+        # The last token is only predicted, never read.
+        return row.tokens[:-1], row.start - 1
+    hidden = [mask_token] * (len(row.tokens) - row.start)
+    return [*row.tokens[: row.start], *hidden, *suffix], row.start
+
+
+def _arrays(
+    rows: Sequence[Sequence[_Row]],
+    rivals: Sequence[Sequence[int]],
+    mask_token: int | None,
+    suffix: list[int],
+) -> Batch:
     examples, most = len(rows), max(map(len, rows))
     flat = [row for own in rows for row in own]
-    # The last token is only predicted, never read.
-    length = bucket_length(max(len(row.tokens) - 1 for row in flat))
+    length = bucket_length(max(len(_read(row, mask_token, suffix)[0]) for row in flat))
     answers = max(len(row.tokens) - row.start for row in flat)
     tokens = np.zeros((examples, most, length), np.int32)
     mask = np.zeros((examples, most, length), bool)
@@ -210,11 +235,11 @@ def _arrays(rows: Sequence[Sequence[_Row]], rivals: Sequence[Sequence[int]]) -> 
     counted = np.zeros((examples, most, answers), bool)
     for i, own in enumerate(rows):
         for j, row in enumerate(own):
-            read = len(row.tokens) - 1
+            read, first = _read(row, mask_token, suffix)
             count = len(row.tokens) - row.start
-            tokens[i, j, :read] = row.tokens[:-1]
-            mask[i, j, :read] = True
-            at[i, j] = np.minimum(row.start - 1 + np.arange(answers), read - 1)
+            tokens[i, j, : len(read)] = read
+            mask[i, j, : len(read)] = True
+            at[i, j] = first + np.minimum(np.arange(answers), count - 1)
             targets[i, j, :count] = row.tokens[row.start :]
             counted[i, j, :count] = True
     single = np.full((examples, max(map(len, rivals), default=0)), -1, np.int32)

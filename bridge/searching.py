@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bridge import surgery, tasks, tokenizer
+from bridge import surgery, tasks
 from bridge.checkpoint import Checkpoint
 from bridge.encoding import Encode, Encoded, encode_examples
+from bridge.families import laser
 from truncation import rules
 from truncation.notation import LASER_RHOS, candidates
 from truncation.search import statistics
@@ -31,11 +32,12 @@ def search(
     """What a rule of truncation/rules would cut of a checkpoint to do better at a task.
 
     task is a name as in tasks/registry.py (then `encode`, by default the tokenizer beside the
-    checkpoint, makes tokens of at most `count` examples), or examples encoded already. Every
-    matrix named, of every layer or of `layers` (-1 the last), is tried at every rho. A random
-    share `validation` of the examples decides; the rest see the choice once, and the outcome's
-    rows hold both. options are the rule's own, as order="last_first" for greedy; those of
-    surgery.scorer (memory, together, cache ...) go to it.
+    checkpoint, with what that puts around a text, makes tokens of at most `count` examples), or
+    examples encoded already. Every matrix named (LASER's names as "laser:fc_up"), of every
+    layer or of `layers` (-1 the last), is tried at every rho. A random share `validation` of
+    the examples decides; the rest see the choice once, and the outcome's rows hold both.
+    options are the rule's own, as order="last_first" for greedy; those of surgery.scorer
+    (memory, together, cache ...) go to it.
 
         outcome = bridge.search(checkpoint, "indirect_object", rule="greedy", objective="loss")
         outcome.best, outcome.warning
@@ -48,7 +50,7 @@ def search(
     own = {k: v for k, v in options.items() if k in rules.options(rule)}
     sizes = {k: v for k, v in options.items() if k not in own}
     scorer = surgery.scorer(checkpoint, encoded, progress=progress, **sizes)
-    keys = [f"{layer}.{name}" for layer in levels for name in matrices]
+    keys = [laser.translate(f"{layer}.{name}", config) for layer in levels for name in matrices]
     problem = SearchProblem(scorer, tuple(candidates(keys, rhos)), chosen, held_out)
     return rules.run(rule, problem, objective=objective, seed=seed, **own)
 
@@ -57,13 +59,13 @@ def _encoded(
     checkpoint: Checkpoint, task: str, encode: Encode | None, count: int | None, seed: int
 ) -> Encoded:
     config = checkpoint.config
-    limit = config.vocab_size
+    limit, around = config.vocab_size, {}
     if encode is None:
-        if checkpoint.directory is None:
-            raise ValueError("encode: this checkpoint has no directory with a tokenizer")
-        words = tokenizer.read(checkpoint.directory)
-        encode, limit = words, min(words.size, limit)
+        encode = words = checkpoint.tokenizer
+        limit, around = min(words.size, limit), words.around(config.masked)
+    elif config.masked:
+        raise ValueError("encode: a masked model needs its tokenizer, or examples encoded already")
     found = tasks.load(task, encode, count=count, seed=seed)
     return encode_examples(
-        found.examples, encode, num_tokens=limit, max_length=config.max_positions
+        found.examples, encode, num_tokens=limit, max_length=config.max_positions, **around
     )

@@ -37,7 +37,8 @@ class Tokenizer:
 
     size: ids from size on are padding. before, after: the ids that the tokenizer's own
     post_processor puts around a text. bos: the id of the token that begins texts, if there
-    is one. prepends_space: whether a space is put before every text.
+    is one. mask: that which hides a word from a masked model. prepends_space: whether a space
+    is put before every text.
     """
 
     library: Any
@@ -45,6 +46,7 @@ class Tokenizer:
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
     bos: int | None = None
+    mask: int | None = None
     prepends_space: bool = False
 
     def __call__(self, text: str) -> list[int]:
@@ -67,6 +69,17 @@ class Tokenizer:
         if self.bos is None:
             raise ValueError(f"bos: this tokenizer has none of {', '.join(_BOS)}")
         return (self.bos,)
+
+    def around(self, masked: bool, bos: bool = False) -> dict[str, Any]:
+        """What encode_examples puts around the texts of a model: its keyword arguments.
+
+        Raises ValueError if the model is masked and the tokenizer has no <mask>.
+        """
+        if not masked:
+            return {"prefix": self.prefix(bos)}
+        if self.mask is None:
+            raise ValueError("a masked model needs a tokenizer that has <mask>")
+        return {"prefix": self.prefix(bos), "mask_token": self.mask, "suffix": self.after}
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, special tokens written out."""
@@ -118,7 +131,8 @@ def read(path: str | os.PathLike[str]) -> Tokenizer:
     twice = library.encode("a a", add_special_tokens=False).ids
     prepends = len(twice) == 2 and twice[0] == twice[1]
     bos = before[0] if before else bos
-    return Tokenizer(library, _real_size(library), before, after, bos, prepends)
+    mask = library.token_to_id("<mask>")
+    return Tokenizer(library, _real_size(library), before, after, bos, mask, prepends)
 
 
 def _around(library: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -115,7 +115,7 @@ def read_questions(
                 num_tokens=min(words.size, architecture.vocab_size),
                 max_length=min(config.max_length, architecture.max_positions),
                 max_distractors=config.max_distractors,
-                prefix=words.prefix(config.bos or rules.bos),
+                **words.around(architecture.masked, config.bos or rules.bos),
             )
             for part in found
         ]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,6 @@ from truncation import editing
 
 # The name in the package is the function.
 generation = importlib.import_module("bridge.generate")
-WORDS = pathlib.Path(__file__).parents[1] / "data"
 CAUSAL = tuple(case for case in CASES if not case.startswith("roberta"))
 
 
@@ -53,8 +51,9 @@ def test_the_tokens_that_transformers_chose(case):
     np.testing.assert_array_equal(found, recorded["greedy"])
 
 
-@pytest.mark.parametrize("case", ["gpt2", "mistral", "phi3_long"])
-@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    ("case", "side"), [("gpt2", "left"), ("mistral", "right"), ("phi3_long", "left")]
+)
 def test_greedy_and_sampled_equal_whole_passes(case, side):
     """Past the window of 6, and for phi3_long across the original length of 12."""
     found = checkpoint(case)

@@ -95,6 +95,20 @@ def test_the_post_processor_says_what_stands_around_a_text(
     assert [*before, *words("Madrid is"), *after] == whole
 
 
+def test_what_stands_around_the_texts_of_a_masked_model(sentencepiece, tmp_path):
+    framed = with_template(sentencepiece, "<s> $A </s>")
+    framed.save(str(tmp_path / "tokenizer.json"))
+    words = tokenizer.read(tmp_path)
+    assert words.around(False) == {"prefix": (1,)}
+    with pytest.raises(ValueError, match="a masked model needs a tokenizer that has <mask>"):
+        words.around(True)
+    words.library.add_special_tokens(["<mask>"])
+    words.library.save(str(tmp_path / "tokenizer.json"))
+    words = tokenizer.read(tmp_path)
+    mask = words.library.token_to_id("<mask>")
+    assert words.around(True) == {"prefix": (1,), "mask_token": mask, "suffix": (2,)}
+
+
 def test_a_text_that_begins_with_a_space_continues_another(sentencepiece, tmp_path):
     sentencepiece.save(str(tmp_path / "tokenizer.json"))
     words = tokenizer.read(tmp_path)

@@ -126,3 +126,28 @@ def test_a_shared_norm_reaches_both_its_readers():
     for name in ("q_proj", "fc_in"):
         assert float(jnp.max(jnp.abs(before[name] - after[name]))) > 0.1
     assert dataclasses.replace(found.config, shared_norm=False) != found.config
+
+
+def test_a_masked_model_is_asked_where_its_masks_are():
+    """Every token of an answer hidden at once; log-probabilities from the logits there."""
+    found, words = checkpoint("roberta"), Words(longest=6)
+    masked = encoding.encode_examples(
+        EXAMPLES, words, num_tokens=50, prefix=(57,), mask_token=60, suffix=(58,)
+    )
+    scores = scoring.evaluate(found.params, found.config, masked)
+    for index, example in enumerate(EXAMPLES):
+        prompt, answer = words(example.prompt), words(example.answer)
+        text = np.array([[57, *prompt, *[60] * len(answer), 58]])
+        # The mask is given because one of these ids is what RoBERTa pads with.
+        logits = bridge.logits(found, text, mask=np.ones_like(text, bool))
+        logits = np.asarray(logits, np.float64)[0, 1 + len(prompt) :, :50]
+        log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        loss = -sum(log_p[place, token] for place, token in enumerate(answer))
+        np.testing.assert_allclose(scores["loss"][index], loss, rtol=1e-5)
+    found = surgery.scorer(found, masked)
+    candidates = notation.candidates([(0, "k_proj"), (1, "fc_in"), (1, "out_proj")], ["0.3"])
+    cut = found.evaluate(candidates, np.arange(3))["loss"][:, :, 0]
+    for index, candidate in enumerate(candidates):
+        edited = bridge.cut(checkpoint("roberta"), str(candidate))
+        expected = scoring.evaluate(edited.params, edited.config, masked)["loss"]
+        np.testing.assert_allclose(cut[index], expected, rtol=5e-5)
