@@ -20,7 +20,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from experiments.run import progress, stop
 from training.settings import Settings, setting
@@ -190,14 +189,12 @@ def _quieten() -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     # After a failed read or write the checkpointer's threads call back an event loop that is
     # closed, and say so through this hook; the failure itself is raised, and told in one line.
-    sys.excepthook = _told_elsewhere
+    sys.unraisablehook = _told_elsewhere
 
 
-def _told_elsewhere(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+def _told_elsewhere(found: "sys.UnraisableHookArgs") -> None:
+    if not (found.exc_type is RuntimeError and str(found.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(found)
 
 
 def _keep_compilations() -> None:

@@ -223,3 +223,29 @@ def test_library_errors_about_arguments_become_user_errors():
         convert(ValueError("alpha is 2,\nit must lie in [0, 1]"))
     with pytest.raises(TypeError):
         convert(TypeError("a bug"))
+
+
+CALLED_BACK = """
+import asyncio, sys, time
+import tensorstore
+from experiments.run import program
+program._quieten()
+
+async def begin():
+    nowhere = {"driver": "zarr", "kvstore": {"driver": "file", "path": "/proc/none"}}
+    asyncio.ensure_future(asyncio.wait_for(tensorstore.open(nowhere, open=True), 10))
+    await asyncio.sleep(0)
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(begin())
+loop.close()
+time.sleep(1)
+"""
+
+
+def test_threads_of_the_checkpointer_do_not_talk_beside_the_one_line():
+    """What they call back is gone; without the hook this prints a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", CALLED_BACK], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "Event loop is closed" not in done.stderr
