@@ -203,3 +203,30 @@ def test_automatic_rank_finds_planted_directions():
 
 def test_cuts_are_exact_fractions():
     assert notation.parse("3.out_proj@-0.02").cuts[0].start == Fraction(1, 50)
+
+
+@pytest.mark.parametrize("rank", [1, 7, 16, 128, 1000])
+def test_keeping_a_number_of_components_is_the_shortest_decimal(rank):
+    for kept in {0, 1, rank // 3, rank - 1, rank}:
+        cut = notation.keep_top(2, "fc_in", kept, rank)
+        assert (cut.layer, cut.matrix, cut.start) == (2, "fc_in", 0)
+        assert notation.kept_places(cut, rank) == (0, kept)
+        digits = len(str(cut).partition("@")[2].partition(".")[2])
+        for fewer in range(digits):
+            # No decimal with fewer digits keeps as many.
+            assert all(j * rank // 10**fewer != kept for j in range(10**fewer + 1))
+
+
+def test_what_no_decimal_keeps_is_refused():
+    for kept in (-1, 17):
+        with pytest.raises(ValueError, match="expected 0 to 16"):
+            notation.keep_top(0, "fc_in", kept, 16)
+    assert notation.kept_places(notation.keep_top(0, "fc_in", 1, 10**9), 10**9) == (0, 1)
+    with pytest.raises(ValueError, match="too large for a decimal RHO"):
+        notation.keep_top(0, "fc_in", 1, 3 * 10**9)
+
+
+def test_an_intervention_less_some_matrices():
+    given = notation.parse("0.fc_in@0.5+1.fc_in@0+1.fc_out@0.1")
+    assert str(notation.without(given, [(1, "fc_in"), (0, "fc_out")])) == "0.fc_in@0.5+1.fc_out@0.1"
+    assert notation.without(given, []) == given
