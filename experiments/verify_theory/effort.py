@@ -26,6 +26,7 @@ class Effort:
     training_sizes: N of the learning times. training_step, training_batch: of those runs.
     overlaps, window_alphas: r and alpha of the memories with frequencies, every pair.
     lazy_seeds: Transformers whose kernel and first steps are measured.
+    plateau_rates: learning rates whose plateau is measured; none in the quick version.
     """
 
     memory_step: float
@@ -40,6 +41,7 @@ class Effort:
     overlaps: tuple[float, ...]
     window_alphas: tuple[float, ...]
     lazy_seeds: int
+    plateau_rates: tuple[float, ...]
 
 
 QUICK = Effort(
@@ -55,6 +57,7 @@ QUICK = Effort(
     overlaps=(0.2, 0.5),
     window_alphas=(0.3,),
     lazy_seeds=3,
+    plateau_rates=(),
 )
 FULL = Effort(
     memory_step=0.5,
@@ -69,4 +72,5 @@ FULL = Effort(
     overlaps=(0.2, 0.5, 0.8),
     window_alphas=(0.1, 0.3, 0.45),
     lazy_seeds=8,
+    plateau_rates=(0.015, 0.03, 0.06),
 )

@@ -31,6 +31,7 @@ SMALL = Effort(
     overlaps=(0.5,),
     window_alphas=(0.3,),
     lazy_seeds=2,
+    plateau_rates=(),
 )
 
 
