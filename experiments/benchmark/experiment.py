@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.benchmark import figures
+from experiments.benchmark import figures, plain
 from experiments.benchmark.operation_count import matrix_product_operations
 from experiments.benchmark.plain import PlainProblem
 from experiments.benchmark.settings import QUICK, Benchmark
@@ -125,9 +125,9 @@ def medians(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]
 
 def step_costs(config: Benchmark) -> dict[str, float]:
     """Ours against plain, sampling, and the fraction of the machine's matrix-product rate."""
-    ours, plain = problem(RecallProblem, config), problem(PlainProblem, config)
+    ours, theirs = problem(RecallProblem, config), problem(PlainProblem, config)
     steps = 4
-    advance, advance_plain = stepper(ours)[0], stepper(plain)[0]
+    advance, advance_plain = stepper(ours)[0], stepper(theirs)[0]
     draws = jax.jit(lambda key: recall.sample(ours.task, key, batch_size=config.batch_size))
     size = 2048
     square = jax.random.normal(jax.random.key(0), (size, size))
@@ -144,7 +144,7 @@ def step_costs(config: Benchmark) -> dict[str, float]:
     )
     per_step = {name: value / steps for name, value in seconds.items()}
     rate = 2 * size**3 / per_step["product"]
-    counted = {name: operations(p) for name, p in (("ours", ours), ("plain", plain))}
+    counted = {name: operations(p) for name, p in (("ours", ours), ("plain", theirs))}
     tokens = config.batch_size * config.length
     return {
         "step/ours_seconds": per_step["ours"],
@@ -181,18 +181,33 @@ def published_truncations() -> list[notation.Intervention]:
 
 
 def probe_costs(config: Benchmark) -> dict[str, float]:
-    """The probes at the published cadence against the training between them."""
+    """The probes at the published cadence against the training between them, ours and plain."""
     chosen = problem(RecallProblem, config, batch_size=config.probe_batch)
     advance, trainer = stepper(chosen)
     measure = trainer.measure(
         records.measure_models(published_truncations(), batch_size=config.probe_batch)
     )
     state = trainer.init()
+    plain_advance, _ = stepper(problem(PlainProblem, config, batch_size=config.probe_batch))
+    plain_measure = trainer.measure(
+        plain.measure_models(published_truncations(), batch_size=config.probe_batch)
+    )
     seconds = medians(
-        {"train": lambda: advance(CADENCE), "probe": lambda: measure(state)},
+        {
+            "train": lambda: advance(CADENCE),
+            "probe": lambda: measure(state),
+            "plain_train": lambda: plain_advance(CADENCE),
+            "plain_probe": lambda: plain_measure(state),
+        },
         max(1, config.rounds - 1),
     )
+    both, plain_both = (
+        seconds[f"{kind}train"] + seconds[f"{kind}probe"] for kind in ("", "plain_")
+    )
     return {
+        "probes/plain_seconds": seconds["plain_probe"],
+        "probes/plain_over_ours": seconds["plain_probe"] / seconds["probe"],
+        "cadence/plain_over_ours": plain_both / both,
         "probes/seconds": seconds["probe"],
         "probes/training_between_seconds": seconds["train"],
         "probes/share_of_training": seconds["probe"] / seconds["train"],

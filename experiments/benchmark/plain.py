@@ -1,10 +1,11 @@
-"""The plain formulation of the Transformer and its loss, as the public code computes them.
+"""The plain formulation of the Transformer, its loss and its records, as the public code has them.
 
 Every position, every matrix by itself, nothing folded or spared: what ours is measured against.
 It knows the published architecture alone: one head, two feed-forwards that are MLPs.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +14,12 @@ from jaxtyping import Array, Float, Int
 
 from toy import recall, transformer
 from toy.layer import Weights
+from toy.probes import outputs
+from toy.probes.records import evaluation_sets
 from toy.recall_problem import RecallProblem
+from training.trainer import Measure
+from truncation import curves
+from truncation.notation import Intervention
 
 
 def logits(weights: Weights, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length v"]:
@@ -43,3 +49,38 @@ class PlainProblem(RecallProblem):
         return -recall.mean(
             jnp.take_along_axis(here, batch.labels[:, :, None], axis=-1)[:, :, 0], batch
         )
+
+
+def measure_models(cuts: Sequence[Intervention], *, batch_size: int) -> Measure:
+    """Means on clean and noisy sequences: one whole forward for each model, nothing shared.
+
+    SET/full/METRIC and SET/CUT/METRIC, as toy.probes.records.measure_models names them.
+    """
+
+    def measure(
+        problem: RecallProblem, params: Weights, frozen: Weights, key: Array
+    ) -> Mapping[str, Array]:
+        weights = transformer.combine(params, frozen)
+        sets = evaluation_sets(problem.task, key, batch_size=batch_size)
+
+        def evaluate(edited: Weights) -> dict[str, dict[str, Array]]:
+            found = {}
+            for name, batch in sets.items():
+                everywhere = logits(edited, batch.tokens)
+                scored = jnp.take_along_axis(everywhere, batch.positions[:, :, None], axis=1)
+                found[name] = outputs.means(problem.task, scored, batch)
+            return found
+
+        where = transformer.matrices(problem.config)
+        cut = curves.evaluate_all(evaluate, weights, cuts, where, at_once=1)
+        found = {
+            f"{name}/full/{metric}": value
+            for name, metrics in evaluate(weights).items()
+            for metric, value in metrics.items()
+        }
+        for name, metrics in cut.items():
+            for metric, values in metrics.items():
+                found |= {f"{name}/{c}/{metric}": values[i] for i, c in enumerate(cuts)}
+        return found
+
+    return measure

@@ -1,11 +1,16 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from experiments.benchmark import experiment as benchmark
+from experiments.benchmark import plain
 from experiments.benchmark.operation_count import matrix_product_operations
 from experiments.benchmark.settings import Benchmark
 from experiments.run.program import UserError
+from toy.probes import records
+from truncation import notation
 
 
 def test_operations_of_known_products():
@@ -34,6 +39,24 @@ def test_our_formulation_multiplies_less():
     ours = benchmark.operations(benchmark.problem(benchmark.RecallProblem, config))
     plain = benchmark.operations(benchmark.problem(benchmark.PlainProblem, config))
     assert ours < 0.7 * plain
+
+
+def test_the_plain_step_and_record_have_the_values_of_ours():
+    config = Benchmark(length=16, d_model=8, batch_size=4, probe_batch=4, rounds=1)
+    ours, theirs = (
+        benchmark.problem(kind, config)
+        for kind in (benchmark.RecallProblem, benchmark.PlainProblem)
+    )
+    params, frozen = ours.init(jax.random.key(0))
+    key = jax.random.key(1)
+    losses = [float(p.loss(params, frozen, key, lambda batch: batch)) for p in (ours, theirs)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    cuts = [notation.parse(text) for text in ("1.fc_in@0.5", "1.ov@0", "0.fc_out@-0.2")]
+    measures = [m.measure_models(cuts, batch_size=4) for m in (records, plain)]
+    found = [jax.jit(functools.partial(m, ours))(params, frozen, key) for m in measures]
+    assert len(found[1]) == 2 * 4 * 4
+    for name, value in found[1].items():
+        assert float(found[0][name]) == pytest.approx(float(value), abs=2e-5), name
 
 
 def test_the_published_truncations_are_fifteen():
