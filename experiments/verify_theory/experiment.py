@@ -85,7 +85,7 @@ def _verified(
     """One family, kept by an interrupted run or simulated now; and the seconds it took."""
     if (kept := directory.kept(name)) is not None:
         arrays, found = kept
-        return Outcome([Row(**row) for row in found["rows"]], arrays), found["seconds"]
+        return Outcome([table.restored(row) for row in found["rows"]], arrays), found["seconds"]
     began = time.monotonic()
     outcome = FAMILIES[name](sizes, seed)
     seconds = round(time.monotonic() - began, 2)

@@ -112,6 +112,16 @@ def failures(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if not row.passes(limit)]
 
 
+def restored(record: dict[str, Any]) -> Row:
+    """A row from its JSON record, whose null stands for a number that is not finite.
+
+    tolerance tells the two kinds of rows apart: a statistical row has none, and an error.
+    """
+    numbers = ("predicted", "measured") + (("error",) if record["tolerance"] is None else ())
+    missing = {name: math.nan for name in numbers if record[name] is None}
+    return Row(**(record | missing))
+
+
 def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Rows as flat dictionaries, verdict included."""
     limit = z_limit(rows)

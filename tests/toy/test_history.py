@@ -34,7 +34,7 @@ def test_a_record_is_what_the_weights_say(history):
     np.testing.assert_array_equal(weights["embed"], frozen["embed"])
     batch = recall.sample(task, _key(0, 2), batch_size=4, alpha=0.0)
     trace = network.run(model, weights, batch.tokens, batch.positions)
-    expected = outputs.means(task, trace, batch)
+    expected = outputs.means(task, trace.logits, batch)
     for name in ("p_noise", "p_correct", "loss"):
         assert history[f"clean/full/{name}"][-1] == pytest.approx(float(expected[name]), rel=1e-4)
     assert np.abs(params["layers"][0]["fc_in"] - weights["layers"][0]["fc_in"]).max() > 0

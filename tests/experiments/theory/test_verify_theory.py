@@ -149,6 +149,14 @@ def test_an_interrupted_run_does_not_repeat_finished_families(finished, monkeypa
         run_directory.open_run(Place("verify_theory", str(directory.path)), config)
 
 
+def test_a_row_without_a_number_fails_before_and_after_it_was_kept():
+    lost = row(measured=float("nan"), error=float("nan"))
+    kept = json.loads(json.dumps(run_directory.plain(vars(lost))))
+    assert kept["measured"] is None
+    assert not table.restored(kept).passes(5.0)
+    assert table.restored(vars(row())) == row()
+
+
 def test_a_wrong_formula_is_found_out(monkeypatch):
     monkeypatch.setattr(sampling, "GROUPS", 64)
     right = exact_chain.chain

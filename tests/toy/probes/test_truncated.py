@@ -66,8 +66,13 @@ def test_shared_and_thin_is_the_same_as_one_at_a_time(name):
         for index, chosen in enumerate(cuts):
             _, expected = alone(editing.apply(weights, chosen, where), batch)
             for metric, value in expected.items():
+                # Losses reach ten nats here: float32 keeps seven digits of them, not of one.
                 np.testing.assert_allclose(
-                    cut[name][metric][index], value, atol=2e-5, err_msg=f"{chosen} {metric}"
+                    cut[name][metric][index],
+                    value,
+                    rtol=1e-5,
+                    atol=2e-5,
+                    err_msg=f"{chosen} {metric}",
                 )
             seen.add(round(float(expected["loss"]), 4))
         assert len(seen) >= len(cuts) - 3
