@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments.run.pythia_settings import DTYPES
+from experiments.run.model_settings import DTYPES
 from training.settings import Settings, setting
 
 STYLES = ("thought", "plain")

@@ -6,7 +6,7 @@ import pytest
 import bridge
 from bridge import answers
 from bridge.tasks import Example, Marking, TaskError
-from tests.experiments import pythia_checkpoint
+from tests.experiments import model_checkpoint
 
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.xdist_group("answers")
@@ -23,7 +23,7 @@ EXAMPLES = [
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return bridge.load(pythia_checkpoint.write_checkpoint(tmp_path_factory.mktemp("a") / "model"))
+    return bridge.load(model_checkpoint.write_checkpoint(tmp_path_factory.mktemp("a") / "model"))
 
 
 @pytest.fixture(scope="module")

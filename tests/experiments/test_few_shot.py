@@ -13,7 +13,7 @@ from experiments.few_shot import experiment
 from experiments.few_shot.__main__ import PROGRAM
 from experiments.few_shot.settings import FewShot
 from experiments.run.program import Place, UserError
-from tests.experiments import pythia_checkpoint
+from tests.experiments import model_checkpoint
 
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.xdist_group("few_shot")
@@ -38,7 +38,7 @@ def files(tmp_path_factory):
         for i in range(3)
     ]
     return {
-        "model": str(pythia_checkpoint.write_checkpoint(folder / "model")),
+        "model": str(model_checkpoint.write_checkpoint(folder / "model")),
         "problems": lines(folder / "test.jsonl", problems),
         "exemplars": lines(folder / "shots.jsonl", shots),
     }

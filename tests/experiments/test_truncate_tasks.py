@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bridge.tasks import split
-from experiments.pythia_truncate import experiment
-from experiments.pythia_truncate.settings import PythiaTruncate
 from experiments.run.program import Place, UserError
-from tests.experiments.pythia_checkpoint import write_checkpoint
+from experiments.truncate_model import experiment
+from experiments.truncate_model.settings import TruncateModel
+from tests.experiments.model_checkpoint import write_checkpoint
 
 pytestmark = pytest.mark.xdist_group("truncate_tasks")
 
@@ -74,8 +74,8 @@ def files(folder):
 
 def go(model, out, **changes):
     given = {"model": model, "interventions": (CUT,), "bootstrap": 100, "max_length": 256}
-    config = PythiaTruncate(**(given | changes))
-    experiment.main(config, Place("pythia_truncate", str(out)))
+    config = TruncateModel(**(given | changes))
+    experiment.main(config, Place("truncate_model", str(out)))
     return json.loads((out / "summary.json").read_text())
 
 
@@ -102,7 +102,7 @@ def test_laser_as_published(model, files, tmp_path, capsys):
 def test_facts_stay_whole_and_are_told_by_frequency(model, files, tmp_path, capsys):
     config = {"tasks": (f"counterfact:{files['facts']}",), "counts": files["counts"]}
     plan = experiment.make_plan(
-        PythiaTruncate(model=model, interventions=(CUT,), validation=0.4, **config)
+        TruncateModel(model=model, interventions=(CUT,), validation=0.4, **config)
     )
     (one,) = plan.questions
     assert (len(one.validation), len(one.test)) == (6, 9)

@@ -11,8 +11,8 @@ import bridge
 from bridge import encoding, scoring
 from bridge.tasks import Marking
 from bridge.tasks.example import Example, choose
-from experiments.pythia_truncate import worth
-from tests.experiments import pythia_checkpoint
+from experiments.truncate_model import worth
+from tests.experiments import model_checkpoint
 
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.xdist_group("worth")
@@ -30,7 +30,7 @@ EXAMPLES = [
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
-    return bridge.load(pythia_checkpoint.write_checkpoint(tmp_path_factory.mktemp("a") / "model"))
+    return bridge.load(model_checkpoint.write_checkpoint(tmp_path_factory.mktemp("a") / "model"))
 
 
 @pytest.fixture(scope="module")

@@ -68,25 +68,25 @@ TINY = {
         ),
         Tiny("benchmark", ("--quick", "--rounds=1"), None, ""),
         Tiny(
-            "benchmark_pythia",
+            "benchmark_search",
             ("--size=14m", "--num_prompts=2", "--length=4", "--matrices=fc_in", "--rhos=0.5",
              "--baseline_candidates=1"),
             None,
             "seconds|ratio|difference",
         ),
         Tiny(
-            "fetch_pythia",
+            "fetch_model",
             ("--model=somebody/tiny", "--steps=0,1,512", "--offline"),
             ("cache", "cache"),
             "seconds|directory",
         ),
         Tiny(
-            "pythia_truncate",
+            "truncate_model",
             ("--tasks=jsonl:{inputs}/colours.jsonl", "--search=grid", "--rhos=0.5,0", *ASKED),
             ("model", "steps/step0"),
         ),
         Tiny(
-            "pythia_dynamics",
+            "model_dynamics",
             ("--task=jsonl:{inputs}/colours.jsonl", "--interventions=1.mlp@0", *ASKED),
             ("checkpoints", "steps"),
         ),
@@ -154,7 +154,7 @@ def make_inputs(folder: Path, tiny: Tiny, start, seed: int = 0) -> Path:
         recall += ["--num_seeds=2", f"--seed={seed}", f"--out={folder / 'recall'}"]
         start("experiments.noisy_recall", recall)
     if kind == "steps":
-        from tests.experiments.pythia_checkpoint import write_checkpoint, write_prompts
+        from tests.experiments.model_checkpoint import write_checkpoint, write_prompts
 
         for number in range(3):
             write_checkpoint(folder / "steps" / f"step{number}", seed=seed + number)

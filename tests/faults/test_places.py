@@ -15,7 +15,7 @@ pytestmark = pytest.mark.xdist_group("faults")
 READERS = [name for name, tiny in TINY.items() if tiny.reads]
 # One of them in `make test`.
 SOME = [
-    name if name == "pythia_dynamics" else pytest.param(name, marks=pytest.mark.slow)
+    name if name == "model_dynamics" else pytest.param(name, marks=pytest.mark.slow)
     for name in READERS
 ]
 
@@ -88,7 +88,7 @@ def test_an_empty_output_name_is_refused(name, house, tmp_path, table):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in READERS if n != "fetch_pythia"])
+@pytest.mark.parametrize("name", [n for n in READERS if n != "fetch_model"])
 def test_nothing_of_an_input_that_was_retrained_is_used(
     name, house, inputs, undisturbed, tmp_path, table
 ):

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 
 import bridge
 from bridge import surgery
-from experiments.pythia_dynamics import figures
-from experiments.pythia_dynamics.settings import PythiaDynamics
-from experiments.run import provenance, pythia_setup, stop
+from experiments.model_dynamics import figures
+from experiments.model_dynamics.settings import ModelDynamics
+from experiments.run import model_setup, provenance, stop
 from experiments.run import table as terminal
 from experiments.run.directory import RunDirectory, open_finished, open_run
+from experiments.run.model_setup import Questions
 from experiments.run.program import Place, RunFailedError, UserError, user_errors
 from experiments.run.progress import Progress, stage
-from experiments.run.pythia_setup import Questions
 from truncation import spectrum
 from truncation.notation import Intervention, Key
 from truncation.search import statistics
@@ -31,7 +31,7 @@ TOLD = ("p_answer", "p_the", "margin_the", "accuracy")
 class Plan:
     """What the flags ask for, checked without reading weights."""
 
-    config: PythiaDynamics
+    config: ModelDynamics
     architecture: bridge.Config
     directories: Mapping[int, Path]
     questions: Questions
@@ -39,13 +39,13 @@ class Plan:
     keys: tuple[Key, ...]
 
 
-def main(config: PythiaDynamics, place: Place) -> None:
+def main(config: ModelDynamics, place: Place) -> None:
     """Settings in, run directory out."""
     plan = make_plan(config)
-    files = pythia_setup.task_files((config.task,))
+    files = model_setup.task_files((config.task,))
     digests = {f"--task={name}": provenance.of_files(path) for name, path in files.items()}
     with user_errors():
-        digests |= pythia_setup.tokenizer_digest(config)
+        digests |= model_setup.tokenizer_digest(config)
     for step, path in plan.directories.items():
         stage(f"reading the weights of step {step}")
         stop.check()
@@ -58,7 +58,7 @@ def main(config: PythiaDynamics, place: Place) -> None:
 
 def redraw(out: str) -> None:
     """Draw the figures of a finished run again, from its arrays and table."""
-    directory, _ = open_finished(out, "pythia_dynamics", PythiaDynamics)
+    directory, _ = open_finished(out, "model_dynamics", ModelDynamics)
     arrays, rows = directory.read_arrays(), directory.read_rows("dynamics.jsonl")
     steps = arrays.pop("steps")
     models = list(dict.fromkeys(row["model"] for row in rows))
@@ -96,25 +96,25 @@ def draw(
     yield "spectra", figures.spectra(steps, spectra)
 
 
-def make_plan(config: PythiaDynamics) -> Plan:
+def make_plan(config: ModelDynamics) -> Plan:
     """Find the steps, read the task, check every name; UserError says what cannot be."""
     directories = step_directories(config.checkpoints, config.steps)
     first = str(next(iter(directories.values())))
-    architecture = pythia_setup.read_architecture(first)
+    architecture = model_setup.read_architecture(first)
     for step, path in directories.items():
-        if pythia_setup.read_architecture(str(path)) != architecture:
+        if model_setup.read_architecture(str(path)) != architecture:
             raise UserError(f"{path}: step {step} has another architecture than {first}")
     last = architecture.num_layers - 1
     chosen = config.interventions or (f"{last}.mlp@0", f"{last}.fc_in@0.1", f"{last}.fc_out@0.1")
     names = config.spectra or tuple(f"{last}.{m}" for m in ("out_proj", "fc_in", "fc_out"))
-    words = pythia_setup.read_tokenizer(config, _with_tokenizer(config, directories))
+    words = model_setup.read_tokenizer(config, _with_tokenizer(config, directories))
     return Plan(
         config,
         architecture,
         directories,
         # Nothing is chosen here, so every example is measured, whatever the split.
-        pythia_setup.read_questions(config, architecture, words, config.task, validation=0.5),
-        pythia_setup.parse_interventions(chosen, architecture),
+        model_setup.read_questions(config, architecture, words, config.task, validation=0.5),
+        model_setup.parse_interventions(chosen, architecture),
         tuple(_parse_key(name, architecture) for name in names),
     )
 
@@ -162,9 +162,9 @@ def run(plan: Plan, directory: RunDirectory) -> dict[str, Any]:
 
 def measure(plan: Plan, path: Path) -> dict[str, np.ndarray]:
     """MODEL/METRIC [examples] and spectrum/LAYER.MATRIX [r] of one checkpoint."""
-    checkpoint = pythia_setup.load_checkpoint(plan.config, str(path))
+    checkpoint = model_setup.load_checkpoint(plan.config, str(path))
     encoded = plan.questions.encoded
-    scorer = pythia_setup.make_scorer(plan.config, checkpoint, encoded)
+    scorer = model_setup.make_scorer(plan.config, checkpoint, encoded)
     indices = np.arange(len(encoded))
     full = scorer.full(indices)
     found = {f"full/{name}": values[:, 0] for name, values in full.items()}
@@ -291,7 +291,7 @@ def _parse_key(text: str, architecture: bridge.Config) -> Key:
     return key
 
 
-def _with_tokenizer(config: PythiaDynamics, directories: Mapping[int, Path]) -> str:
+def _with_tokenizer(config: ModelDynamics, directories: Mapping[int, Path]) -> str:
     """The first step directory that has a tokenizer, or the directory that holds the steps."""
     for path in (*directories.values(), Path(config.checkpoints)):
         if any((path / name).is_file() for name in ("tokenizer.json", "20B_tokenizer.json")):

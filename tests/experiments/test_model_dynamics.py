@@ -8,15 +8,15 @@ import pytest
 
 import bridge
 from bridge import export, scoring, surgery
-from experiments.pythia_dynamics import experiment as pythia_dynamics
-from experiments.pythia_dynamics.settings import PythiaDynamics
+from experiments.model_dynamics import experiment as model_dynamics
+from experiments.model_dynamics.settings import ModelDynamics
 from experiments.run import directory as run_directory
 from experiments.run.program import Place, RunFailedError, UserError
-from tests.experiments.pythia_checkpoint import write_checkpoint, write_prompts
+from tests.experiments.model_checkpoint import write_checkpoint, write_prompts
 from truncation import editing
 
 # One worker, so that what is compiled for one test serves the others.
-pytestmark = pytest.mark.xdist_group("pythia_programs")
+pytestmark = pytest.mark.xdist_group("model_programs")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def steps(tmp_path_factory):
 
 @pytest.fixture
 def config(steps):
-    return PythiaDynamics(
+    return ModelDynamics(
         num_examples=12,
         max_length=64,
         checkpoints=str(steps),
@@ -45,14 +45,14 @@ def config(steps):
 
 
 def go(config, out):
-    plan = pythia_dynamics.make_plan(config)
-    directory = run_directory.open_run(Place("pythia_dynamics", str(out)), config)
-    return plan, directory, pythia_dynamics.run(plan, directory)
+    plan = model_dynamics.make_plan(config)
+    directory = run_directory.open_run(Place("model_dynamics", str(out)), config)
+    return plan, directory, model_dynamics.run(plan, directory)
 
 
 def test_every_step_against_its_checkpoint(config, steps, tmp_path, capsys):
     plan, directory, summary = go(config, tmp_path / "run")
-    pythia_dynamics.report(plan, summary, directory)
+    model_dynamics.report(plan, summary, directory)
     arrays = directory.read_arrays()
     assert arrays["steps"].tolist() == [0, 1, 8]
     for place, step in ((0, 0), (2, 8)):
@@ -88,14 +88,14 @@ def test_every_step_against_its_checkpoint(config, steps, tmp_path, capsys):
         image = tmp_path / "run" / "figures" / f"{name}.png"
         before = image.read_bytes()
         image.unlink()
-        pythia_dynamics.redraw(str(tmp_path / "run"))
+        model_dynamics.redraw(str(tmp_path / "run"))
         assert image.read_bytes() == before
 
 
 def test_an_interrupted_run_measures_only_what_is_missing(config, tmp_path, monkeypatch):
     _, _, whole = go(config, tmp_path / "whole")
     measured = []
-    original = pythia_dynamics.measure
+    original = model_dynamics.measure
 
     def measure(plan, path):
         if len(measured) == 2:
@@ -103,7 +103,7 @@ def test_an_interrupted_run_measures_only_what_is_missing(config, tmp_path, monk
         measured.append(path.name)
         return original(plan, path)
 
-    monkeypatch.setattr(pythia_dynamics, "measure", measure)
+    monkeypatch.setattr(model_dynamics, "measure", measure)
     with pytest.raises(KeyboardInterrupt):
         go(config, tmp_path / "run")
     assert measured == ["step0", "step1"]
@@ -143,7 +143,7 @@ def test_a_step_that_is_not_finite_stops_the_run(config, steps, tmp_path):
 )
 def test_bad_requests_end_before_any_work(config, changes, message):
     with pytest.raises(UserError, match=message):
-        pythia_dynamics.make_plan(dataclasses.replace(config, **changes))
+        model_dynamics.make_plan(dataclasses.replace(config, **changes))
 
 
 def test_steps_of_another_architecture(config, steps, tmp_path):
@@ -154,6 +154,6 @@ def test_steps_of_another_architecture(config, steps, tmp_path):
         text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')
     )
     with pytest.raises(UserError, match="step 8 has another architecture"):
-        pythia_dynamics.make_plan(dataclasses.replace(config, checkpoints=str(folder)))
+        model_dynamics.make_plan(dataclasses.replace(config, checkpoints=str(folder)))
     with pytest.raises(UserError, match="holds no stepN"):
-        pythia_dynamics.step_directories(str(folder / "notes"), ())
+        model_dynamics.step_directories(str(folder / "notes"), ())

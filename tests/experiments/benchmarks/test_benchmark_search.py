@@ -1,12 +1,12 @@
 import bridge
-from experiments.benchmark_pythia import experiment as benchmark_pythia
-from experiments.benchmark_pythia.settings import SIZES, BenchmarkPythia
+from experiments.benchmark_search import experiment as benchmark_search
+from experiments.benchmark_search.settings import SIZES, BenchmarkSearch
 from truncation.notation import candidates as every_candidate
 
 
 def test_both_sides_agree_and_are_timed():
     """On a shape so small that only the agreement means anything."""
-    config = BenchmarkPythia(
+    config = BenchmarkSearch(
         size="14m",
         num_prompts=3,
         length=5,
@@ -16,7 +16,7 @@ def test_both_sides_agree_and_are_timed():
     )
     shape = bridge.Config(vocab_size=40, num_layers=2, d_model=16, num_heads=2, d_ff=32)
     candidates = every_candidate([(0, "fc_in"), (1, "fc_in")], config.rhos)
-    found = benchmark_pythia.run(config, shape, candidates)
+    found = benchmark_search.run(config, shape, candidates)
     assert found["candidates"] == 4
     assert found["baseline_candidates"] == 2
     assert found["difference/loss"] < 1e-4

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments.run.pythia_settings import PythiaSettings
+from experiments.run.model_settings import ModelSettings
 from training.settings import setting
 from truncation import rules
 from truncation.notation import LASER_RHOS
@@ -21,7 +21,7 @@ ORDERS = ("best_first", "last_first")
 
 
 @dataclasses.dataclass(frozen=True)
-class PythiaTruncate(PythiaSettings):
+class TruncateModel(ModelSettings):
     """The model, the tasks, the cuts or the search for them, and what is kept."""
 
     model: str = setting("", "Checkpoint directory.", required=True)

@@ -1,4 +1,4 @@
-"""The settings that the programs on Pythia share: how examples are read, how a model is run."""
+"""The settings that programs on language models share: how examples are read, a model is run."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
-class PythiaSettings(Settings):
+class ModelSettings(Settings):
     """Examples, then the model and its memory."""
 
     tokenizer: str = setting("", "tokenizer.json, or its directory; empty: the model's.")

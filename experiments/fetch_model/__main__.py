@@ -1,6 +1,6 @@
-r"""Fetch Pythia checkpoints, final or of chosen training steps, and check them.
+r"""Fetch a model from the hub, its training steps where it has them (Pythia), and check it.
 
-    python -m experiments.fetch_pythia --model=EleutherAI/pythia-410m --steps=0,512,143000
+    python -m experiments.fetch_model --model=EleutherAI/pythia-410m --steps=0,512,143000
 
 Each revision goes into the hub's local cache (--cache=DIR for another place), is checked to
 hold exactly the tensors its configuration asks for, and is linked as OUT/NAME/stepN, the
@@ -12,10 +12,10 @@ The time is that of the network: 70m is 166 MB a step, 410m 911 MB, 12b 24 GB. W
 everything in the cache, hashing runs at about 1 GB/s.
 """
 
-from experiments.fetch_pythia.settings import FetchPythia
+from experiments.fetch_model.settings import FetchModel
 from experiments.run.program import Program
 
-PROGRAM = Program("fetch_pythia", FetchPythia, __doc__)
+PROGRAM = Program("fetch_model", FetchModel, __doc__)
 
 if __name__ == "__main__":
     PROGRAM.start()

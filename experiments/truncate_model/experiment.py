@@ -15,15 +15,15 @@ import bridge
 from bridge import encoding, export, scoring, tasks
 from bridge.tasks.metrics import generated
 from bridge.tokenizer import Tokenizer
-from experiments.pythia_truncate import components, figures, worth
-from experiments.pythia_truncate.settings import PythiaTruncate
-from experiments.pythia_truncate.worth import Worth
-from experiments.run import heatmaps, provenance, pythia_setup, stop
+from experiments.run import heatmaps, model_setup, provenance, stop
 from experiments.run import table as terminal
 from experiments.run.directory import RunDirectory, open_finished, open_run
+from experiments.run.model_setup import Questions
 from experiments.run.program import Place, UserError, user_errors
 from experiments.run.progress import stage
-from experiments.run.pythia_setup import Questions
+from experiments.truncate_model import components, figures, worth
+from experiments.truncate_model.settings import TruncateModel
+from experiments.truncate_model.worth import Worth
 from truncation import ablation, factored, notation, rules
 from truncation.address import Params
 from truncation.notation import Intervention
@@ -39,7 +39,7 @@ PREDICTED = 3
 class Plan:
     """What the flags ask for, checked without reading weights."""
 
-    config: PythiaTruncate
+    config: TruncateModel
     words: Tokenizer
     questions: tuple[Questions, ...]
     interventions: tuple[Intervention, ...]
@@ -65,18 +65,18 @@ class Result:
     flips: list[dict[str, Any]]
 
 
-def main(config: PythiaTruncate, place: Place) -> None:
+def main(config: TruncateModel, place: Place) -> None:
     """Settings in, run directory out."""
     require_place(config)
     plan = make_plan(config)
     stage("reading weights")
-    files = pythia_setup.task_files((*config.tasks, *config.test_tasks))
+    files = model_setup.task_files((*config.tasks, *config.test_tasks))
     files |= {config.counts: config.counts} if config.counts else {}
     digests = {"--model": provenance.of_files(config.model)}
     digests |= {f"--tasks={name}": provenance.of_files(path) for name, path in files.items()}
     with user_errors():
-        digests |= pythia_setup.tokenizer_digest(config)
-    checkpoint = pythia_setup.load_checkpoint(config, config.model)
+        digests |= model_setup.tokenizer_digest(config)
+    checkpoint = model_setup.load_checkpoint(config, config.model)
     inputs = {"model": config.model, "tokenizer": config.tokenizer, "save": config.save, **files}
     directory = open_run(place, config, inputs=inputs, digests=digests)
     run(plan, checkpoint, directory, provenance.of_text(str(sorted(digests.items()))))
@@ -84,7 +84,7 @@ def main(config: PythiaTruncate, place: Place) -> None:
 
 def redraw(out: str) -> None:
     """Draw the figures of a finished run again, from its arrays and tables."""
-    directory, config = open_finished(out, "pythia_truncate", PythiaTruncate)
+    directory, config = open_finished(out, "truncate_model", TruncateModel)
     arrays = directory.read_arrays()
     for name in sorted({key.split("/")[0] for key in arrays}):
         models = list(dict.fromkeys(key.split("/")[2] for key in arrays if _is_score(key, name)))
@@ -105,7 +105,7 @@ def _is_score(key: str, name: str) -> bool:
     return key.startswith(f"{name}/test/") and key.count("/") == 3
 
 
-def require_place(config: PythiaTruncate) -> None:
+def require_place(config: TruncateModel) -> None:
     """UserError where --save could not be written, found out before any work."""
     if not config.save:
         return
@@ -119,7 +119,7 @@ def require_place(config: PythiaTruncate) -> None:
             return
 
 
-def make_plan(config: PythiaTruncate) -> Plan:
+def make_plan(config: TruncateModel) -> Plan:
     """Read tasks and check every name; UserError says what cannot be."""
     if (config.search == "none") != bool(config.interventions):
         raise UserError("give either --interventions or --search, and not both")
@@ -129,16 +129,16 @@ def make_plan(config: PythiaTruncate) -> Plan:
         raise UserError("--save wants a single task: another task may choose another cut")
     if config.factored and (not config.save or config.search == "eigenprune"):
         raise UserError("--factored is about --save, and not for eigenprune")
-    architecture = pythia_setup.read_architecture(config.model)
-    keys = pythia_setup.parse_keys(config.matrices, config.layers, architecture)
+    architecture = model_setup.read_architecture(config.model)
+    keys = model_setup.parse_keys(config.matrices, config.layers, architecture)
     if config.interventions:
-        chosen = pythia_setup.parse_interventions(config.interventions, architecture)
+        chosen = model_setup.parse_interventions(config.interventions, architecture)
     else:
         with user_errors():
             chosen = tuple(notation.candidates(keys, config.rhos))
-    words = pythia_setup.read_tokenizer(config, config.model)
+    words = model_setup.read_tokenizer(config, config.model)
     questions = tuple(
-        pythia_setup.read_questions(
+        model_setup.read_questions(
             config,
             architecture,
             words,
@@ -189,7 +189,7 @@ def run(
             print("\n".join(_told(config, one)))
         store = directory.own("checkpoints/") / f"{one.name}.jsonl"
         # What scores depend on, weights and examples included, is in the key already.
-        scorer = pythia_setup.make_scorer(
+        scorer = model_setup.make_scorer(
             config, checkpoint, one.encoded, cache=Cache(store, {"inputs": digest}), progress=True
         )
         result = ask(plan, one, scorer)
@@ -243,7 +243,7 @@ def ask(plan: Plan, one: Questions, scorer: Scorer) -> Result:
         for row in ablation.report(scorer, nearest.intervention, test[:PARTS_EXAMPLES]):
             tokens = [plan.words.decode([token]) for token in row.pop("top_classes")]
             parts.append(row | {"top_tokens": tokens})
-    architecture = pythia_setup.read_architecture(config.model)
+    architecture = model_setup.read_architecture(config.model)
     told = components.removed(scorer, architecture, nearest, test[:PARTS_EXAMPLES], plan.words)
     weights = scorer.weights(test)
     flips = ablation.flips(
@@ -260,7 +260,7 @@ def ask(plan: Plan, one: Questions, scorer: Scorer) -> Result:
     return Result(outcome, nearest.name, chosen, params, before, after, parts, told, said, flips)
 
 
-def objective_of(config: PythiaTruncate, one: Questions) -> str:
+def objective_of(config: TruncateModel, one: Questions) -> str:
     """What a choice improves: as asked for, or what the paper of the task chose by."""
     if config.protocol == "honest":
         return config.objective
@@ -268,7 +268,7 @@ def objective_of(config: PythiaTruncate, one: Questions) -> str:
     return "choice_summed" if one.marking.metric == "choice_summed" else "accuracy"
 
 
-def _told(config: PythiaTruncate, one: Questions) -> list[str]:
+def _told(config: TruncateModel, one: Questions) -> list[str]:
     """The protocol, what differs from it here, and what was published of this model."""
     search = config.search != "none"
     lines = one.protocol.lines(
@@ -301,7 +301,7 @@ def find_worth(plan: Plan, one: Questions, checkpoint: bridge.Checkpoint, result
     )
     found = worth.of_items(tested, before, after, **bootstrap)
     if one.closed and config.max_distractors >= len(one.closed) - 1:
-        memory = int(config.memory_gb * pythia_setup.GIGABYTE)
+        memory = int(config.memory_gb * model_setup.GIGABYTE)
         found += worth.of_choices(tested, one.closed, models, memory=memory, **bootstrap)
     if most := answers_of(config, one, checkpoint.config):
         prefix = plan.words.prefix(config.bos or one.protocol.bos)
@@ -309,7 +309,7 @@ def find_worth(plan: Plan, one: Questions, checkpoint: bridge.Checkpoint, result
     return found
 
 
-def answers_of(config: PythiaTruncate, one: Questions, architecture: bridge.Config) -> int:
+def answers_of(config: TruncateModel, one: Questions, architecture: bridge.Config) -> int:
     """How many test prompts are answered by generation; a masked model continues no text."""
     asked = one.marking.metric in generated.NAMES and not architecture.masked
     return config.answers if asked else 0
@@ -325,7 +325,7 @@ def predictions(
 ) -> list[dict[str, Any]]:
     """What the model says after each test prompt, before and after the cut."""
     config, tested = plan.config, encoding.select(one.encoded, one.test)
-    architecture = pythia_setup.read_architecture(config.model)
+    architecture = model_setup.read_architecture(config.model)
     rows: list[dict[str, Any]] = [
         {"prompt": e.prompt, "answer": e.answer, "group": e.group} for e in tested.examples
     ]
@@ -335,7 +335,7 @@ def predictions(
             architecture,
             tested,
             PREDICTED,
-            memory=int(config.memory_gb * pythia_setup.GIGABYTE),
+            memory=int(config.memory_gb * model_setup.GIGABYTE),
         )
         for i, row in enumerate(rows):
             row |= {f"{label}_{name}": float(scores[name][i, 0]) for name in ("p_answer", "rank")}

@@ -9,16 +9,16 @@ import pytest
 
 import bridge
 from bridge import scoring, surgery, tokenizer
-from experiments.pythia_truncate import experiment as pythia_truncate
-from experiments.pythia_truncate.settings import PythiaTruncate
 from experiments.run import directory as run_directory
-from experiments.run import pythia_setup
+from experiments.run import model_setup
 from experiments.run.program import Place, UserError
-from tests.experiments.pythia_checkpoint import PROMPTS, write_checkpoint, write_prompts
+from experiments.truncate_model import experiment as truncate_model
+from experiments.truncate_model.settings import TruncateModel
+from tests.experiments.model_checkpoint import PROMPTS, write_checkpoint, write_prompts
 from truncation import editing
 
 # One worker, so that what is compiled for one test serves the others.
-pytestmark = pytest.mark.xdist_group("pythia_programs")
+pytestmark = pytest.mark.xdist_group("model_programs")
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +47,11 @@ def settings(model, prompts):
 
 
 def go(settings, out, **changes):
-    config = PythiaTruncate(**{**settings, **changes})
-    plan = pythia_truncate.make_plan(config)
-    directory = run_directory.open_run(Place("pythia_truncate", str(out)), config)
-    checkpoint = pythia_setup.load_checkpoint(config, config.model)
-    summary = pythia_truncate.run(plan, checkpoint, directory)
+    config = TruncateModel(**{**settings, **changes})
+    plan = truncate_model.make_plan(config)
+    directory = run_directory.open_run(Place("truncate_model", str(out)), config)
+    checkpoint = model_setup.load_checkpoint(config, config.model)
+    summary = truncate_model.run(plan, checkpoint, directory)
     return plan, directory, summary
 
 
@@ -154,10 +154,10 @@ def test_the_other_searches_do_not_lose_on_validation(settings, tmp_path, search
 
 def test_test_examples_from_another_file(settings, prompts, tmp_path):
     other = write_prompts(tmp_path / "test.jsonl", PROMPTS[:7])
-    config = PythiaTruncate(
+    config = TruncateModel(
         **{**settings, "interventions": ("1.mlp@0",), "test_tasks": (f"jsonl:{other}",)}
     )
-    (one,) = pythia_truncate.make_plan(config).questions
+    (one,) = truncate_model.make_plan(config).questions
     assert one.validation.tolist() == list(range(36))
     assert [one.encoded.examples[i].prompt for i in one.test] == [r["prompt"] for r in PROMPTS[:7]]
 
@@ -194,9 +194,9 @@ BAD = [
 
 @pytest.mark.parametrize(("changes", "message"), BAD)
 def test_bad_requests_end_before_any_work(settings, changes, message):
-    config = PythiaTruncate(**{**settings, **changes})
+    config = TruncateModel(**{**settings, **changes})
     with pytest.raises(UserError) as caught:
-        pythia_truncate.make_plan(config)
+        truncate_model.make_plan(config)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -206,7 +206,7 @@ def test_objectives_that_need_distractors(settings, tmp_path):
     path = write_prompts(tmp_path / "bare.jsonl", bare)
     changes = {"search": "grid", "objective": "choice", "tasks": (f"jsonl:{path}",)}
     with pytest.raises(UserError, match="needs distractors"):
-        pythia_truncate.make_plan(PythiaTruncate(**{**settings, **changes}))
+        truncate_model.make_plan(TruncateModel(**{**settings, **changes}))
 
 
 def test_from_the_command_line(model, prompts, tmp_path):
@@ -219,7 +219,7 @@ def test_from_the_command_line(model, prompts, tmp_path):
         ["--tasks=sums", "--search=grid"],
     ]
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("drive.py"), "experiments.pythia_truncate"],
+        [sys.executable, Path(__file__).with_name("drive.py"), "experiments.truncate_model"],
         input=json.dumps(requests),
         capture_output=True,
         text=True,
@@ -245,8 +245,8 @@ def test_a_place_to_save_is_looked_at_before_any_work(settings, tmp_path):
         (tmp_path / "file" / "in", "cannot be written"),
     ):
         with pytest.raises(UserError, match=message):
-            pythia_truncate.require_place(PythiaTruncate(**changes, save=str(save)))
-    pythia_truncate.require_place(PythiaTruncate(**changes, save=str(tmp_path / "a" / "b")))
+            truncate_model.require_place(TruncateModel(**changes, save=str(save)))
+    truncate_model.require_place(TruncateModel(**changes, save=str(tmp_path / "a" / "b")))
 
 
 def test_figures_are_redrawn_from_arrays_and_tables_alone(settings, tmp_path):
@@ -256,6 +256,6 @@ def test_figures_are_redrawn_from_arrays_and_tables_alone(settings, tmp_path):
     before = [image.read_bytes() for image in images]
     for image in images:
         image.unlink()
-    pythia_truncate.redraw(str(directory.path))
+    truncate_model.redraw(str(directory.path))
     assert [image.read_bytes() for image in images] == before
     assert len(images) >= 3

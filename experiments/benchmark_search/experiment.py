@@ -12,7 +12,7 @@ import bridge
 from bridge import encoding, scoring, surgery
 from bridge import network as model
 from bridge.tasks import Example
-from experiments.benchmark_pythia.settings import BenchmarkPythia
+from experiments.benchmark_search.settings import BenchmarkSearch
 from experiments.run import memory as memory_limit
 from experiments.run import stop
 from experiments.run.directory import open_run
@@ -23,7 +23,7 @@ from truncation.notation import candidates as every_candidate
 from truncation.search.scorer import Scorer
 
 
-def main(config: BenchmarkPythia, place: Place) -> None:
+def main(config: BenchmarkSearch, place: Place) -> None:
     """Settings in, run directory and ratio out."""
     with user_errors():
         shape = bridge.config_for_size(config.size)
@@ -44,10 +44,10 @@ def main(config: BenchmarkPythia, place: Place) -> None:
 
 def redraw(out: str) -> None:
     """There is nothing to draw here."""
-    raise UserError(f"--redraw: benchmark_pythia draws no figures ({out})")
+    raise UserError(f"--redraw: benchmark_search draws no figures ({out})")
 
 
-def report(config: BenchmarkPythia, summary: dict[str, float]) -> None:
+def report(config: BenchmarkSearch, summary: dict[str, float]) -> None:
     """Print the ratio and what both sides took."""
     print(
         f"{summary['candidates']:.0f} candidates on {config.num_prompts} prompts of "
@@ -66,7 +66,7 @@ def report(config: BenchmarkPythia, summary: dict[str, float]) -> None:
 
 
 def run(
-    config: BenchmarkPythia, shape: bridge.Config, candidates: list[notation.Intervention]
+    config: BenchmarkSearch, shape: bridge.Config, candidates: list[notation.Intervention]
 ) -> dict[str, float]:
     """Time both on the same candidates and compare their scores."""
     params = bridge.init_params(shape, key=jax.random.key(config.seed))
@@ -134,7 +134,7 @@ def _key(candidate: notation.Intervention) -> notation.Key:
     return int(candidate.cuts[0].layer), candidate.cuts[0].matrix
 
 
-def random_prompts(config: BenchmarkPythia, vocab_size: int) -> encoding.Encoded:
+def random_prompts(config: BenchmarkSearch, vocab_size: int) -> encoding.Encoded:
     """Prompts of random tokens with a random answer and distractor each."""
     draws = np.random.default_rng(config.seed)
     examples = []

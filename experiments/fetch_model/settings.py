@@ -1,4 +1,4 @@
-"""The settings of a fetch; FetchPythia() fetches the final Pythia-70m."""
+"""The settings of a fetch; FetchModel() fetches the final Pythia-70m."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from training.settings import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)
-class FetchPythia(Settings):
+class FetchModel(Settings):
     """What is fetched, and through which cache."""
 
     model: str = setting(

@@ -1,4 +1,4 @@
-"""What the programs on Pythia share: the checkpoints and tasks that their settings name."""
+"""What the programs on language models share: the checkpoints and tasks that settings name."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from bridge.tasks import frequency
 from bridge.tasks import protocol as protocols
 from bridge.tasks.protocol import HONEST, Protocol
 from experiments.run import memory, provenance
+from experiments.run.model_settings import ModelSettings
 from experiments.run.program import UserError, user_errors
-from experiments.run.pythia_settings import PythiaSettings
 from truncation import editing, notation
 from truncation.notation import Intervention
 from truncation.search.cache import Cache
@@ -48,7 +48,7 @@ def read_architecture(directory: str) -> bridge.Config:
         return families.read(Path(directory) / "config.json")
 
 
-def read_tokenizer(config: PythiaSettings, directory: str) -> tokenizer.Tokenizer:
+def read_tokenizer(config: ModelSettings, directory: str) -> tokenizer.Tokenizer:
     """The tokenizer of --tokenizer, or beside the checkpoint."""
     try:
         with user_errors():
@@ -57,7 +57,7 @@ def read_tokenizer(config: PythiaSettings, directory: str) -> tokenizer.Tokenize
         raise UserError(str(error)) from error
 
 
-def load_checkpoint(config: PythiaSettings, directory: str) -> bridge.Checkpoint:
+def load_checkpoint(config: ModelSettings, directory: str) -> bridge.Checkpoint:
     """The checkpoint, split over --devices where there are several."""
     architecture = read_architecture(directory)
     stored = sum(
@@ -75,7 +75,7 @@ def load_checkpoint(config: PythiaSettings, directory: str) -> bridge.Checkpoint
 
 
 def read_questions(
-    config: PythiaSettings,
+    config: ModelSettings,
     architecture: bridge.Config,
     words: tokenizer.Tokenizer,
     task: str,
@@ -141,7 +141,7 @@ def read_questions(
 
 
 def make_scorer(
-    config: PythiaSettings,
+    config: ModelSettings,
     checkpoint: bridge.Checkpoint,
     encoded: encoding.Encoded,
     *,
@@ -195,7 +195,7 @@ def task_files(texts: Iterable[str]) -> dict[str, str]:
     return {name: name for text in texts for name in tasks.files(text)}
 
 
-def tokenizer_digest(config: PythiaSettings) -> dict[str, str]:
+def tokenizer_digest(config: ModelSettings) -> dict[str, str]:
     """The digest of --tokenizer where it is given; the model's own is among the model's files."""
     if not config.tokenizer:
         return {}

@@ -2,12 +2,12 @@
 
 import dataclasses
 
-from experiments.run.pythia_settings import PythiaSettings
+from experiments.run.model_settings import ModelSettings
 from training.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
-class PythiaDynamics(PythiaSettings):
+class ModelDynamics(ModelSettings):
     """The checkpoints, the task, what is cut and whose spectra are kept."""
 
     checkpoints: str = setting("", "Directory with stepN/ directories.", required=True)

@@ -1,4 +1,4 @@
-"""The settings of the benchmark of prefixes; BenchmarkPythia() is what the notes quote."""
+"""The settings of the benchmark of prefixes; BenchmarkSearch() is what the notes quote."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ SIZES = ("14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b
 
 
 @dataclasses.dataclass(frozen=True)
-class BenchmarkPythia(Settings):
+class BenchmarkSearch(Settings):
     """The shape, the prompts, the candidates."""
 
     size: str = setting("70m", "Whose shape the random weights have.", choices=SIZES)

@@ -10,8 +10,8 @@ import pytest
 
 import bridge
 from bridge import hub
-from experiments.fetch_pythia import experiment as fetch_pythia
-from experiments.fetch_pythia.settings import FetchPythia
+from experiments.fetch_model import experiment as fetch_model
+from experiments.fetch_model.settings import FetchModel
 from experiments.run import program
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -26,11 +26,11 @@ NAME = "somebody/tiny"
 
 @pytest.fixture
 def config(tmp_path):
-    return FetchPythia(model=NAME, steps=(0, 1, 512), cache=str(tmp_path / "cache"))
+    return FetchModel(model=NAME, steps=(0, 1, 512), cache=str(tmp_path / "cache"))
 
 
 def fetch(config, out, *, overwrite=False):
-    fetch_pythia.main(config, program.Place("fetch_pythia", str(out), overwrite))
+    fetch_model.main(config, program.Place("fetch_model", str(out), overwrite))
     return json.loads((out / "summary.json").read_text())
 
 
@@ -98,7 +98,7 @@ def test_bad_flags_end_before_any_work(config, tmp_path, change, complaint):
 
 
 def test_offline_the_program_says_so_in_one_line(tmp_path):
-    command = [sys.executable, "-m", "experiments.fetch_pythia", "--offline", "--steps=0"]
+    command = [sys.executable, "-m", "experiments.fetch_model", "--offline", "--steps=0"]
     command += [f"--out={tmp_path / 'out'}", f"--cache={tmp_path / 'cache'}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 1

@@ -1,7 +1,7 @@
-"""Cut the matrices of a GPT-NeoX checkpoint, or search for the cut, and measure on tasks.
+"""Cut the matrices of a language model, or search for the cut, and measure on tasks.
 
-    python -m experiments.pythia_truncate --model=DIR --interventions=5.mlp@0,5.fc_in@0.1
-    python -m experiments.pythia_truncate --model=DIR --tasks=jsonl:FILE --search=grid
+    python -m experiments.truncate_model --model=DIR --interventions=5.mlp@0,5.fc_in@0.1
+    python -m experiments.truncate_model --model=DIR --tasks=jsonl:FILE --search=grid
 
 Candidates are compared on validation examples; the test examples see the choice once (with
 --interventions, all of them). Every figure comes with its change to the full model and a 95 %
@@ -12,10 +12,10 @@ prompt before and after), TASK_flips.csv, heatmaps and before/after distribution
 with 64 prompts a grid of 84 candidates takes about a minute on two CPU cores.
 """
 
-from experiments.pythia_truncate.settings import PythiaTruncate
 from experiments.run.program import Program
+from experiments.truncate_model.settings import TruncateModel
 
-PROGRAM = Program("pythia_truncate", PythiaTruncate, __doc__)
+PROGRAM = Program("truncate_model", TruncateModel, __doc__)
 
 if __name__ == "__main__":
     PROGRAM.start()

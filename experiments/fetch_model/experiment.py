@@ -7,14 +7,14 @@ import time
 
 from bridge import checkpoint, hub
 from bridge.errors import CheckpointError
-from experiments.fetch_pythia.settings import FetchPythia
+from experiments.fetch_model.settings import FetchModel
 from experiments.run import program, stop
 from experiments.run.directory import RunDirectory, open_run
 from experiments.run.program import Place
 from experiments.run.progress import Progress
 
 
-def main(config: FetchPythia, place: Place) -> None:
+def main(config: FetchModel, place: Place) -> None:
     """Settings in, links to checked checkpoints out."""
     if not sys.stderr.isatty():
         # The hub client draws its bars wherever it runs; plain lines are ours to print.
@@ -26,10 +26,10 @@ def main(config: FetchPythia, place: Place) -> None:
 
 def redraw(out: str) -> None:
     """There is nothing to draw here."""
-    raise program.UserError(f"--redraw: fetch_pythia draws no figures ({out})")
+    raise program.UserError(f"--redraw: fetch_model draws no figures ({out})")
 
 
-def revisions(config: FetchPythia) -> list[str]:
+def revisions(config: FetchModel) -> list[str]:
     """The branches to fetch; UserError for a step that was never published."""
     if config.model.count("/") != 1 or not all(config.model.split("/")):
         raise program.UserError(f"--model={config.model} is not of the form OWNER/NAME")
@@ -46,7 +46,7 @@ def _link(link: pathlib.Path, target: pathlib.Path) -> None:
     temporary.replace(link)
 
 
-def _fetch_one(config: FetchPythia, revision: str) -> tuple[hub.Fetched, dict[str, str]]:
+def _fetch_one(config: FetchModel, revision: str) -> tuple[hub.Fetched, dict[str, str]]:
     """Fetch, check structure, hash; RunFailedError says which revision failed and why."""
     cache = pathlib.Path(config.cache) if config.cache else None
     try:
@@ -57,7 +57,7 @@ def _fetch_one(config: FetchPythia, revision: str) -> tuple[hub.Fetched, dict[st
     return fetched, hub.content_hashes(fetched)
 
 
-def _published_twice(config: FetchPythia, names: list[str]) -> list[tuple[str, tuple[str, ...]]]:
+def _published_twice(config: FetchModel, names: list[str]) -> list[tuple[str, tuple[str, ...]]]:
     """Weights that steps share by the hub's own hashes, before any of them is downloaded."""
     if config.offline or not config.steps:
         return []
@@ -68,7 +68,7 @@ def _published_twice(config: FetchPythia, names: list[str]) -> list[tuple[str, t
         return []
 
 
-def run(config: FetchPythia, names: list[str], directory: RunDirectory) -> dict[str, object]:
+def run(config: FetchModel, names: list[str], directory: RunDirectory) -> dict[str, object]:
     """Fetch every revision and return the summary that was written."""
     directory.rewrite_metrics([])
     summary: dict[str, object] = {}

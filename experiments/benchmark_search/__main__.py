@@ -1,7 +1,7 @@
 """What keeping prefixes saves: a search on Pythia's shape against one forward per candidate.
 
-    python -m experiments.benchmark_pythia
-    python -m experiments.benchmark_pythia --size=14m --baseline_candidates=12
+    python -m experiments.benchmark_search
+    python -m experiments.benchmark_search --size=14m --baseline_candidates=12
 
 Random weights of Pythia-70m's shape, 64 prompts of 16 random tokens, every layer's fc_in and
 fc_out at 7 rho. The baseline edits the parameters and computes the logits of all positions for
@@ -11,10 +11,10 @@ most of it the baseline; ratios of one run can be compared, seconds of two canno
 costs the same however many candidates and layers there are.
 """
 
-from experiments.benchmark_pythia.settings import BenchmarkPythia
+from experiments.benchmark_search.settings import BenchmarkSearch
 from experiments.run.program import Program
 
-PROGRAM = Program("benchmark_pythia", BenchmarkPythia, __doc__)
+PROGRAM = Program("benchmark_search", BenchmarkSearch, __doc__)
 
 if __name__ == "__main__":
     PROGRAM.start()
