@@ -1,7 +1,8 @@
 """absl flags from a settings dataclass, and the help a program prints about itself.
 
 One flag per field: its name, type, default, bounds and help are those of the field
-(training/settings.py), so that nothing about a setting is written a second time here.
+(training/settings.py), so that nothing about a setting is written a second time here. A field
+that would be a word of Python's ends in an underscore, which its flag has not: from_ is --from.
 """
 
 import dataclasses
@@ -78,15 +79,16 @@ def define(
     for field in dataclasses.fields(config_type):
         kind, several = types[field.name]
         rule = settings.rule(field)
+        name = name_of(field)
         default = (defaults or {}).get(field.name, field.default)
         if kind is bool:
-            flags.DEFINE_bool(field.name, default, rule.help, flag_values=values)
+            flags.DEFINE_bool(name, default, rule.help, flag_values=values)
             continue
         # A required setting has no default: absl checks defaults too.
         start = None if rule.required and default in ("", ()) else default
         parser = Parser(kind, several, rule)
         flags.DEFINE(
-            parser, field.name, start, rule.help, serializer=Serializer(), flag_values=values
+            parser, name, start, rule.help, serializer=Serializer(), flag_values=values
         )
 
 
@@ -94,9 +96,9 @@ def read(config_type: type[Config], values: flags.FlagValues) -> Config:
     """The settings that the parsed flags hold; ValueError names what cannot be."""
     found = {}
     for field in dataclasses.fields(config_type):
-        value = values[field.name].value
+        value = values[name_of(field)].value
         if value is None:
-            raise ValueError(f"--{field.name} must be given: {settings.rule(field).help}")
+            raise ValueError(f"--{name_of(field)} must be given: {settings.rule(field).help}")
         found[field.name] = value
     return config_type(**found)
 
@@ -117,7 +119,7 @@ def usage(
         for field in dataclasses.fields(config_type):
             default = defaults.get(field.name, field.default)
             parts.append(
-                _entry(field.name, types[field.name][0], settings.rule(field), default, width)
+                _entry(name_of(field), types[field.name][0], settings.rule(field), default, width)
             )
         parts.append("")
     parts.append("also: --flagfile=FILE reads flags from a file, one per line\n")
@@ -146,6 +148,11 @@ def _entry(name: str, kind: type, rule: settings.Rule, default: Any, width: int)
     return f"  {shown}\n" + textwrap.indent(
         textwrap.fill(text, width - indent, break_on_hyphens=False), " " * indent
     )
+
+
+def name_of(field: dataclasses.Field) -> str:
+    """The flag of a field, without its dashes."""
+    return field.name.rstrip("_")
 
 
 def text_of(value: Any) -> str:

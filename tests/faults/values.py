@@ -29,6 +29,7 @@ class Pins:
 
 
 def flag(name: str, value: str) -> str:
+    name = name.rstrip("_")  # as experiments/run/flags.py has it
     if value in ("yes", "no") and not name.startswith("="):
         return f"--{'' if value == 'yes' else 'no'}{name}"
     return f"--{name}={value}"

@@ -1,0 +1,132 @@
+"""The page: everything in one file that opens from disk, no network, light and dark."""
+
+import dataclasses
+import datetime
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from experiments.report import charts, figures, strip
+from experiments.report.claim import Subject
+from experiments.report.execute import Done
+from experiments.report.figures.panel import Panel
+from experiments.report.plan import Planned
+from experiments.report.reading import Found
+from experiments.report.verdicts import FAILS, HOLDS, NOT_RUN, Verdict
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """All that the page tells."""
+
+    subjects: Mapping[str, Subject]
+    verdicts: Sequence[Verdict]
+    planned: Mapping[str, Planned]
+    done: Mapping[str, Done]
+    found: Mapping[str, Found]
+    command: str
+
+
+def drawn(report: Report) -> dict[str, list[Panel]]:
+    """The pictures of every subject."""
+    return {subject: figures.panels(subject, report.found) for subject in report.subjects}
+
+
+def build(report: Report, pictures: Mapping[str, Sequence[Panel]]) -> str:
+    """The text of index.html."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["strip"] = lambda check: Markup(strip.strip(check))
+    environment.filters["svg"] = lambda panel: Markup(panel.svg)
+    specs = charts.charts(report.found) if charts.available() else {}
+    return environment.get_template("page.html").render(
+        subjects=report.subjects,
+        verdicts=report.verdicts,
+        by_subject={
+            key: [one for one in report.verdicts if one.subject == key] for key in report.subjects
+        },
+        counts={
+            word: sum(one.verdict == word for one in report.verdicts)
+            for word in (HOLDS, FAILS, NOT_RUN)
+        },
+        papers=sorted({one.claim.paper for one in report.verdicts}),
+        opening=opening(report),
+        pictures=pictures,
+        runs=[told(report, one) for one in report.planned.values()],
+        commands={name: one.command for name, one in report.planned.items()},
+        command=report.command,
+        written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        specs=sorted(specs),
+        specs_json=Markup(charts.embedded(specs)),
+        vega=Markup(charts.script()) if specs else "",
+        style=Markup((TEMPLATES / "page.css").read_text()),
+        script=Markup((TEMPLATES / "page.js").read_text()),
+    )
+
+
+def opening(report: Report) -> list[str]:
+    """Three sentences: what the model does, what a cut does, how many claims hold."""
+    said = []
+    if (run := report.found.get("recall")) is not None:
+        full, cut = (run.get(f"clean/{model}/p_noise", math.nan) for model in ("full", "1.mlp@0"))
+        before, after = (
+            run.get(f"clean/{model}/p_correct", math.nan) for model in ("full", "1.mlp@0")
+        )
+        said.append(
+            f"A two-layer Transformer trained on sequences with noise says noise with probability "
+            f"{full:.2f} even where there is none, and the correct token with {before:.2f}."
+        )
+        said.append(
+            f"Without its second feed-forward, with nothing trained anew, it says noise with "
+            f"probability {cut:.3f} and the correct token with {after:.2f}."
+        )
+    held = sum(one.verdict == HOLDS for one in report.verdicts)
+    failed = sum(one.verdict == FAILS for one in report.verdicts)
+    waiting = len(report.verdicts) - held - failed
+    verb = "fails" if failed == 1 else "fail"
+    said.append(
+        f"Of {len(report.verdicts)} claims about this, {held} hold here, {failed} {verb}, and "
+        f"{waiting} {'was' if waiting == 1 else 'were'} not run."
+    )
+    return said
+
+
+def told(report: Report, one: Planned) -> dict[str, Any]:
+    """A run as the page lists it."""
+    done, found = report.done[one.name], report.found.get(one.name)
+    config = found.config if found else {}
+    flags = json.dumps(config.get("flags", {}), indent=1)
+    return {
+        "name": one.name,
+        "program": one.run.program,
+        "command": one.command,
+        "reason": done.reason,
+        "seconds": done.seconds,
+        "commit": config.get("git_commit", ""),
+        "device": config.get("device", ""),
+        "python": config.get("python", ""),
+        "versions": config.get("versions", {}),
+        "flags": flags,
+    }
+
+
+def number(value: Any) -> str:
+    """A measured value as the page shows it."""
+    if isinstance(value, str):
+        return value
+    if not math.isfinite(value):
+        return "not a number"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

@@ -1,0 +1,144 @@
+"""What the claims are read from: every run of the report, quick and full, written once.
+
+In flags {NAME} is the directory of another run of the report, which is then run before, {presets}
+the folder of the programs with their flag files, {text} and {model} what the user named.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+
+PRESETS = Path(__file__).parents[1]
+# What a user has to name before a run can begin, and what a row says where nobody did.
+GIVEN = {"text": "not run: no text (--text)", "model": "not run: no weights (--models)"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of one program.
+
+    full, quick: flags beside --out; quick is full where it is empty. minutes: quick and full on
+    two CPU cores, measured or, where full was not run, scaled from quick by steps times seeds.
+    """
+
+    program: str
+    full: tuple[str, ...]
+    quick: tuple[str, ...] = ()
+    minutes: tuple[float, float] = (1.0, 1.0)
+
+    def flags(self, quick: bool) -> tuple[str, ...]:
+        """The flags with their placeholders."""
+        return self.quick if quick and self.quick else self.full
+
+    def placeholders(self) -> set[str]:
+        """What stands in braces in any of the flags."""
+        return set(re.findall(r"{(\w+)}", " ".join((*self.full, *self.quick))))
+
+    def needs(self) -> set[str]:
+        """Names of the runs that this one reads."""
+        return self.placeholders() - {"presets", *GIVEN}
+
+    def asks(self) -> set[str]:
+        """What the user must have named."""
+        return self.placeholders() & set(GIVEN)
+
+
+def filled(text: str, places: dict[str, str]) -> str:
+    """A flag with its placeholders replaced; what is in braces and unknown stays."""
+    return re.sub(r"{(\w+)}", lambda found: places.get(found[1], found[0]), text)
+
+
+_CUTS = "--interventions=1.mlp@0,1.fc_in@0.1,1.fc_in@0.2,1.fc_out@-0.01,0.mlp@0"
+_RHOS = "--rhos=0,0.02,0.1,0.2,0.5,1"
+_FEW = ("--rhos=0,1", "--eval_every=250")
+_ALONG = (
+    "--run={recall}", "--interventions=1.mlp@0,1.fc_out@-0.01", "--curves=1.fc_in,1.fc_out",
+    "--rhos=0,0.01,0.02,0.05,0.1,0.2,0.35,0.5,0.75,1",
+)  # fmt: skip
+_PROMPTS = ("story", "facts_frequent", "facts_rare", "sum_seen", "product")
+_ASKED = tuple(
+    f"--{flag}=" + ",".join(f"jsonl:{{mini}}/prompts/{split}/{task}.jsonl" for task in _PROMPTS)
+    for flag, split in (("tasks", "validation"), ("test_tasks", "test"))
+)
+_GRID = ("--search=grid", "--objective=loss")
+_TINY = "--flagfile={presets}/train_mini_pythia/tiny.flags"
+_DYNAMICS = (
+    "--checkpoints={mini}/checkpoints", "--task=jsonl:{mini}/prompts/test/story.jsonl",
+    "--interventions=0.fc_in@0.6,3.fc_in@0.1,3.mlp@0",
+)  # fmt: skip
+
+RUNS = {
+    "memory_two": Run("associative_memory", ("--num_inputs=2",), (), (0.3, 0.3)),
+    "memory_four": Run("associative_memory", ("--num_inputs=4",), (), (0.3, 0.3)),
+    "memory_zipf": Run(
+        "associative_memory",
+        ("--num_inputs=64", "--frequencies=zipf", "--shared=0.5", "--step_size=1"),
+        (),
+        (0.2, 0.2),
+    ),
+    "phase": Run("phase_diagram", ("--points=128",), ("--points=32",), (0.6, 2.4)),
+    "theory": Run("verify_theory", (), ("--quick",), (2.0, 9.0)),
+    "recall": Run(
+        "noisy_recall",
+        (_CUTS, _RHOS, "--num_seeds=8", "--steps=1500", "--checkpoint_every=50"),
+        (_CUTS, _RHOS, "--num_seeds=2", "--checkpoint_every=50"),
+        (2.0, 24.0),
+    ),
+    "cuts": Run(
+        "truncate",
+        (*_ALONG, "--steps=1,2,4,8,16,32,64,100,150,200,250,300,400,500,750,1000,1500"),
+        (*_ALONG, "--steps=1,2,4,8,16,32,64,100,150,200,250,300,400,500", "--num_sequences=64"),
+        (1.5, 40.0),
+    ),
+    "rules": Run(
+        "find_noise",
+        ("--run={recall}", "--max_seeds=4", "--along=8"),
+        ("--run={recall}", "--max_seeds=1", "--validation=32", "--test=256"),
+        (1.5, 20.0),
+    ),
+    "no_feed_forward": Run(
+        "noisy_recall",
+        ("--flagfile={presets}/noisy_recall/no_feed_forward.flags", *_FEW, "--num_seeds=4"),
+        ("--flagfile={presets}/noisy_recall/no_feed_forward.flags", *_FEW),
+        (2.0, 8.0),
+    ),
+    "linear_feed_forward": Run(
+        "noisy_recall",
+        ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", *_FEW, "--num_seeds=4"),
+        ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", *_FEW),
+        (1.0, 4.0),
+    ),
+    "all_tokens": Run(
+        "noisy_recall",
+        ("--flagfile={presets}/noisy_recall/all_tokens.flags", "--rhos=0,1", "--num_seeds=4"),
+        ("--loss_on=all", "--bigram_batch=16", "--steps=600", "--rhos=0,1"),
+        (1.0, 10.0),
+    ),
+    "published": Run(
+        "noisy_recall",
+        ("--flagfile={presets}/noisy_recall/published_small.flags", "--text={text}", "--rhos=0,1",
+         "--num_seeds=4"),
+        ("--flagfile={presets}/noisy_recall/published_small.flags", "--text={text}", "--rhos=0,1"),
+        (1.5, 6.0),
+    ),
+    "linearised": Run(
+        "linearised", ("--steps=600", "--num_seeds=4"), ("--steps=200",), (1.0, 6.0)
+    ),
+    "mini": Run("train_mini_pythia", (_TINY,), (_TINY, "--steps=800"), (2.5, 4.0)),
+    "mini_cuts": Run(
+        "pythia_truncate",
+        ("--model={mini}/checkpoints/step1200", *_ASKED, *_GRID,
+         "--matrices=q_proj,k_proj,v_proj,out_proj,fc_in,fc_out"),
+        ("--model={mini}/checkpoints/step800", *_ASKED, *_GRID, "--rhos=0.8,0.6,0.4,0.2,0.1,0"),
+        (1.5, 10.0),
+    ),
+    "mini_dynamics": Run("pythia_dynamics", _DYNAMICS, (), (1.0, 1.5)),
+    "model": Run(
+        "pythia_truncate",
+        ("--model={model}", "--tasks=indirect_object,country_facts",
+         "--interventions=-1.fc_in@0.1,-2.fc_in@0.1"),
+        ("--model={model}", "--tasks=indirect_object,country_facts",
+         "--interventions=-1.fc_in@0.1,-2.fc_in@0.1", "--num_examples=64"),
+        (3.0, 10.0),
+    ),
+}  # fmt: skip

@@ -1,0 +1,22 @@
+"""The settings of the report; Report() runs all that needs no data from elsewhere."""
+
+import dataclasses
+
+from experiments.report.claims import SUBJECTS
+from training.settings import Settings, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Report(Settings):
+    """What is run, or where it was run before."""
+
+    quick: bool = setting(False, "Smaller runs: under twenty minutes on two CPU cores.")
+    from_: str = setting("", "A report, or a folder of runs, to draw from; nothing is run.")
+    subjects: tuple[str, ...] = setting(
+        tuple(SUBJECTS), "Claims to look into.", choices=tuple(SUBJECTS), required=True
+    )
+    text: str = setting("", "Tiny Shakespeare's input.txt, for the published task.")
+    models: tuple[str, ...] = setting((), "Checkpoint directories of language models.")
+    tables: bool = setting(
+        False, "Also write docs/claims.json and the tables of README.md and BUILD_NOTES.md."
+    )

@@ -1,0 +1,142 @@
+"""Tables of the claims for README.md and BUILD_NOTES.md, written between markers and never by hand.
+
+    python -m experiments.report --from=report --out=redrawn --tables
+
+writes docs/claims.json, what was measured and at which commit, and from it the tables between
+<!-- claims --> and <!-- end of claims -->. A test says when table and record, or record and
+claims, no longer agree.
+"""
+
+import datetime
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.report.claim import Claim
+from experiments.report.reading import Found
+from experiments.report.verdicts import Verdict
+from experiments.run.program import UserError, one_line
+
+ROOT = Path(__file__).parents[2]
+RECORD = ROOT / "docs" / "claims.json"
+BEGIN, END = "<!-- claims: {kind} -->", "<!-- end of claims -->"
+FILES = {"README.md": "short", "BUILD_NOTES.md": "long"}
+
+
+def records(judged: Sequence[Verdict], found: Mapping[str, Found]) -> list[dict[str, Any]]:
+    """Every verdict as a flat dictionary of strict JSON, with the commit that measured it."""
+    rows = []
+    for one in judged:
+        run = found.get(one.claim.run)
+        rows.append(
+            {
+                **digest(one.claim),
+                "subject": one.subject,
+                "verdict": one.verdict,
+                "reason": one.reason,
+                "commit": run.config.get("git_commit", "unknown") if run else "",
+                "date": date(run.path / "summary.json") if run else "",
+                "measured": [
+                    {
+                        "what": check.what,
+                        "value": check.measured,
+                        "error": check.error,
+                        "expected": check.expected,
+                        "holds": check.holds,
+                    }
+                    for check in one.checks
+                ],
+            }
+        )
+    return rows
+
+
+def digest(claim: Claim) -> dict[str, str]:
+    """What of a claim makes a record of it stale when it changes."""
+    return {
+        "name": claim.name,
+        "title": claim.title,
+        "paper": claim.paper,
+        "statement": claim.statement,
+        "run": claim.run,
+        "checks": repr(claim.checks),
+    }
+
+
+def date(file: Path) -> str:
+    """The day on which a file was written."""
+    written = datetime.datetime.fromtimestamp(file.stat().st_mtime, datetime.UTC)
+    return written.strftime("%Y-%m-%d")
+
+
+def publish(source: Path, root: Path = ROOT) -> None:
+    """Copy the record into docs/ and write the tables; UserError where that cannot be."""
+    try:
+        rows = json.loads(source.read_text())
+        (root / "docs").mkdir(exist_ok=True)
+        (root / "docs" / RECORD.name).write_text(source.read_text())
+        for name, kind in FILES.items():
+            file = root / name
+            file.write_text(filled(file.read_text(), kind, rows))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--tables: {one_line(error)}") from error
+
+
+def filled(text: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The text with this table between its markers; ValueError where it has none."""
+    begin = BEGIN.format(kind=kind)
+    head, marker, rest = text.partition(begin)
+    _, closed, tail = rest.partition(END)
+    if not (marker and closed):
+        raise ValueError(f"no {begin} and {END} to write between")
+    table = short(rows) if kind == "short" else long(rows)
+    return f"{head}{begin}\n{table}\n{END}{tail}"
+
+
+def short(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Verdicts by subject, and what was not found."""
+    lines = ["| subject | holds | fails | not run |", "|---|---|---|---|"]
+    for subject in dict.fromkeys(row["subject"] for row in rows):
+        words = [row["verdict"] for row in rows if row["subject"] == subject]
+        counts = " | ".join(str(words.count(word)) for word in ("holds", "fails", "not run"))
+        lines.append(f"| {subject.replace('_', ' ')} | {counts} |")
+    failed = [row["title"] for row in rows if row["verdict"] == "fails"]
+    if failed:
+        lines += ["", f"Fails: {'; '.join(failed)}."]
+    return "\n".join([*lines, "", measured_at(rows)])
+
+
+def long(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Every check of every claim."""
+    lines = [
+        "| claim | source | measured | expected | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        measured = "; ".join(
+            f"{_number(check['value'])}"
+            + (f" ± {_number(check['error'])}" if check["error"] else "")
+            for check in row["measured"]
+        )
+        expected = "; ".join(check["expected"] for check in row["measured"])
+        cells = (row["title"], row["paper"], measured, expected, row["reason"] or row["verdict"])
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join([*lines, "", measured_at(rows)])
+
+
+def measured_at(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Commits and days of the runs behind the rows."""
+    commits = sorted({row["commit"][:10] + ("-dirty" * row["commit"].endswith("-dirty"))
+                      for row in rows if row["commit"]})  # fmt: skip
+    days = sorted({row["date"] for row in rows if row["date"]})
+    return f"Measured at commit {', '.join(commits)} on {', '.join(days)}."
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, str):
+        return f"`{value}`"
+    if value is None or not math.isfinite(value):
+        return "not a number"
+    return f"{value:.3g}"
