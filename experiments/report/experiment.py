@@ -20,6 +20,8 @@ from experiments.run.progress import say, stage
 
 def main(config: Report, place: Place) -> int:
     """Settings in, page out; 1 if a claim fails or a run did not finish."""
+    if not page.available():
+        raise UserError("the page needs jinja2: pip install 'truncated-weights[report]'")
     if config.from_ and not runs_below(config.from_).is_dir():
         raise UserError(f"--from={config.from_} is no directory")
     for model in config.models:
@@ -31,8 +33,6 @@ def main(config: Report, place: Place) -> int:
     # Begun here: the runs are results, and stay whatever becomes of the page.
     directory.begin()
     judged, summary = run(config, directory)
-    if config.tables:
-        tables.publish(directory.path / "claims.json")
     return report(judged, summary, directory)
 
 

@@ -2,14 +2,12 @@
 
 import dataclasses
 import datetime
+import importlib.util
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from experiments.report import charts, figures, strip
 from experiments.report.claim import Subject
@@ -34,6 +32,11 @@ class Report:
     command: str
 
 
+def available() -> bool:
+    """Whether the page can be written; its templates need the extra `report`."""
+    return importlib.util.find_spec("jinja2") is not None
+
+
 def drawn(report: Report) -> dict[str, list[Panel]]:
     """The pictures of every subject."""
     return {subject: figures.panels(subject, report.found) for subject in report.subjects}
@@ -41,6 +44,9 @@ def drawn(report: Report) -> dict[str, list[Panel]]:
 
 def build(report: Report, pictures: Mapping[str, Sequence[Panel]]) -> str:
     """The text of index.html."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

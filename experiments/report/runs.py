@@ -126,15 +126,15 @@ RUNS = {
     ),
     "mini": Run("train_mini_pythia", (_TINY,), (_TINY, "--steps=800"), (2.5, 4.0)),
     "mini_cuts": Run(
-        "pythia_truncate",
+        "truncate_model",
         ("--model={mini}/checkpoints/step1200", *_ASKED, *_GRID,
          "--matrices=q_proj,k_proj,v_proj,out_proj,fc_in,fc_out"),
         ("--model={mini}/checkpoints/step800", *_ASKED, *_GRID, "--rhos=0.8,0.6,0.4,0.2,0.1,0"),
         (1.5, 10.0),
     ),
-    "mini_dynamics": Run("pythia_dynamics", _DYNAMICS, (), (1.0, 1.5)),
+    "mini_dynamics": Run("model_dynamics", _DYNAMICS, (), (1.0, 1.5)),
     "model": Run(
-        "pythia_truncate",
+        "truncate_model",
         ("--model={model}", "--tasks=indirect_object,country_facts",
          "--interventions=-1.fc_in@0.1,-2.fc_in@0.1"),
         ("--model={model}", "--tasks=indirect_object,country_facts",

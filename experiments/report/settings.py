@@ -17,6 +17,3 @@ class Report(Settings):
     )
     text: str = setting("", "Tiny Shakespeare's input.txt, for the published task.")
     models: tuple[str, ...] = setting((), "Checkpoint directories of language models.")
-    tables: bool = setting(
-        False, "Also write docs/claims.json and the tables of README.md and BUILD_NOTES.md."
-    )

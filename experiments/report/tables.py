@@ -1,15 +1,16 @@
 """Tables of the claims for README.md and BUILD_NOTES.md, written between markers and never by hand.
 
-    python -m experiments.report --from=report --out=redrawn --tables
+    python -m experiments.report.tables report
 
-writes docs/claims.json, what was measured and at which commit, and from it the tables between
-<!-- claims --> and <!-- end of claims -->. A test says when table and record, or record and
-claims, no longer agree.
+copies what the report in that directory measured, and at which commit, to docs/claims.json, and
+writes from it the tables between <!-- claims: ... --> and <!-- end of claims -->. A test says when
+table and record, or record and claims, no longer agree.
 """
 
 import datetime
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from typing import Any
 from experiments.report.claim import Claim
 from experiments.report.reading import Found
 from experiments.report.verdicts import Verdict
-from experiments.run.program import UserError, one_line
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs" / "claims.json"
@@ -72,16 +72,13 @@ def date(file: Path) -> str:
 
 
 def publish(source: Path, root: Path = ROOT) -> None:
-    """Copy the record into docs/ and write the tables; UserError where that cannot be."""
-    try:
-        rows = json.loads(source.read_text())
-        (root / "docs").mkdir(exist_ok=True)
-        (root / "docs" / RECORD.name).write_text(source.read_text())
-        for name, kind in FILES.items():
-            file = root / name
-            file.write_text(filled(file.read_text(), kind, rows))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--tables: {one_line(error)}") from error
+    """Copy the record into docs/ and write the tables; ValueError, OSError where that cannot be."""
+    rows = json.loads(source.read_text())
+    texts = {name: filled((root / name).read_text(), kind, rows) for name, kind in FILES.items()}
+    (root / "docs").mkdir(exist_ok=True)
+    (root / "docs" / RECORD.name).write_text(source.read_text())
+    for name, text in texts.items():
+        (root / name).write_text(text)
 
 
 def filled(text: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -140,3 +137,20 @@ def _number(value: Any) -> str:
     if value is None or not math.isfinite(value):
         return "not a number"
     return f"{value:.3g}"
+
+
+def main() -> int:
+    """The command line: a report's directory."""
+    if len(sys.argv) != 2:
+        print("usage: python -m experiments.report.tables REPORT_DIRECTORY", file=sys.stderr)
+        return 2
+    try:
+        publish(Path(sys.argv[1]) / "claims.json")
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

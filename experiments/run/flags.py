@@ -87,9 +87,7 @@ def define(
         # A required setting has no default: absl checks defaults too.
         start = None if rule.required and default in ("", ()) else default
         parser = Parser(kind, several, rule)
-        flags.DEFINE(
-            parser, name, start, rule.help, serializer=Serializer(), flag_values=values
-        )
+        flags.DEFINE(parser, name, start, rule.help, serializer=Serializer(), flag_values=values)
 
 
 def read(config_type: type[Config], values: flags.FlagValues) -> Config:

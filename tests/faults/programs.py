@@ -109,6 +109,8 @@ TINY = {
              "--batch_size=4", "--warmup_steps=10", "--block_steps=20", "--checkpoint_every=20",
              "--record_every=30", "--record_problems=8", "--test_problems=8"),
         ),
+        Tiny("export_metrics", (), RUN),
+        Tiny("report", ("--subjects=memory,recall",), ("from", "reports")),
         Tiny("tasks", ("--tasks=sums", "--num_examples=20")),
         Tiny(
             "train_mini_pythia",
@@ -165,6 +167,8 @@ def make_inputs(folder: Path, tiny: Tiny, start, seed: int = 0) -> Path:
         (folder / "problems.jsonl").write_text(lines)
     if kind == "cache":
         fill_cache(folder / "cache")
+    if kind == "reports":
+        start("experiments.associative_memory", [f"--out={folder / 'reports' / 'memory_two'}"])
     return folder
 
 

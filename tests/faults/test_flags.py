@@ -6,6 +6,7 @@ refused there, before any work. One in ten gets a directory of its own and runs.
 
 import importlib
 import json
+import keyword
 import os
 import random
 import subprocess
@@ -46,6 +47,8 @@ EXTRA = {
     "train_word_problems": (("steps", "2", "1"), ("block_steps", "1", "2"),
                             ("record_problems", "2"), ("test_problems", "8", "9"),
                             ("warmup_steps", "0", "1"), ("batch_size", "1", "2")),
+    "export_metrics": (("to", "csv"), ("project", "one")),
+    "report": (("subjects", "memory", "memory,recall"), ("models", ""), ("text", "")),
     "tasks": (("tasks", "sums", "sums,products", ""), ("shown", "0", "1")),
     "train_mini_pythia": (("steps", "2", "1"), ("block_steps", "1", "2"), ("record_prompts", "2"),
                           ("test_prompts", "2", "3"), ("num_people", "5", "30"),
@@ -71,6 +74,7 @@ def pins(tiny, inputs):
     values = {}
     for argument in tiny.command(inputs, inputs)[:-1]:
         name, _, value = argument.removeprefix("--").partition("=")
+        name = f"{name}_" if keyword.iskeyword(name) else name
         values[name] = (value or "yes",)
     values |= {name: choices for name, *choices in EXTRA[tiny.name]}
     return Pins({n: tuple(v) for n, v in values.items()}, HUGE.get(tiny.name, ()))

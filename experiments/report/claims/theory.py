@@ -3,7 +3,9 @@
 from experiments.report.claim import OURS, RECALL, Claim, Rows, Subject
 
 
-def _claim(name: str, title: str, where: str, statement: str, *begins: str, paper: str = OURS):
+def _claim(
+    name: str, title: str, where: str, statement: str, *begins: str, paper: str = OURS
+) -> Claim:
     return Claim(
         name, title, paper=paper, where=where, statement=statement, run="theory",
         checks=tuple(map(Rows, begins)),

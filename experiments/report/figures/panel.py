@@ -9,6 +9,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib import ticker
@@ -28,7 +29,7 @@ THEMED = {
     style.COLOURS["previous"]: "var(--previous)",
     "#b2b2b2": "var(--rule)",  # matplotlib's 0.7
 }
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     **dict.fromkeys(
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
     ),
@@ -60,7 +61,8 @@ def draw(
 ) -> Panel:
     """body draws on the axes; the panel holds the result."""
     with mpl.rc_context():
-        mpl.rcParams.update({**SETTINGS, "svg.hashsalt": name})  # type: ignore[arg-type]
+        drawn: dict[Any, Any] = {**SETTINGS, "svg.hashsalt": name}
+        mpl.rcParams.update(drawn)
         canvas, axes = style.figure(1, 1, width=WIDTH, height=height)
         body(axes[0, 0])
         return Panel(name, title, alt, svg(canvas, title, alt))

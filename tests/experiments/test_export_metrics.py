@@ -1,0 +1,109 @@
+"""A run directory in other readers' hands: every finite number arrives, at its step."""
+
+import csv
+import json
+import struct
+import sys
+import types
+
+import pytest
+
+from experiments.export_metrics import experiment
+from experiments.export_metrics.settings import TARGETS, ExportMetrics
+from experiments.run.program import Place, UserError
+
+LINES = [{"step": 0, "clean/full/p_noise": 0.25, "loss": 1.5},
+         {"step": 4, "clean/full/p_noise": None, "loss": 1.25}]  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path):
+    path = tmp_path / "recall"
+    path.mkdir()
+    config = {"program": "noisy_recall", "flags": {"alpha": 0.5, "rhos": ["0", "1"]}}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    return path
+
+
+def export(run, tmp_path, to):
+    out = tmp_path / "out"
+    experiment.main(ExportMetrics(run=str(run), to=to), Place("export_metrics", str(out)))
+    assert json.loads((out / "summary.json").read_text()) == {"lines": 2, "scalars": 3}
+    return out
+
+
+def test_every_target_has_a_writer():
+    assert set(experiment.WRITERS) == set(experiment.NEEDS) == set(TARGETS)
+
+
+def test_csv(run, tmp_path):
+    out = export(run, tmp_path, "csv")
+    with (out / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{"step": "0", "clean/full/p_noise": "0.25", "loss": "1.5"},
+                    {"step": "4", "clean/full/p_noise": "", "loss": "1.25"}]  # fmt: skip
+    assert 'rhos,"0,1"' in (out / "settings.csv").read_text()
+
+
+def records(file):
+    """The payloads of an event file: length, its checksum, payload, its checksum."""
+    content = file.read_bytes()
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        yield content[12 : 12 + length]
+        content = content[16 + length :]
+
+
+def test_tensorboard(run, tmp_path):
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.proto.event_pb2 import Event
+
+    out = export(run, tmp_path, "tensorboard")
+    (file,) = (out / "recall").glob("events.*")
+    found = set()
+    for record in records(file):
+        event = Event.FromString(record)
+        for value in event.summary.value:
+            if value.HasField("simple_value"):
+                found.add((event.step, value.tag, value.simple_value))
+    assert found == {(0, "clean/full/p_noise", 0.25), (0, "loss", 1.5), (4, "loss", 1.25)}
+
+
+def test_wandb_is_asked_for_an_offline_run(run, tmp_path, monkeypatch):
+    """A stand-in for the package, which is large: what it is told is what is tested."""
+    told = []
+    session = types.SimpleNamespace(
+        log=lambda values, step: told.append((step, values)), finish=lambda: told.append("end")
+    )
+    module = types.ModuleType("wandb")
+    module.init = lambda **asked: told.append(asked) or session
+    module.__spec__ = types.SimpleNamespace(name="wandb")
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    export(run, tmp_path, "wandb")
+    assert told[0]["mode"] == "offline"
+    assert told[0]["config"]["alpha"] == 0.5
+    assert told[1:] == [(0, {"clean/full/p_noise": 0.25, "loss": 1.5}), (4, {"loss": 1.25}), "end"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("metrics.jsonl", "", "no lines"),
+        ("metrics.jsonl", "{", "damaged"),
+        ("metrics.jsonl", '{"loss": 1}\n', "line 1: no step"),
+        ("metrics.jsonl", "3\n", "line 1: no step"),
+        ("config.json", "{", "damaged"),
+    ],
+)
+def test_what_is_no_run_is_refused_before_anything_is_written(run, tmp_path, name, text, says):
+    (run / name).write_text(text)
+    with pytest.raises(UserError, match=says):
+        export(run, tmp_path, "csv")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_package_is_named(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"truncated-weights\[tensorboard\]"):
+        export(run, tmp_path, "tensorboard")
