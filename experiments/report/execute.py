@@ -16,6 +16,8 @@ from experiments.run import stop
 from experiments.run.program import UserError, one_line
 from experiments.run.progress import say, stage
 
+# What begins a program; its name, its flags and --out follow.
+COMMAND = (sys.executable, "-m", "experiments.report.child")
 # Between two looks at a program that runs.
 PATIENCE = 0.1
 
@@ -90,8 +92,7 @@ def start(one: Planned) -> Done:
     Its output goes to NAME.log beside its directory, what is told of it to NAME.json.
     """
     one.path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "experiments.report.child", one.run.program, *one.arguments]
-    command.append(f"--out={one.path}")
+    command = [*COMMAND, one.run.program, *one.arguments, f"--out={one.path}"]
     if not _continues(one):
         command.append("--overwrite")
     began, log = time.monotonic(), one.path.with_name(f"{one.name}.log")

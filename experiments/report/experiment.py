@@ -12,7 +12,7 @@ from experiments.report.reading import Found
 from experiments.report.runs import RUNS, Run
 from experiments.report.settings import Report
 from experiments.report.verdicts import Verdict
-from experiments.run import flags, table
+from experiments.run import flags, stop, table
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, UserError, note
 from experiments.run.progress import say, stage
@@ -30,8 +30,10 @@ def main(config: Report, place: Place) -> int:
     if config.text and not Path(config.text).is_file():
         raise UserError(f"--text={config.text} is no file")
     directory = open_run(place, config, inputs={"from": config.from_, "text": config.text})
-    # Begun here: the runs are results, and stay whatever becomes of the page.
-    directory.begin()
+    if not config.from_:
+        # Begun here: the runs are results, and stay whatever becomes of the page.
+        directory.begin()
+        stop.promise(lambda: "finished runs are kept, and the same command continues")
     judged, summary = run(config, directory)
     return report(judged, summary, directory)
 

@@ -22,6 +22,7 @@ from experiments.report.verdicts import Verdict
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs" / "claims.json"
 BEGIN, END = "<!-- claims: {kind} -->", "<!-- end of claims -->"
+DIGEST = ("name", "title", "paper", "statement", "run", "checks")
 FILES = {"README.md": "short", "BUILD_NOTES.md": "long"}
 
 
@@ -55,14 +56,7 @@ def records(judged: Sequence[Verdict], found: Mapping[str, Found]) -> list[dict[
 
 def digest(claim: Claim) -> dict[str, str]:
     """What of a claim makes a record of it stale when it changes."""
-    return {
-        "name": claim.name,
-        "title": claim.title,
-        "paper": claim.paper,
-        "statement": claim.statement,
-        "run": claim.run,
-        "checks": repr(claim.checks),
-    }
+    return {key: repr(claim.checks) if key == "checks" else getattr(claim, key) for key in DIGEST}
 
 
 def date(file: Path) -> str:

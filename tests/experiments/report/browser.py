@@ -41,7 +41,7 @@ class Browser:
             f"--user-data-dir={profile}",
         ]  # fmt: skip
         self._process = subprocess.Popen(
-            command, preexec_fn=place, pass_fds=(3, 4), stdin=subprocess.DEVNULL,  # noqa: PLW1509
+            command, preexec_fn=place, pass_fds=(3, 4), stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         os.close(reads)
@@ -140,7 +140,10 @@ class Tab:
             told = event["params"]
             if event["method"] == "Runtime.exceptionThrown":
                 found.append(str(told["exceptionDetails"]))
-            if event["method"] == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning"):
+            if event["method"] == "Runtime.consoleAPICalled" and told["type"] in (
+                "error",
+                "warning",
+            ):
                 found.append(str(told["args"]))
             if event["method"] == "Log.entryAdded" and told["entry"]["level"] == "error":
                 found.append(str(told["entry"]))
