@@ -24,7 +24,7 @@ report: $(READY)
 	$(BIN)/python -m experiments.report --quick --out=report --overwrite
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist=loadgroup
+	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist=loadfile
 
 slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow

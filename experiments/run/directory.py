@@ -161,11 +161,13 @@ class RunDirectory:
 
     def save_figure(self, figure: Figure, name: str) -> Path:
         """Write figures/NAME.png and .pdf and return the first."""
-        for suffix in ("pdf", "png"):
+        for suffix in ("png", "pdf"):
             # No dates inside: the same arrays give the same bytes.
             stamp = {"CreationDate": None} if suffix == "pdf" else {}
             with _replacing(self.own(f"figures/{name}.{suffix}")) as temporary:
                 figure.savefig(temporary, format=suffix, dpi=160, metadata=stamp)
+            # The layout is found by drawing; both files have the one that was found first.
+            figure.set_layout_engine("none")
         return self.path / "figures" / f"{name}.png"
 
     def finish(self, summary: Mapping[str, Any]) -> None:

@@ -9,8 +9,6 @@ from bridge.tasks import Example, Marking, TaskError
 from tests.experiments import model_checkpoint
 
 pytest.importorskip("tokenizers")
-pytestmark = pytest.mark.xdist_group("answers")
-
 NEW = 6
 EXAMPLES = [
     Example("The hat of Anna is", " red"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -31,10 +32,8 @@ def directory(tmp_path):
 
 
 def equal(tree, other):
-    assert jax.tree.structure(tree) == jax.tree.structure(other)
-    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal_shapes_and_dtypes(tree, other)
+    chex.assert_trees_all_equal(tree, other)
 
 
 def shard(directory, arrays, suffix, write):

@@ -15,9 +15,6 @@ from bridge.tasks.example import choose
 from bridge.tasks.metrics import closed
 from tests.bridge.words import Words
 
-# One worker, so that what is compiled for one test serves the others.
-pytestmark = pytest.mark.xdist_group("pythia_scoring")
-
 CONFIG = bridge.Config(
     vocab_size=48, num_layers=2, d_model=16, num_heads=2, d_ff=24, max_positions=64
 )

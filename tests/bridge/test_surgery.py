@@ -17,9 +17,6 @@ from truncation.rules import gradient_guided
 from truncation.search import effects, network
 from truncation.search.problem import SearchProblem
 
-# One worker, so that what is compiled for one test serves the others.
-pytestmark = pytest.mark.xdist_group("pythia_search")
-
 CONFIG = bridge.Config(
     vocab_size=64, num_layers=3, d_model=16, num_heads=2, d_ff=24, max_positions=64
 )

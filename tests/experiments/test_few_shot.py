@@ -16,8 +16,6 @@ from experiments.run.program import Place, UserError
 from tests.experiments import model_checkpoint
 
 pytest.importorskip("tokenizers")
-pytestmark = pytest.mark.xdist_group("few_shot")
-
 CUT = "1.fc_out@0.25"
 
 

@@ -15,9 +15,6 @@ from experiments.run.program import Place, RunFailedError, UserError
 from tests.experiments.model_checkpoint import write_checkpoint, write_prompts
 from truncation import editing
 
-# One worker, so that what is compiled for one test serves the others.
-pytestmark = pytest.mark.xdist_group("model_programs")
-
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory):

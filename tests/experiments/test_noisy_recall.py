@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.xdist_group("noisy_recall")
-
 STEPS = 1500
 TINY = [
     f"--steps={STEPS}", "--length=12", "--num_tokens=5", "--d_model=8", "--batch_size=4",

@@ -11,8 +11,6 @@ from experiments.run.program import Place, UserError
 from experiments.train_word_problems import experiment
 from experiments.train_word_problems.settings import WordProblemSettings
 
-pytestmark = pytest.mark.xdist_group("word_problems")
-
 CONFIG = WordProblemSettings(
     num_layers=2, d_model=16, steps=6, batch_size=4, warmup_steps=1, block_steps=3, length=64,
     checkpoint_every=3, record_every=2, record_problems=8, test_problems=10,

@@ -17,9 +17,6 @@ from experiments.truncate_model.settings import TruncateModel
 from tests.experiments.model_checkpoint import PROMPTS, write_checkpoint, write_prompts
 from truncation import editing
 
-# One worker, so that what is compiled for one test serves the others.
-pytestmark = pytest.mark.xdist_group("model_programs")
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

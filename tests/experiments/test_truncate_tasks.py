@@ -11,8 +11,6 @@ from experiments.truncate_model import experiment
 from experiments.truncate_model.settings import TruncateModel
 from tests.experiments.model_checkpoint import write_checkpoint
 
-pytestmark = pytest.mark.xdist_group("truncate_tasks")
-
 CUT = "1.fc_in@0"
 CLAIMS = [
     {"claim": f"The {thing} of {name} is {colour}", "label": ("SUPPORTS", "REFUTES")[i % 2]}

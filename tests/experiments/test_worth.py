@@ -15,8 +15,6 @@ from experiments.truncate_model import worth
 from tests.experiments import model_checkpoint
 
 pytest.importorskip("tokenizers")
-pytestmark = pytest.mark.xdist_group("worth")
-
 CLOSED = (" red", " green", " the hat")
 EXAMPLES = [
     choose(f"The {thing} of {name} is", CLOSED[i % 3], CLOSED, item=thing)

@@ -10,9 +10,6 @@ from tests.faults.house import contents, equal_or_refused
 from tests.faults.programs import TINY
 from tests.faults.test_interruptions import EVERY
 
-# One worker, so that what is started and compiled for one test serves the others.
-pytestmark = pytest.mark.xdist_group("faults")
-
 
 def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

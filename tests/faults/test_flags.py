@@ -18,9 +18,6 @@ import pytest
 from tests.faults.programs import ROOT, TINY, require_strict
 from tests.faults.values import Pins, draw
 
-# One worker, so that what is started and compiled for one test serves the others.
-pytestmark = pytest.mark.xdist_group("faults")
-
 SILENT = 10.0
 # What keeps a run that passes every check within seconds.
 EXTRA = {

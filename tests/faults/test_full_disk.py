@@ -10,9 +10,6 @@ from tests.faults.house import contents, refused
 from tests.faults.programs import TINY
 from tests.faults.test_interruptions import EVERY, continued
 
-# One worker, so that what is started and compiled for one test serves the others.
-pytestmark = pytest.mark.xdist_group("faults")
-
 
 @contextlib.contextmanager
 def small_disk(folder, size):

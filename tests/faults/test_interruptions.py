@@ -13,9 +13,6 @@ import pytest
 from tests.faults.house import refused, until
 from tests.faults.programs import ROOT, TINY
 
-# One worker, so that what is started and compiled for one test serves the others.
-pytestmark = pytest.mark.xdist_group("faults")
-
 # In `make test` a little of the matrix over one program; in `make slow` all over all programs.
 EVERY = [
     pytest.param("associative_memory", True, id="little"),

@@ -9,9 +9,6 @@ from tests.faults.house import contents, refused, until
 from tests.faults.programs import TINY, make_inputs
 from tests.faults.test_interruptions import EVERY
 
-# One worker, so that what is started and compiled for one test serves the others.
-pytestmark = pytest.mark.xdist_group("faults")
-
 READERS = [name for name, tiny in TINY.items() if tiny.reads]
 # One of them in `make test`.
 SOME = [

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,8 +91,7 @@ def test_loss_moves_only_the_trained_weights(start):
     problem = LinearisedProblem(PLAIN, linearised.matrices(CONFIG))
     held = {"rest": frozen, "start": params}
     begun, kept = problem.init(jax.random.key(0))
-    for x, y in zip(jax.tree.leaves(begun), jax.tree.leaves(kept["start"]), strict=True):
-        np.testing.assert_array_equal(x, y)
+    chex.assert_trees_all_equal(begun, kept["start"])
     key = jax.random.key(3)
     there = float(problem.loss(params, held, key, lambda x: x))
     assert there == pytest.approx(float(PLAIN.loss(params, frozen, key, lambda x: x)), rel=1e-5)

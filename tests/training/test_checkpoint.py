@@ -2,6 +2,7 @@
 
 import gc
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +34,7 @@ def test_damage_anywhere_is_noticed_or_harmless(state, tmp_path):
     store.save(7, state)
     store.wait()
     found = store.restore(abstract(state))
-    jax.tree.map(np.testing.assert_array_equal, found, state)
+    chex.assert_trees_all_equal(found, state)
     refused = 0
     chance = np.random.default_rng(0)
     largest = sorted(
@@ -45,7 +46,7 @@ def test_damage_anywhere_is_noticed_or_harmless(state, tmp_path):
         for place in chance.integers(0, len(whole), 3).tolist():
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
             try:
-                jax.tree.map(np.testing.assert_array_equal, store.restore(abstract(state)), state)
+                chex.assert_trees_all_equal(store.restore(abstract(state)), state)
             except CheckpointError:
                 refused += 1
         path.write_bytes(whole)

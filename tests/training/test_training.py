@@ -49,7 +49,7 @@ def expected(alone):
 
 def agree(a, b):
     """Up to rounding, every leaf."""
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6), a, b)
+    chex.assert_trees_all_close(a, b, rtol=1e-7, atol=2e-6)
 
 
 def test_where_a_run_is_cut_does_not_matter(alone, expected):
@@ -133,7 +133,10 @@ def measurements(*steps):
     return [Measurement("probe", probe, frozenset(steps))]
 
 
-def test_resuming_gives_the_same_run_to_the_bit(tmp_path):
+def test_resuming_gives_the_same_run_to_the_bit(tmp_path, monkeypatch):
+    # One step a dispatch, however fast the machine: the fourth question comes after step 3.
+    monkeypatch.setattr(training, "SECONDS_PER_DISPATCH", 0.0)
+
     def trainer():
         return Trainer(SAMPLED, MOMENTUM, (1, 2), num_steps=9)
 
@@ -185,7 +188,7 @@ def test_resuming_gives_the_same_run_to_the_bit(tmp_path):
     questions = iter([False, False, False, True])
     first, stopped = records(asked, should_stop=lambda: next(questions))
     assert stopped.stopped
-    assert stopped.step not in (0, 2, 4, 5, 9)
+    assert stopped.step == 3
     assert asked.steps()[-1] == stopped.step
     rest, resumed = records(asked)
     assert same(resumed.state, end.state)

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,9 +40,9 @@ def test_factors_only_where_they_pay(planted):
     params, (row,) = factored.apply(scorer.decompositions, notation.parse("1.fc_in@0.5"))
     assert not row["factored"]
     dense = editing.apply(planted.params, "1.fc_in@0.5", planted.matrices)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, dense)
+    chex.assert_trees_all_close(params, dense, rtol=1e-7, atol=1e-6)
     same, _ = factored.apply(scorer.decompositions, notation.parse("1.all@1"))
-    jax.tree.map(np.testing.assert_array_equal, same, planted.params)
+    chex.assert_trees_all_equal(same, planted.params)
 
 
 def test_a_linear_map_in_all_its_forms():

@@ -1,5 +1,6 @@
 from fractions import Fraction
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +60,7 @@ def test_matches_an_svd_in_float64(world, rho, start, stop, name):
 def test_rho_one_returns_the_same_bits(world):
     params, matrices = world
     edited = editing.apply(params, "0.all@1+1.ov@1", matrices)
-    jax.tree.map(np.testing.assert_array_equal, edited, params)
+    chex.assert_trees_all_equal(edited, params)
 
 
 @pytest.mark.parametrize("name", ["q_proj", "fc_in", "ov"])
@@ -77,7 +78,7 @@ def test_zero_is_exactly_zero_and_groups_expand(world):
     edited = editing.apply(params, "1.all@0", matrices)
     for name in ("q_proj", "v_proj", "out_proj", "fc_in"):
         assert not np.any(edited["layers"][1][name])
-    jax.tree.map(np.testing.assert_array_equal, edited["layers"][0], params["layers"][0])
+    chex.assert_trees_all_equal(edited["layers"][0], params["layers"][0])
 
 
 def test_a_curve_in_one_call_equals_one_at_a_time(world):
@@ -175,7 +176,7 @@ def test_magnitude_pruning_keeps_the_largest_entries(world, rho, start, stop):
     expected = np.zeros(120, np.float32)
     expected[order[start:stop]] = whole.ravel()[order[start:stop]]
     np.testing.assert_array_equal(edited["layers"][1]["fc_in"], expected.reshape(6, 20))
-    jax.tree.map(np.testing.assert_array_equal, edited["layers"][0], params["layers"][0])
+    chex.assert_trees_all_equal(edited["layers"][0], params["layers"][0])
 
 
 def test_of_equal_entries_exactly_so_many_stay():

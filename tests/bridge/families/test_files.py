@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,12 +31,6 @@ def directory(tmp_path, case, arrays):
     return tmp_path
 
 
-def equal(found, expected):
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_an_export_holds_the_very_tensors_that_were_read(case, tmp_path):
     saved = export.save(checkpoint(case), tmp_path / "saved")
@@ -46,7 +41,7 @@ def test_an_export_holds_the_very_tensors_that_were_read(case, tmp_path):
         np.testing.assert_array_equal(written[name], array)
     again = bridge.load(saved)
     assert again.config == checkpoint(case).config
-    equal(again.params, checkpoint(case).params)
+    chex.assert_trees_all_equal(again.params, checkpoint(case).params)
 
 
 @pytest.mark.parametrize("case", ["gptj", "gpt2", "phi3", "llama3"])
@@ -57,7 +52,7 @@ def test_a_fresh_config_and_a_smaller_dtype(case, tmp_path):
     again = bridge.load(export.save(bare, tmp_path / "saved", dtype="bfloat16"))
     assert (again.config, again.stored_dtype) == (found.config, "bfloat16")
     rounded = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), found.params)
-    equal(again.params, rounded)
+    chex.assert_trees_all_equal(again.params, rounded)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -75,7 +70,7 @@ def test_factors_are_stored_apart_and_read_back(case, tmp_path):
         }
     thin = bridge.Checkpoint(found.config, {**found.params, "layers": layers})
     kept = bridge.load(export.save(thin, tmp_path / "kept", factored=True, dtype="float32"))
-    equal(kept.params, thin.params)
+    chex.assert_trees_all_equal(kept.params, thin.params)
     dense = bridge.load(export.save(thin, tmp_path / "dense", dtype="float32"))
     assert jax.tree.structure(dense.params) == jax.tree.structure(found.params)
     tokens = golden(case)["none_tokens"]
@@ -95,7 +90,7 @@ def test_bin_files_and_shards(case, tmp_path):
         make.write_torch_zip(tmp_path / file, {name: arrays[name] for name in half})
         index["weight_map"] |= dict.fromkeys(half, file)
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    equal(bridge.load(tmp_path).params, checkpoint(case).params)
+    chex.assert_trees_all_equal(bridge.load(tmp_path).params, checkpoint(case).params)
 
 
 BUFFERS = {
@@ -119,7 +114,7 @@ BUFFERS = {
 @pytest.mark.parametrize("case", BUFFERS)
 def test_buffers_are_skipped_and_other_names_refused(case, tmp_path):
     found = bridge.load(directory(tmp_path, case, tensors(case) | BUFFERS[case]))
-    equal(found.params, checkpoint(case).params)
+    chex.assert_trees_all_equal(found.params, checkpoint(case).params)
     wrong = tensors(case) | {"score.weight": np.ones((2, 32), np.float32)}
     with pytest.raises(bridge.CheckpointError, match=r"unexpected: score\.weight"):
         bridge.load(directory(tmp_path, case, wrong))
@@ -142,7 +137,9 @@ def test_the_prefix_of_the_base_model_may_be_missing(case, tmp_path):
     prefix = bridge.families.of(checkpoint(case).config).prefix
     bare = {name.removeprefix(prefix): array for name, array in tensors(case).items()}
     assert bare.keys() != tensors(case).keys()
-    equal(bridge.load(directory(tmp_path, case, bare)).params, checkpoint(case).params)
+    chex.assert_trees_all_equal(
+        bridge.load(directory(tmp_path, case, bare)).params, checkpoint(case).params
+    )
     name = next(name for name in tensors(case) if name.startswith(prefix))
     twice = tensors(case) | {name.removeprefix(prefix): tensors(case)[name]}
     with pytest.raises(bridge.CheckpointError, match="there under two names"):
@@ -163,7 +160,9 @@ HEADS = {
 def test_a_tied_head_may_be_stored_and_must_then_be_equal(case, tmp_path):
     arrays = tensors(case)
     copies = {name: arrays[original].copy() for name, original in HEADS[case].items()}
-    equal(bridge.load(directory(tmp_path, case, arrays | copies)).params, checkpoint(case).params)
+    chex.assert_trees_all_equal(
+        bridge.load(directory(tmp_path, case, arrays | copies)).params, checkpoint(case).params
+    )
     for name in copies:
         wrong = {**copies, name: copies[name] + 1}
         with pytest.raises(bridge.CheckpointError, match=f"is true, but {name} differs"):

@@ -49,7 +49,10 @@ def test_the_plain_step_and_record_have_the_values_of_ours():
     )
     params, frozen = ours.init(jax.random.key(0))
     key = jax.random.key(1)
-    losses = [float(p.loss(params, frozen, key, lambda batch: batch)) for p in (ours, theirs)]
+    losses = [
+        float(jax.jit(lambda w, f, p=p: p.loss(w, f, key, lambda batch: batch))(params, frozen))
+        for p in (ours, theirs)
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     cuts = [notation.parse(text) for text in ("1.fc_in@0.5", "1.ov@0", "0.fc_out@-0.2")]
     measures = [m.measure_models(cuts, batch_size=4) for m in (records, plain)]

@@ -13,8 +13,6 @@ from experiments.run import directory as run_directory
 from experiments.run.program import Place
 from theory import memory_spectrum
 
-pytestmark = pytest.mark.xdist_group("phase_diagram")
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
