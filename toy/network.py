@@ -15,6 +15,7 @@ a matrix reads and gives:
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import chex
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -61,7 +62,13 @@ class Trace(NamedTuple):
 def enter(
     config: TransformerConfig, weights: Weights, tokens: Int[Array, "batch length"]
 ) -> Float[Array, "batch length d"]:
-    """x^0: what the first layer reads."""
+    """x^0: what the first layer reads.
+
+    Raises AssertionError at trace time for weights of another configuration.
+    """
+    # Weights of another run would broadcast or be clamped into a wrong answer without a word.
+    chex.assert_rank(tokens, 2)
+    chex.assert_shape(weights["embed"], (config.vocab_size, config.d_model))
     x = weights["embed"][tokens]
     if config.positions in ("none", "rotary"):
         return x

@@ -380,3 +380,14 @@ def test_sinusoidal_positions_have_their_closed_form():
 def test_options_that_cannot_be(options, message):
     with pytest.raises(ValueError, match=message):
         config(**options)
+
+
+def test_weights_of_another_configuration_are_refused():
+    """A table of fewer tokens would be clamped into without a word."""
+    params, frozen = transformer.init(CONFIGS["published"], jax.random.key(0))
+    weights = transformer.combine(params, frozen)
+    tokens = jnp.zeros((1, LENGTH), int)
+    with pytest.raises(AssertionError, match="shape"):
+        network.run(config(vocab_size=VOCAB + 1), weights, tokens)
+    with pytest.raises(AssertionError, match="rank"):
+        network.run(CONFIGS["published"], weights, np.zeros(LENGTH, int))
