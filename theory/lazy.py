@@ -156,3 +156,50 @@ def trigger_curves(
     p = np.exp(values - values.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     return Curves(p[:, :num_outputs].mean(axis=1), p[:, -1])
+
+
+def attended_overlap(frequencies: Float[np.ndarray, "outputs vocab"], length: int) -> float:
+    """Overlap per dimension of what two positions attend to under uniform attention.
+
+    The argument `attended` of `part_kernels`. Tokens agree with probability sum_v f_v^2, f the
+    mean over outputs of the chain's frequencies; of positions s and t, uniform in 2, ..., T, the
+    share 1 / max(s, t) is in common. Regime: sequences with outputs of their own, T large.
+    """
+    length = checks.at_least("length", length, 2)
+    law = frequencies.mean(axis=0)
+    larger = np.arange(2, length + 1)
+    pairs = 2 * larger - 3  # of places whose larger one this is
+    return float(law @ law + np.sum(pairs / larger) / (length - 1) ** 2)
+
+
+def margin_ratio(width: int, hidden: int, attended: float) -> float:
+    """Feed-forwards over attention: what the first step adds to the noise margin.
+
+    Values and outputs of both layers learn alike, each with d / 9 of the overlap of what is
+    attended to (what they add through a feed-forward above is counted to that). So the ratio
+    grows like N while N is below T and then stops, because positions are attended to as well;
+    the simplified model of theory.first_step has none and its ratio is N / 2 for all T.
+    """
+    fed = sum(part_kernels(width, hidden, 1.0)[name] for name in PARTS)
+    return fed / (4.0 * width * attended / 9.0)
+
+
+def label_deviation(
+    *, alpha: float, num_classes: int, num_outputs: int, labels: float, num_noise: int = 1
+) -> float:
+    """Deviation over mean of the first gradient along its own mean, over batches of n labels.
+
+    Classes are orthogonal, kernels of all pairs of triggers are taken as equal, and all classes
+    as equally likely at the start. Labels are independent given the correct outputs, which enter
+    the mean alike, so that only the number of noise labels matters. With the mean residual
+    r = (alpha - 1/V at the noise, (1 - alpha)/K - 1/V at K outputs, -1/V elsewhere),
+
+        sqrt(alpha (1 - alpha) / n) |r_noise - r_output| / |r|^2.
+    """
+    alpha = checks.open_fraction("alpha", alpha)
+    residual = np.full(num_classes, -1.0 / num_classes)
+    noise, output = alpha / num_noise, (1.0 - alpha) / num_outputs
+    residual[:num_noise] += noise
+    residual[num_noise : num_noise + num_outputs] += output
+    strays = np.sqrt(alpha * (1.0 - alpha) / labels) * abs(noise - output)
+    return float(strays / (residual @ residual))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -40,6 +41,52 @@ def descend(
         measured, done = [], 0
         for stop in map(int, stops):
             params, found = advance(params, stop - done)
+            done = stop
+            measured.append(jax.device_get(found))
+    return measured
+
+
+def descend_together(
+    sizes: Sequence[int],
+    alphas: Sequence[float],
+    *,
+    step_size: float,
+    stops: Sequence[int] | np.ndarray,
+    measure: Callable[[jax.Array], Any],
+) -> list[Any]:
+    """Memories of several sizes and noise rates, orthonormal embeddings, in one program.
+
+    All live in matrices of the largest size M: [memories, M, M + 1], the noise in the last
+    class. Inputs and classes that a memory does not have get no weight and no probability, so
+    that their entries stay exactly zero and change no singular value but zeros. measure takes
+    one such matrix; its results have a leading axis of memories. As in `descend`, in float64.
+    """
+    largest = max(sizes)
+    with jax.enable_x64(True):
+        has_input = jnp.arange(largest)[None] < jnp.asarray(sizes)[:, None]
+        always = jnp.ones((len(sizes), 1), bool)
+        has_class = jnp.concatenate([has_input, always], axis=1)
+        noise_rates = jnp.asarray(alphas, jnp.float64)
+
+        def loss(w: jax.Array, inputs: jax.Array, classes: jax.Array, alpha: jax.Array) -> Any:
+            log_p = jax.nn.log_softmax(jnp.where(classes[None], w, -1e30), axis=1)
+            correct, noise = jnp.diagonal(log_p), log_p[:, -1]
+            each = jnp.where(inputs, (1 - alpha) * correct + alpha * noise, 0.0)
+            return -jnp.sum(each) / jnp.sum(inputs)
+
+        gradient = jax.vmap(jax.grad(loss))
+
+        @jax.jit
+        def advance(w: jax.Array, count: int | jax.Array) -> tuple[jax.Array, Any]:
+            def one(_: Any, w: jax.Array) -> jax.Array:
+                return w - step_size * gradient(w, has_input, has_class, noise_rates)
+
+            w = jax.lax.fori_loop(0, count, one, w)
+            return w, jax.vmap(measure)(w)
+
+        weights, done, measured = jnp.zeros((len(sizes), largest, largest + 1)), 0, []
+        for stop in map(int, stops):
+            weights, found = advance(weights, stop - done)
             done = stop
             measured.append(jax.device_get(found))
     return measured

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -25,16 +26,24 @@ class RecallProblem:
     config: TransformerConfig
     batch_size: int
     loss_on: Literal["triggers", "all"] = "triggers"
+    initial_scale: float | Float[Array, ""] = 1.0
 
     def init(self, key: PRNGKeyArray) -> tuple[Weights, Weights]:
-        """Trained and frozen weights at the start."""
-        return transformer.init(self.config, key)
+        """Trained and frozen weights at the start, learned matrices scaled by initial_scale."""
+        params, frozen = transformer.init(self.config, key)
+        layers = jax.tree.map(lambda w: self.initial_scale * w, params.get("layers", []))
+        return params | ({"layers": layers} if "layers" in params else {}), frozen
 
     def given(self, values: Mapping[str, Array]) -> "RecallProblem":
-        """The same problem with another law: any of alpha, initial, transition, traced."""
+        """The same problem with other numbers, traced.
+
+        Any of alpha, initial, transition (of the law) and initial_scale.
+        """
         names = {"alpha", "initial", "transition"} & set(values)
         known: dict[str, Any] = {name: values[name] for name in names}
-        return dataclasses.replace(self, task=dataclasses.replace(self.task, **known))
+        scale = values.get("initial_scale", self.initial_scale)
+        task = dataclasses.replace(self.task, **known)
+        return dataclasses.replace(self, task=task, initial_scale=scale)
 
     def loss(
         self, params: Weights, frozen: Weights, data: PRNGKeyArray, shard: Shard

@@ -74,6 +74,10 @@ class NoisyRecall(Settings):
     last_residual: bool = setting(
         True, "Residual connection around a last layer without feed-forward."
     )
+    initial_scale: float = setting(
+        1.0, "Learned matrices of the layers start at this times their usual size.",
+        lower=0.0, upper=1e3,
+    )  # fmt: skip
     frozen: tuple[str, ...] = setting((), "Matrices kept at their start, as 0.k_proj,1.fc_in.")
     trained: tuple[str, ...] = setting((), "Also trained: embeddings, unembedding.")
 

@@ -125,7 +125,13 @@ def build(config: NoisyRecall) -> Setup:
         truncated.variant(model, name)
     for text in config.unfreeze:
         _unfreezing(text, model)
-    problem = RecallProblem(task, model, config.batch_size, config.loss_on)  # type: ignore[arg-type]
+    problem = RecallProblem(
+        task,
+        model,
+        config.batch_size,
+        config.loss_on,
+        config.initial_scale,  # type: ignore[arg-type]
+    )
     return Setup(config, words, task, model, problem, interventions, curves)
 
 

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from training import processes
+
 
 class CheckpointError(ValueError):
     """A checkpoint that is not there or cannot be read."""
@@ -91,5 +93,6 @@ def _checksum(state: Any) -> np.ndarray:
     """CRC of every bit of a state: the storage below has no checksum of its own."""
     found = 0
     for leaf in jax.tree.leaves(state):
-        found = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), found)
+        # Of the whole array, wherever its parts live: the same on any number of devices.
+        found = zlib.crc32(np.ascontiguousarray(processes.whole(leaf)).tobytes(), found)
     return np.asarray(found, np.uint32)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from training import processes
 from training.checkpoint import Store
 from training.trainer import Feed as Feed
 from training.trainer import Measure as Measure
@@ -127,21 +128,21 @@ def run(
     try:
         for stop in stops:
             while step < stop:
-                if should_stop():
+                if processes.anywhere(should_stop()):
                     flush()
                     if store is not None and step not in saves and step not in (extra, 0):
-                        _refuse_all_bad(np.asarray(state.first_bad), trainer.seeds)
+                        _refuse_all_bad(np.asarray(trainer.gather(state.first_bad)), trainer.seeds)
                         save(step)
                     return End(state, stopped=True)
-                count = min(stop - step, pace.steps)
+                count = min(stop - step, processes.least(pace.steps))
                 state = spans.advance(state, count)
                 step += count
-                pace.sent(step, jnp.copy(state.first_bad), tick)
+                pace.sent(step, trainer.gather(state.first_bad), tick)
             measured = {m.name: measure(state) for m, measure in compiled if stop in m.steps}
-            loss = _mean_loss(state.losses, since, stop)
+            loss = trainer.gather(_mean_loss(state.losses, since, stop))
             since = stop
             # Copied, because the next advance consumes the state it lives in.
-            latest = _Waiting(stop, loss, jnp.copy(state.first_bad), measured)
+            latest = _Waiting(stop, loss, trainer.gather(state.first_bad), measured)
             flush()
             waiting = latest
             if stop in saves:

@@ -13,6 +13,7 @@ gives some (alpha, learning rate, ...), which are traced, so that new numbers co
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -23,10 +24,11 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
+from training import runs
 from training.prefetch import prefetch
 
 Weights = Any
-Values = Mapping[str, Array]
+Values = Mapping[str, Any]  # arrays of the host or the device
 Shard = Callable[[Any], Any]
 # measure(problem, params, frozen, key) -> named arrays, for one run; problem has its own numbers
 Measure = Callable[[Any, Weights, Weights, PRNGKeyArray], Mapping[str, Array]]
@@ -83,9 +85,13 @@ class Feed:
 class Trainer:
     """A problem, an optimiser, how long, which runs side by side, and the devices.
 
-    Run i of several is the run that seed i and values i alone would be, up to rounding.
+    Run i of several is the run that seed i and values i alone would be: its data exactly, its
+    weights up to rounding.
     values: {name: [runs, ...]}, given to the problem (Problem.given) and to the optimiser,
     which is then a function of them.
+    devices: divided into a mesh of (runs, batch), see training/runs.py; one by default. All
+    processes of a run name the same devices, in the same order.
+    together: runs that a device does at once; 0 is what was measured to be fastest there.
     """
 
     problem: Problem
@@ -95,6 +101,7 @@ class Trainer:
     num_steps: int = dataclasses.field(kw_only=True)
     values: Values = dataclasses.field(default_factory=dict, kw_only=True)
     feed: Feed | None = dataclasses.field(default=None, kw_only=True)
+    together: int = dataclasses.field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         for name, value in self.values.items():
@@ -110,7 +117,8 @@ class Trainer:
         def one(seed: Array, values: Values) -> tuple[Weights, Weights]:
             return self._problem(values).init(_key(seed, "init"))
 
-        return self.begin(*jax.jit(self._over_runs(one))(self._seeds(), self.values))
+        begin = jax.jit(self._over_runs(one), out_shardings=self._by_run)
+        return self.begin(*begin(self._seeds, self._values))
 
     def begin(self, params: Weights, frozen: Weights) -> State:
         """The state at step 0 with these weights, whose leading axis is that of the runs."""
@@ -118,29 +126,40 @@ class Trainer:
         def one(params: Weights, values: Values) -> Any:
             return self._descent(values).init(params)
 
-        optimizer = jax.jit(self._over_runs(one))(params, self.values)
-        runs = len(self.seeds)
-        losses = jnp.full((runs, self.num_steps), jnp.nan, jnp.float32)
-        bad = jnp.full(runs, -1, jnp.int32)
-        return self.place(State(params, frozen, optimizer, losses, bad, jnp.int32(0)))
+        params, frozen = jax.device_put((params, frozen), self._by_run)
+        descend = jax.jit(self._over_runs(one), out_shardings=self._by_run)
+        optimizer = descend(params, self._values)
+
+        def counters() -> tuple:
+            losses = jnp.full((len(self.seeds), self.num_steps), jnp.nan, jnp.float32)
+            return losses, jnp.full(len(self.seeds), -1, jnp.int32), jnp.int32(0)
+
+        placed = (self._by_run, self._by_run, self._everywhere)
+        losses, bad, step = jax.jit(counters, out_shardings=placed)()
+        return State(params, frozen, optimizer, losses, bad, step)
 
     def abstract(self) -> State:
         """Shapes, dtypes and placement of a state: what a checkpoint is read into."""
-        shapes = jax.eval_shape(self.init)
         return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._everywhere()), shapes
+            lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+            jax.eval_shape(self.init),
+            self._placement(),
         )
 
     def place(self, state: State) -> State:
-        """The same state on every device."""
-        return jax.device_put(state, self._everywhere())
+        """The same state on these devices, each run's on its own."""
+        return jax.device_put(state, self._placement())
+
+    def gather(self, values: Any) -> Any:
+        """A copy of arrays on the device that every process can read whole."""
+        return self._copy(values)
 
     def advance(self, state: State, num_steps: int) -> State:
         """The state after num_steps more steps; the one given is consumed.
 
         A trainer with a feed goes on by `spans`, which brings the data.
         """
-        return self._advance(state, num_steps, self._seeds(), self.values, None, 0)  # type: ignore[attr-defined]
+        return self._advance(state, num_steps, self._seeds, self._values, None, 0)  # type: ignore[attr-defined]
 
     def spans(self, start: int) -> "Spans":
         """Going on from this step, with the data of the feed where there is one."""
@@ -152,8 +171,8 @@ class Trainer:
         def one(params: Weights, frozen: Weights, seed: Array, values: Values) -> Any:
             return measure(self._problem(values), params, frozen, _key(seed, "evaluate"))
 
-        compiled = jax.jit(self._over_runs(one))
-        return lambda state: compiled(state.params, state.frozen, self._seeds(), self.values)
+        compiled = jax.jit(self._over_runs(one), out_shardings=self._everywhere)
+        return lambda state: compiled(state.params, state.frozen, self._seeds, self._values)
 
     def _problem(self, values: Values) -> Any:
         return self.problem.given(values) if values else self.problem  # type: ignore[attr-defined]
@@ -209,35 +228,50 @@ class Trainer:
         return State(params, state.frozen, optimizer, losses, bad, state.step + num_steps)
 
     def _over_runs(self, function: Callable) -> Callable:
-        if len(self.seeds) > 1:
-            return jax.vmap(function)
+        number = len(self.seeds)
+        together = self.together or runs.together_by_default(self._mesh.devices.flat[0], number)
+        return runs.over(function, self._mesh, number, together)
 
-        # vmap over one run would turn every matrix product into a batched one.
-        def alone(*arguments: Any) -> Any:
-            results = function(*jax.tree.map(lambda x: x[0], arguments))
-            return jax.tree.map(lambda x: x[None], results)
-
-        return alone
-
-    def _seeds(self) -> UInt[Array, " runs"]:
-        return jnp.asarray(self.seeds, jnp.uint32)
-
+    @functools.cached_property
     def _mesh(self) -> Mesh:
-        return Mesh(np.asarray(self.devices or jax.local_devices()[:1]), ("batch",))
+        return runs.mesh(tuple(self.devices) or tuple(jax.local_devices()[:1]), len(self.seeds))
 
+    @functools.cached_property
+    def _seeds(self) -> UInt[Array, " runs"]:
+        return runs.put(np.asarray(self.seeds, np.uint32), self._mesh, runs.RUNS)
+
+    @functools.cached_property
+    def _values(self) -> dict[str, Array]:
+        return {name: runs.put(v, self._mesh, runs.RUNS) for name, v in self.values.items()}
+
+    @functools.cached_property
+    def _copy(self) -> Callable:
+        copy = functools.partial(jax.tree.map, jnp.copy)
+        return jax.jit(copy, out_shardings=self._everywhere)
+
+    @property
     def _everywhere(self) -> NamedSharding:
-        return NamedSharding(self._mesh(), PartitionSpec())
+        return NamedSharding(self._mesh, PartitionSpec())
+
+    @property
+    def _by_run(self) -> NamedSharding:
+        return NamedSharding(self._mesh, runs.RUNS)
+
+    def _placement(self) -> State:
+        """Where each leaf of a state lives, in the form of a state."""
+        whole = jax.tree.map(lambda _: self._by_run, jax.eval_shape(self.init))
+        return whole._replace(step=self._everywhere)
 
     def _shard(self, batch: Any) -> Any:
-        if len(self.devices) <= 1:
+        if self._mesh.shape["batch"] == 1:
             return batch
+        # Where the runs have devices of their own, this is read on the mesh of one of them.
+        where = (
+            runs.BATCH if self._mesh.shape["runs"] > 1 else NamedSharding(self._mesh, runs.BATCH)
+        )
 
         def spread(x: Array) -> Array:
-            if x.ndim == 0:
-                return x
-            return jax.lax.with_sharding_constraint(
-                x, NamedSharding(self._mesh(), PartitionSpec("batch"))
-            )
+            return x if x.ndim == 0 else jax.lax.with_sharding_constraint(x, where)
 
         return jax.tree.map(spread, batch)
 
@@ -246,13 +280,13 @@ class Trainer:
 
         Raises ValueError where the batch cannot be divided evenly.
         """
-        mesh = self._mesh()
+        size = self._mesh.shape["batch"]
         for leaf in jax.tree.leaves(block):
-            if leaf.shape[1] % mesh.size:
+            if leaf.shape[1] % size:
                 raise ValueError(
-                    f"batch of {leaf.shape[1]} sequences cannot be divided over {mesh.size} devices"
+                    f"batch of {leaf.shape[1]} sequences cannot be divided over {size} devices"
                 )
-        return jax.device_put(block, NamedSharding(mesh, PartitionSpec(None, "batch")))
+        return jax.device_put(block, NamedSharding(self._mesh, PartitionSpec(None, "batch")))
 
 
 class Spans:
@@ -282,7 +316,7 @@ class Spans:
                 begin = self._number * feed.block_steps
                 count = min(count, begin + feed.block_steps - self._step)
             state = trainer._advance(  # type: ignore[attr-defined]
-                state, count, trainer._seeds(), trainer.values, self._block, begin
+                state, count, trainer._seeds, trainer._values, self._block, begin
             )
             self._step += count
         return state

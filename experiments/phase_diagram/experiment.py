@@ -12,7 +12,8 @@ from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place
 from experiments.run.progress import Progress, stage
 from theory import memory_spectrum
-from toy import memory, memory_descent
+from toy import memory_descent
+from truncation import spectrum
 
 # A point this close to the boundary may fall on either side for its finite step size.
 UNDECIDED = 0.03
@@ -49,25 +50,31 @@ def run(config: PhaseDiagram, directory: RunDirectory) -> dict[str, float]:
 
     measured = np.full((config.points, times.size), np.nan)
     predicted = measured.copy()
-    # An interrupted run kept each point it had trained.
-    progress = Progress(config.points, label="point")
-    lines: list[dict[str, float]] = []
+    # An interrupted run kept each group of memories it had trained.
+    progress = Progress(config.points, label="memory")
     directory.rewrite_metrics([])
-    for i in range(config.points):
+    done = 0
+    for largest, members in groups(drawn).items():
         stop.check()
-        kept = directory.kept(f"point{i}")
+        kept = directory.kept(f"up_to_{largest}")
         if kept is None:
-            ratios, reached = train(int(drawn[i]), float(rates[i]), times, config.step_size)
-            expected = memory_spectrum.phase_diagram(drawn[i : i + 1], rates[i : i + 1], reached)
-            arrays = {"measured": ratios, "predicted": expected.reshape(-1)}
-            directory.keep(f"point{i}", arrays)
+            here, rates_here = drawn[members], rates[members]
+            ratios, reached = train(here, rates_here, times, config.step_size)
+            expected = [
+                memory_spectrum.phase_diagram(here[[i]], rates_here[[i]], reached).reshape(-1)
+                for i in range(len(members))
+            ]
+            arrays = {"measured": ratios, "predicted": np.array(expected)}
+            directory.keep(f"up_to_{largest}", arrays)
         else:
             arrays, _ = kept
-        measured[i], predicted[i] = arrays["measured"], arrays["predicted"]
-        lines.append({"step": i + 1, "num_inputs": int(drawn[i]), "alpha": float(rates[i])})
-        lines[-1] |= {f"log_ratio/t{j}": float(x) for j, x in enumerate(measured[i])}
-        directory.append_metrics(lines[-1])
-        progress.update(i + 1, N=float(drawn[i]), alpha=float(rates[i]))
+        measured[members], predicted[members] = arrays["measured"], arrays["predicted"]
+        for i in members:
+            done += 1
+            line = {"step": done, "num_inputs": int(drawn[i]), "alpha": float(rates[i])}
+            line |= {f"log_ratio/t{j}": float(x) for j, x in enumerate(measured[i])}
+            directory.append_metrics(line)
+        progress.update(done, N=float(largest))
     progress.close()
     arrays = {
         "times": times,
@@ -106,23 +113,37 @@ def report(summary: dict[str, float], directory: RunDirectory) -> int:
     return 1 if summary["disagree"] else 0
 
 
+def groups(sizes: np.ndarray) -> dict[int, np.ndarray]:
+    """Places of the memories that one program trains at once, by the largest size it has room for.
+
+    Sizes within a factor of two share a program: room that a memory does not need costs time,
+    and so does every further compilation. Measured, defaults: 32 memories, 5 programs.
+    """
+    room = 2 ** np.ceil(np.log2(sizes)).astype(int)
+    return {int(largest): np.flatnonzero(room == largest) for largest in np.unique(room)}
+
+
 def train(
-    size: int, alpha: float, times: np.ndarray, step_size: float
+    sizes: np.ndarray, alphas: np.ndarray, times: np.ndarray, step_size: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log of noise over signal singular value of a trained memory, and the times reached."""
-    step = step_size * size
+    """Log of noise over signal singular value [memories, times], and the times reached.
+
+    All take the step of the smallest, so that larger ones are more accurate than asked.
+    """
+    step = step_size * float(sizes.min())
     stops = np.maximum(1, np.round(times / step)).astype(int)
-    ratios = memory_descent.descend(
-        memory.Memory(size, alpha), step_size=step, stops=stops, measure=_log_ratio
+    ratios = memory_descent.descend_together(
+        sizes.tolist(), alphas.tolist(), step_size=step, stops=stops, measure=_log_ratio
     )
-    return np.array(ratios), stops * step
+    return np.array(ratios).T, stops * step
 
 
-def _log_ratio(weights: memory.Weights) -> jax.Array:
+def _log_ratio(logits: jax.Array) -> jax.Array:
     """The component with the largest share of the noise class against the largest other one."""
-    found = memory.measure_logits(weights)
-    values, share = found["singular_values"], found["noise_share"]
-    noise = jnp.argmax(share)
+    decomposition = spectrum.decompose(logits)
+    values = decomposition.s
+    noise_class = jnp.zeros(logits.shape[1]).at[-1].set(1.0)
+    noise = jnp.argmax(spectrum.direction_share(decomposition, noise_class))
     others = jnp.where(jnp.arange(values.size) == noise, 0.0, values)
     return jnp.log(values[noise]) - jnp.log(jnp.max(others))
 

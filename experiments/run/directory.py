@@ -21,6 +21,7 @@ import io
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ from matplotlib.figure import Figure
 
 from experiments.run import previous, program, provenance, stop
 from experiments.run.program import Place, UserError, one_line, user_errors
+from training import processes
 
 Config = TypeVar("Config")
 
@@ -141,6 +143,11 @@ class RunDirectory:
             program.note(f"checkpoints/{name}.npz is damaged; that part is made again")
             return None
 
+    def forget(self, name: str) -> None:
+        """Remove what was kept under a name, file or folder, and is no longer needed."""
+        (self.path / "checkpoints" / f"{name}.npz").unlink(missing_ok=True)
+        shutil.rmtree(self.path / "checkpoints" / name, ignore_errors=True)
+
     def read_rows(self, name: str) -> list[dict[str, Any]]:
         """The rows that write_jsonl wrote; UserError where they are not there or damaged."""
         file = self.path / name
@@ -176,6 +183,33 @@ class RunDirectory:
         self.write_json("summary.json", summary)
 
 
+class Bystander(RunDirectory):
+    """The directory as a process sees it that only helps to compute: read, never written."""
+
+    def own(self, name: str) -> Path:
+        """Where process 0 has this file."""
+        return self.path / name
+
+    def begin(self) -> None:
+        """Nothing: process 0 does."""
+
+    def write_text(self, name: str, text: str) -> None:
+        """Nothing: process 0 does."""
+
+    def write_arrays(self, arrays: Mapping[str, Any], name: str = "trajectory.npz") -> None:
+        """Nothing: process 0 does."""
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Nothing: process 0 does."""
+
+    def save_figure(self, figure: Figure, name: str) -> Path:
+        """Nothing: process 0 does."""
+        return self.path / "figures" / f"{name}.png"
+
+    def forget(self, name: str) -> None:
+        """Nothing: process 0 does."""
+
+
 def open_run(
     place: Place,
     config: Any,
@@ -192,14 +226,38 @@ def open_run(
     and digests is continued. A finished or different run of the same program is replaced if
     place.overwrite; it comes back if the new run fails before its first result. Anything else
     raises UserError, and nothing is touched.
+
+    Of several processes, process 0 does this and the others learn how it ended; what they then
+    hold reads but never writes.
     """
+    if not processes.first():
+        if told := processes.tell(""):
+            raise UserError(told)
+        bystander = Bystander(place.out)
+        stop.promise(bystander.promise)
+        return bystander
+    try:
+        opened = _open(place, config, inputs or {}, digests or {})
+    except UserError as error:
+        processes.tell(str(error))
+        raise
+    processes.tell("")
+    return opened
+
+
+def _open(
+    place: Place,
+    config: Any,
+    inputs: Mapping[str, str | os.PathLike[str]],
+    digests: Mapping[str, str],
+) -> RunDirectory:
     folder = Path(place.out)
-    for flag, path in (inputs or {}).items():
+    for flag, path in inputs.items():
         _require_apart(folder, flag, path)
     record = {
         "program": place.program,
         "flags": plain(dataclasses.asdict(config)),
-        "inputs": dict(digests or {}),
+        "inputs": dict(digests),
     }
     _make(folder)
     _lock(folder)
@@ -249,11 +307,15 @@ def open_finished(
 
 
 def settings_of(path: str | os.PathLike[str], name: str, config_type: type[Config]) -> Config:
-    """The settings with which a run of this program was started; UserError where it is none."""
+    """The settings with which a run of this program was started; UserError where it is none.
+
+    A setting that the program did not have then is what its default says: every default means
+    what was done before it existed.
+    """
     found = read_config(path, name)
     fields = {field.name for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
-    if missing := fields - set(found):
-        raise UserError(f"{path} is not a run of {name}: no flag {sorted(missing)[0]}")
+    if not fields & set(found):
+        raise UserError(f"{path} is not a run of {name}: it has none of its flags")
     with user_errors():
         return config_type(
             **{k: tuple(v) if isinstance(v, list) else v for k, v in found.items() if k in fields}

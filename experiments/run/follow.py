@@ -12,7 +12,7 @@ import numpy as np
 from experiments.run import stop
 from experiments.run.directory import RunDirectory
 from experiments.run.program import RunFailedError, UserError
-from experiments.run.progress import Progress, say
+from experiments.run.progress import Part, Progress, say
 from training import loop
 from training.checkpoint import CheckpointError, Store
 from training.loop import Measurement, NonFiniteError, Record, State, Trainer
@@ -29,12 +29,16 @@ def follow(
     store: Store | None = None,
     before_save: Callable[[int, State], Any] = lambda step, state: None,
     start: Callable[[], State] | None = None,
+    part: str = "",
+    progress: Part | None = None,
 ) -> tuple[dict[str, np.ndarray], State]:
     """Train to the end, from the last checkpoint where there is one.
 
     show: the figures of a record that the progress line tells; empty shows none.
     store: by default the run's checkpoints/. before_save: called with every state that is stored,
-    after the records. start: where to begin instead of trainer.init().
+    after the records. start: where to begin instead of trainer.init(). part: the name under which
+    the records are kept where this is one of several trainings of a program, which then writes
+    metrics.jsonl and trajectory.npz itself. progress: what to tell instead of a bar of its own.
     Returns the arrays of trajectory.npz, which the caller may add to before writing them, and
     the last state. Raises UserError where what an interrupted run left cannot be continued,
     RunFailedError where every run left the finite numbers, Interrupted where a signal asked to
@@ -43,20 +47,24 @@ def follow(
     directory.own("checkpoints/")
     store = store or Store(directory.checkpoints)
     done = store.steps()[-1] if store.steps() else 0
-    before = directory.read_arrays() if store.steps() else None
+    name = f"checkpoints/{part}.npz" if part else "trajectory.npz"
+    before = directory.read_arrays(name) if store.steps() else None
     if before == {}:
-        raise UserError(f"{directory.path} has checkpoints but no trajectory.npz; add --overwrite")
+        raise UserError(f"{directory.path} has checkpoints but no {name}; add --overwrite")
     trajectory = Trajectory(before)
     trajectory.cut(done)
-    directory.rewrite_metrics(trajectory.lines())
-    progress = Progress(trainer.num_steps, start=done)
+    if not part:
+        directory.rewrite_metrics(trajectory.lines())
+    told = progress or Progress(trainer.num_steps).part(0, 1)
+    told.skip(done)
     lost: set[int] = set()
 
     def report(record: Record) -> None:
         trajectory.add(record)
-        directory.append_metrics(trajectory.line(record.step))
+        if not part:
+            directory.append_metrics(trajectory.line(record.step))
         if figures := show(record):
-            progress.update(record.step, **figures)
+            told.update(record.step, **figures)
         for index in map(int, np.flatnonzero(record.first_bad >= 0)):
             if index not in lost:
                 lost.add(index)
@@ -64,7 +72,7 @@ def follow(
                 say(f"seed {seed} left the finite numbers at step {step}; the others go on")
 
     def put_away(step: int, state: State) -> None:
-        directory.write_arrays(trajectory.arrays())
+        directory.write_arrays(trajectory.arrays(), name)
         before_save(step, state)
 
     try:
@@ -76,7 +84,7 @@ def follow(
             checkpoint_steps=checkpoint_steps,
             before_save=put_away,
             should_stop=stop.asked,
-            tick=progress.tick,
+            tick=told.tick,
             start=start() if start is not None and before is None else None,
         )
     except NonFiniteError as error:
@@ -87,7 +95,9 @@ def follow(
     except CheckpointError as error:
         raise UserError(f"--out={directory.path}: {error}; --overwrite begins again") from error
     finally:
-        progress.close()
+        if progress is None:
+            told.close()
     if end.stopped:
-        stop.check()
+        # Perhaps it was another process of this run that was asked to stop.
+        raise stop.Interrupted
     return trajectory.arrays(), end.state

@@ -69,11 +69,15 @@ def user_errors() -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The program experiments/NAME with its settings; doc is what its help says first."""
+    """The program experiments/NAME with its settings; doc is what its help says first.
+
+    processes: whether several processes may work on one run; otherwise they are refused.
+    """
 
     name: str
     settings: type[Settings]
     doc: str | None
+    processes: bool = False
 
     def start(self) -> None:
         """Be this program: parse the command line, do the work, leave with an exit code."""
@@ -124,6 +128,11 @@ def guarded(main: Callable[[], int | None]) -> int:
         # The reader of what we print has gone, as head does; the results are in the files.
         return 0
     except Exception as error:
+        from experiments.run import processes
+
+        if processes.is_loss(error):
+            _complain(processes.GONE)
+            return 1
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             _complain("out of memory; lower a batch, a width or the number of seeds")
             return 1
@@ -149,22 +158,28 @@ def _body(program: Program, arguments: Sequence[str]) -> int | None:
     # Imported here: a Ctrl-C in the first moments then meets the handlers of stop.listen().
     from absl import flags as absl_flags
 
-    from experiments.run import flags
+    from experiments.run import flags, processes
 
     name, config_type = program.name, program.settings
     defaults = {"out": f"runs/{name}"}
     if flags.is_help(arguments):
-        groups: dict[str, type[Settings]] = {"settings": config_type, "in every program": Shared}
+        groups: dict[str, type[Settings]] = {
+            "settings": config_type,
+            "in every program": Shared,
+            "several processes": processes.Processes,
+        }
         print(flags.usage(name, program.doc or "", groups, defaults), end="")
         return 0
     values = absl_flags.FlagValues()
     flags.define(config_type, values)
     flags.define(Shared, values, defaults)
+    flags.define(processes.Processes, values)
     try:
         rest = values([name, *arguments])
         if rest[1:]:
             raise ValueError(f"unexpected argument {rest[1]!r}; flags begin with --")
         shared = flags.read(Shared, values)
+        among = flags.read(processes.Processes, values)
         config = None if shared.redraw else flags.read(config_type, values)
     except (absl_flags.Error, ValueError, OSError) as error:
         raise UserError(one_line(error)) from error
@@ -172,11 +187,17 @@ def _body(program: Program, arguments: Sequence[str]) -> int | None:
         raise UserError("--out is empty; name a directory for this run")
     if shared.compilation_cache:
         _keep_compilations()
+    if not program.processes and (told := processes.refusal(among, name)):
+        raise UserError(told)
     progress.stage("starting JAX")
+    with user_errors():
+        processes.join(among)
     experiment = importlib.import_module(f"experiments.{name}.experiment")
     if config is None:
         return experiment.redraw(shared.out)
-    return experiment.main(config, Place(name, shared.out, shared.overwrite))
+    code = experiment.main(config, Place(name, shared.out, shared.overwrite))
+    processes.finish()
+    return code
 
 
 def _quieten() -> None:

@@ -22,10 +22,13 @@ class _Voice:
         self.spoke = self.since = time.monotonic()
         self.doing = "starting"
         self.bar: Any = None
+        self.mute = False
 
     def say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
         self.spoke = time.monotonic()
+        if self.mute:
+            return
+        print(line, file=sys.stderr, flush=True)
 
     def silence(self) -> float:
         return time.monotonic() - self.spoke
@@ -37,6 +40,11 @@ _voice = _Voice()
 def stage(doing: str) -> None:
     """From here on this is going on, as "reading weights"; told only if it takes long."""
     _voice.doing, _voice.since = doing, time.monotonic()
+
+
+def mute() -> None:
+    """Say nothing from now on: another process of the run does."""
+    _voice.mute = True
 
 
 def heartbeat() -> None:
@@ -78,7 +86,7 @@ class Progress:
         self._figures: dict[str, float] = {}
         self._bar = None
         stage(f"{label} {start}/{total}, compiling or computing")
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _voice.mute:
             from tqdm import tqdm
 
             self._bar = tqdm(total=total, initial=start, unit=label, dynamic_ncols=True)
@@ -92,6 +100,15 @@ class Progress:
     def tick(self, step: int) -> None:
         """The run has come to this step, with nothing new to say about it."""
         self._show(step, due=False)
+
+    def part(self, start: int, each: int) -> "Part":
+        """The progress of one part, which begins at `start` and of which a step counts `each`."""
+        return Part(self, start, each)
+
+    def skip(self, steps: int) -> None:
+        """So many more steps were done by an earlier run: they count, but not for the rate."""
+        self._start += steps
+        self._show(self._start, due=False)
 
     def close(self) -> None:
         """End the bar."""
@@ -119,6 +136,38 @@ class Progress:
         done, seconds = step - self._start, max(time.monotonic() - self._began, 1e-9)
         if done <= 0:
             return ""
+        left = seconds / done * (self._total - step)
+        told = f", {_duration(left)} left" if left >= 1 else ""
         if done >= seconds:
-            return f"{done / seconds:.1f} {self._label}/s"
-        return f"{seconds / done:.1f} s/{self._label}"
+            return f"{done / seconds:.1f} {self._label}/s{told}"
+        return f"{seconds / done:.1f} s/{self._label}{told}"
+
+
+class Part:
+    """One of several trainings that share a Progress."""
+
+    def __init__(self, whole: Progress, start: int, each: int):
+        self._whole, self._start, self._each = whole, start, each
+
+    def skip(self, steps: int) -> None:
+        """So many steps of this part were done before: they count, but not for the rate."""
+        self._whole.skip(self._each * steps)
+
+    def update(self, step: int, **figures: float) -> None:
+        """Show that the part has come to this step, with these figures."""
+        self._whole.update(self._start + self._each * step, **figures)
+
+    def tick(self, step: int) -> None:
+        """The part has come to this step, with nothing new to say."""
+        self._whole.tick(self._start + self._each * step)
+
+    def close(self) -> None:
+        """End the whole."""
+        self._whole.close()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"

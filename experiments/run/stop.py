@@ -32,6 +32,7 @@ class Interrupted(BaseException):
 _asked = threading.Event()
 _left = threading.Event()
 _promise: list[Callable[[], str]] = []
+_before_leaving: list[Callable[[], None]] = []
 
 
 def listen() -> None:
@@ -50,6 +51,11 @@ def promise(tell: Callable[[], str]) -> None:
     Before the first promise nothing is under way, and a signal ends the program at once.
     """
     _promise[:] = [tell]
+
+
+def before_leaving(action: Callable[[], None]) -> None:
+    """Have action called when the process is about to end itself."""
+    _before_leaving.append(action)
 
 
 def asked() -> bool:
@@ -80,6 +86,7 @@ def leave() -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     os.write(2, f"error: interrupted; {message}\n".encode())
+    _last_actions()
     os._exit(CODE)
 
 
@@ -92,7 +99,13 @@ def farewell(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    _last_actions()
     os._exit(code)
+
+
+def _last_actions() -> None:
+    for action in _before_leaving:
+        action()
 
 
 def _wait(reader: int) -> None:

@@ -60,6 +60,15 @@ TINY = {
         ),
         Tiny("truncate", ("--num_sequences=16", "--curves=0.fc_in", "--rhos=0.5"), RUN),
         Tiny("phase_diagram", ("--times=3,10", "--max_inputs=6", "--resolution=4", "--points=3")),
+        Tiny(
+            "sweep",
+            ("--num_tokens=5", "--length=12", "--d_model=8", "--batch_size=4",
+             "--feed_forward=linear", "--interventions=0.fc_in@0", "--alpha=0.3,0.5",
+             "--steps=1500", "--eval_every=500", "--checkpoint_every=400", "--num_seeds=1",
+             "--eval_batch=8", "--devices=1"),
+            None,
+            "seconds",
+        ),
         Tiny("verify_theory", ("--quick", "--families=chain")),
         Tiny(
             "linearised",

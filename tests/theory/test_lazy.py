@@ -98,3 +98,46 @@ def test_refusals():
         lazy.arc_cosine(1.2)
     with pytest.raises(ValueError, match="width"):
         lazy.part_kernels(0, 4, 1.0)
+
+
+def test_what_two_positions_attend_to():
+    """Uniform attention over drawn embeddings: the mean overlap of two such means."""
+    rng = np.random.default_rng(0)
+    frequencies, length, width, found = np.array([[0.5, 0.3, 0.2]]), 12, 3000, []
+    for _ in range(60):
+        embed, position = rng.normal(size=(3, width)), rng.normal(size=(length, width))
+        means = []
+        for place in rng.integers(2, length + 1, 2):
+            tokens = rng.choice(3, place, p=frequencies[0])
+            means.append((embed[tokens] + position[:place]).mean(axis=0))
+        found.append(means[0] @ means[1] / width)
+    error = np.std(found) / np.sqrt(len(found))
+    assert abs(np.mean(found) - lazy.attended_overlap(frequencies, length)) < 4 * error
+    assert error < 0.03
+
+
+def test_the_ratio_of_margins_grows_like_n_and_stops_at_t():
+    def ratio(size, length):
+        flat = np.full((1, size), 1 / size)
+        return lazy.margin_ratio(64, 256, lazy.attended_overlap(flat, length))
+
+    far = 10**5
+    assert ratio(16, far) / ratio(8, far) == pytest.approx(2, rel=1e-2)
+    assert ratio(10**6, 64) / ratio(10**5, 64) == pytest.approx(1, rel=1e-2)
+
+
+def test_deviation_of_labels_by_drawing_them():
+    alpha, outputs, classes, sequences, per_sequence = 0.3, 5, 8, 40, 4
+    rng = np.random.default_rng(1)
+    correct = rng.integers(1, 1 + outputs, (20_000, sequences, 1))
+    noisy = rng.random((20_000, sequences, per_sequence)) < alpha
+    labels = np.where(noisy, 0, correct).reshape(20_000, -1)
+    residual = np.stack([(labels == k).mean(axis=1) for k in range(classes)], axis=1) - 1 / classes
+    along = residual @ residual.mean(axis=0)
+    expected = lazy.label_deviation(
+        alpha=alpha,
+        num_classes=classes,
+        num_outputs=outputs,
+        labels=float(sequences * per_sequence),
+    )
+    assert along.std() / along.mean() == pytest.approx(expected, rel=0.02)

@@ -4,7 +4,7 @@ import optax
 import pytest
 
 from theory import frequent_memory, memory_flow
-from toy import memory
+from toy import memory, memory_descent
 from toy.memory import Memory
 from training.loop import Trainer
 
@@ -186,3 +186,23 @@ def test_frequencies_by_name(tmp_path):
     )
     with pytest.raises(ValueError, match="4 symbols"):
         memory.frequencies("text", 5, text=str(text))
+
+
+def test_memories_together_are_the_memories_alone():
+    """Sizes share one padded program: what a memory has no room for stays exactly zero."""
+    sizes, alphas, stops = (2, 5, 3), (0.3, 0.1, 0.6), (3, 40)
+    found = memory_descent.descend_together(
+        sizes, alphas, step_size=0.5, stops=stops, measure=lambda w: w
+    )
+    for place, (size, alpha) in enumerate(zip(sizes, alphas, strict=True)):
+        alone = memory_descent.descend(
+            Memory(size, alpha), step_size=0.5, stops=stops, measure=lambda w: w["fc_in"]
+        )
+        for together, single in zip(found, alone, strict=True):
+            matrix = together[place]
+            assert matrix.dtype == np.float64
+            np.testing.assert_allclose(matrix[:size, :size], single[:, :-1], atol=1e-13)
+            np.testing.assert_allclose(matrix[:size, -1], single[:, -1], atol=1e-13)
+            rest = matrix.copy()
+            rest[:size, :size] = rest[:size, -1] = 0
+            assert not rest.any()

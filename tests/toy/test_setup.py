@@ -3,6 +3,8 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from toy import setup as toy_setup
@@ -54,3 +56,12 @@ def test_devices_and_seeds():
         build(devices=9).trainer()
     with pytest.raises(ValueError, match="batch_size=12 does not divide over 8 devices"):
         build(batch_size=12).trainer()
+
+
+def test_initial_scale_scales_what_the_layers_learn_and_nothing_else():
+    problems = [build(initial_scale=scale).problem for scale in (1.0, 0.5)]
+    (usual, frozen), (half, same) = (p.init(jax.random.key(0)) for p in problems)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, 0.5 * a), usual, half)
+    jax.tree.map(np.testing.assert_array_equal, frozen, same)
+    traced = problems[0].given({"initial_scale": jnp.float32(0.5)})
+    jax.tree.map(np.testing.assert_array_equal, traced.init(jax.random.key(0))[0], half)

@@ -104,7 +104,7 @@ def test_values_are_for_every_run():
 def test_eight_devices_do_what_one_does(problem, expected):
     eight = Trainer(problem, MOMENTUM, (3,), tuple(jax.devices()), num_steps=7)
     state = eight.init()
-    text = eight._advance.lower(state, 7, eight._seeds(), {}, None, 0).compile().as_text()
+    text = eight._advance.lower(state, 7, eight._seeds, {}, None, 0).compile().as_text()
     assert "all-reduce" in text, "the batch is not spread over the devices"
     spread = eight.advance(state, 7)
     assert len(jax.tree.leaves(spread.params)[0].sharding.device_set) == 8

@@ -25,12 +25,12 @@ def test_a_line_for_every_tenth_and_after_eight_seconds(clock, capsys):
     shown.close()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
-    assert lines[0] == "step 100/1000  loss 0.5  50.0 step/s"
+    assert lines[0] == "step 100/1000  loss 0.5  50.0 step/s, 18 s left"
     slow = progress.Progress(3, label="model")
     clock.now += 20
     slow.tick(1)
     slow.tick(1)
-    assert capsys.readouterr().err == "model 1/3  20.0 s/model\n"
+    assert capsys.readouterr().err == "model 1/3  20.0 s/model, 40 s left\n"
 
 
 def test_a_silence_is_broken_by_what_is_going_on(clock, capsys):

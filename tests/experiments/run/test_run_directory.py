@@ -388,7 +388,9 @@ def test_what_is_no_run_directory_is_told(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(good))
     with pytest.raises(UserError, match="is a run of p, not of q"):
         read_config(tmp_path, "q")
-    with pytest.raises(UserError, match="is not a run of p: no flag names"):
+    assert settings_of(tmp_path, "p", Config) == Config(alpha=0.5)
+    (tmp_path / "config.json").write_text(json.dumps(good | {"flags": {"other": 1}}))
+    with pytest.raises(UserError, match="is not a run of p: it has none of its flags"):
         settings_of(tmp_path, "p", Config)
     whole = {"alpha": math.pi, "names": ["x"], "steps": "many"}
     (tmp_path / "config.json").write_text(json.dumps(good | {"flags": whole}))
