@@ -125,13 +125,8 @@ def build(config: NoisyRecall) -> Setup:
         truncated.variant(model, name)
     for text in config.unfreeze:
         _unfreezing(text, model)
-    problem = RecallProblem(
-        task,
-        model,
-        config.batch_size,
-        config.loss_on,
-        config.initial_scale,  # type: ignore[arg-type]
-    )
+    scored: Any = config.loss_on
+    problem = RecallProblem(task, model, config.batch_size, scored, config.initial_scale)
     return Setup(config, words, task, model, problem, interventions, curves)
 
 
