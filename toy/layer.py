@@ -28,6 +28,7 @@ Weights = dict[str, Any]
 Hook = Callable[[Array, Callable[[Array], Array]], Array]
 Hooks = Mapping[Key, Hook]
 NO_HOOKS: Hooks = {}
+_RELU = ("mlp", "relu")
 # Where the last layer is wanted; everywhere where None.
 Positions = Int[Array, "batch scored"] | None
 
@@ -56,13 +57,6 @@ class Pattern(NamedTuple):
             for group in self.groups
         ]
         return jnp.concatenate(padded, axis=1)
-
-
-class Gathered(NamedTuple):
-    """What attention brings to each query: the mixed stream, or the stream and how to mix it."""
-
-    x: Float[Array, "batch _ d"]
-    pattern: Pattern | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,42 +122,48 @@ class Layer:
     def _split(self, x: Array) -> Float[Array, "batch _ heads d_head"]:
         return x.reshape(*x.shape[:2], self.config.num_heads, -1)
 
-    def gather(self, pattern: Pattern, x: Float[Array, "batch length d"]) -> Gathered:
-        """What is looked at, as `move` projects it.
+    def gather(
+        self, pattern: Pattern, x: Float[Array, "batch length d"]
+    ) -> Float[Array, "batch _ d"]:
+        """What attention brings to each query, as `move` projects it.
 
         One head mixes the stream itself, which commutes with W_V and is needed only at the
-        queries; several heads mix their values, after W_V.
+        queries; several heads mix their values.
         """
         x = self._read(x)
         if self.config.num_heads > 1:
-            return Gathered(x, pattern)
-        return Gathered(pattern.mix(x[:, :, None])[:, :, 0], None)
+            return self.mix(self._value(x), pattern)
+        return pattern.mix(x[:, :, None])[:, :, 0]
 
-    def move(self, gathered: Gathered) -> Float[Array, "batch _ d"]:
-        """The attention output: what is looked at, through W_V and W_O."""
-        x, pattern = gathered
+    def mix(self, values: Float[Array, "batch length d"], pattern: Pattern) -> Array:
+        """What several heads bring to each query: each the mean of its own part of the values."""
+        mixed = pattern.mix(self._split(values))
+        return mixed.reshape(*mixed.shape[:2], -1)
+
+    def move(self, gathered: Float[Array, "batch _ d"]) -> Float[Array, "batch _ d"]:
+        """The attention output: what was gathered, through what is left of W_V and W_O."""
         hook = self.hooks.get((self.index, "ov"))
-        if hook is not None:
-            return hook(x, self._project)
-        if pattern is None:
-            return self._project(x)
-        values = x if self.config.identity_value else self._apply("v_proj", x)
-        return self.write(values, pattern)
+        return self._project(gathered) if hook is None else hook(gathered, self._project)
 
-    def _project(self, mixed: Float[Array, "batch _ d"]) -> Array:
-        if self.config.identity_value:
-            return self.write(mixed)
-        if self._foldable("v_proj") and self._foldable("out_proj"):
+    def _project(self, gathered: Float[Array, "batch _ d"]) -> Array:
+        config = self.config
+        if config.num_heads > 1:
+            return self._apply("out_proj", gathered)
+        if config.learned_value and self._foldable("v_proj") and self._foldable("out_proj"):
             folded = self._matrices["v_proj"] @ self._matrices["out_proj"]
-            return _rows(lambda x: x @ folded, mixed)
-        return self.write(self._apply("v_proj", mixed))
+            return _rows(lambda x: x @ folded, gathered)
+        return self._apply("out_proj", self._value(gathered))
 
-    def write(self, values: Float[Array, "batch _ d"], pattern: Pattern | None = None) -> Array:
-        """The attention output from the values; pattern mixes them where that is still to do."""
-        if pattern is not None:
-            mixed = pattern.mix(self._split(values))
-            values = mixed.reshape(*mixed.shape[:2], -1)
-        return self._apply("out_proj", values)
+    def _value(self, x: Float[Array, "batch _ d"]) -> Float[Array, "batch _ d"]:
+        if self.config.learned_value:
+            return self._apply("v_proj", x)
+        return scale_by_diagonal(self.config, x)
+
+    def through_value(self, columns: Float[Array, "d _"]) -> Float[Array, "d _"]:
+        """W_V times a matrix: what reads the values, as it reads the stream."""
+        if not self.config.learned_value:
+            return scale_by_diagonal(self.config, columns.T).T
+        return jnp.matmul(self._matrices["v_proj"], columns, precision=linear.PRECISE)
 
     def add_attention(self, x: Array, attention: Array) -> Array:
         """The residual stream after attention."""
@@ -180,11 +180,17 @@ class Layer:
 
     def open(self, h: Float[Array, "*batch d"]) -> Float[Array, "*batch _"]:
         """The feed-forward up to what its last matrix multiplies."""
-        kind, inner = self.config.feed_forward[self.index], self._read(h)
-        if kind in ("none", "linear"):
-            return inner
-        inner = self._apply("fc_in", inner)
-        return inner if kind == "linear_mlp" else jax.nn.relu(inner)
+        if self.config.feed_forward[self.index] in ("none", "linear"):
+            return self._read(h)
+        return self.act(self.feed_in(h))
+
+    def feed_in(self, h: Float[Array, "*batch d"]) -> Float[Array, "*batch d_hidden"]:
+        """What fc_in gives, in a feed-forward that does not end in it."""
+        return self._apply("fc_in", self._read(h))
+
+    def act(self, hidden: Float[Array, "*batch _"]) -> Float[Array, "*batch _"]:
+        """The nonlinearity, where the feed-forward has one."""
+        return jax.nn.relu(hidden) if self.config.feed_forward[self.index] in _RELU else hidden
 
     def close(self, inner: Float[Array, "*batch _"]) -> Float[Array, "*batch d"]:
         """The feed-forward output from what `open` gave; zero where the layer has none."""
@@ -208,25 +214,54 @@ class Layer:
     def unembed(self, h: Array, inner: Array, feed: Array) -> Float[Array, "*batch vocab"]:
         """Logits of the last layer: h before its feed-forward, of which `open` gave inner.
 
-        The feed-forward's last matrix is multiplied into W_U, d_hidden * d * vocab once instead
-        of d_hidden * d for every position, which pays for a vocabulary smaller than the width;
-        `feed`, the feed-forward's output, is then read by nobody here.
+        `feed`, the feed-forward's output, is read by nobody where its last matrix is folded.
         """
-        config, out, last = self.config, unembedding(self.config, self.weights), self.last_matrix
-        watched = (self.index, last) in self.hooks
-        if last is None or watched or config.layer_norm or out.shape[1] > config.d_model:
+        config, out = self.config, unembedding(self.config, self.weights)
+        watched = (self.index, self.last_matrix) in self.hooks
+        if watched or config.layer_norm or not self._folds:
             stream = self._read(self.add_feed_forward(h, feed))
             return _rows(lambda x: x @ out, stream)
-        leaf = self._matrices[last]
-        folded = linear.followed_by(leaf, out)
-        written = _rows(lambda x: linear.apply(folded, x), inner)
-        return _rows(lambda x: x @ out, h) + written if config.feed_forward_residual else written
+        written = self.written(inner)
+        return self.pass_on(h) + written if config.feed_forward_residual else written
+
+    def written(self, inner: Array) -> Float[Array, "*batch vocab"]:
+        """The logits that the feed-forward writes by itself, before any normalisation.
+
+        Its last matrix is multiplied into W_U, d_hidden * d * vocab once instead of d_hidden * d
+        for every position, which pays for a vocabulary smaller than the width.
+        """
+        out, last = unembedding(self.config, self.weights), self.last_matrix
+        if last is None or not self._folds:
+            return _rows(lambda x: x @ out, self.close(inner))
+        folded = linear.followed_by(self._matrices[last], out)
+        return _rows(lambda x: linear.apply(folded, x), inner)
+
+    def pass_on(self, h: Array) -> Float[Array, "*batch vocab"]:
+        """Logits of the stream beside the feed-forward, before any normalisation."""
+        if not self.config.feed_forward_residual:
+            return jnp.zeros((*h.shape[:-1], self.config.vocab_size), h.dtype)
+        out = unembedding(self.config, self.weights)
+        return _rows(lambda x: x @ out, h)
+
+    @property
+    def _folds(self) -> bool:
+        return self.last_matrix is not None and self.config.vocab_size <= self.config.d_model
 
 
 def unembedding(config: TransformerConfig, weights: Weights) -> Float[Array, "d vocab"]:
     """W_U as it is applied: tied and scaled where the options say so."""
     out = weights["embed"].T if config.tied_output else weights["unembed"]
     return out / math.sqrt(config.d_model) if config.scaled_logits else out
+
+
+def scale_by_diagonal(
+    config: TransformerConfig, x: Float[Array, "*batch d"]
+) -> Float[Array, "*batch d"]:
+    """x W_V where W_V is not learned: the identity, or a falling diagonal."""
+    if not config.diagonal_value:
+        return x
+    diagonal = jnp.arange(1, config.d_model + 1, dtype=x.dtype) ** -config.diagonal_value
+    return _rows(lambda x: x * diagonal[None], x)
 
 
 def take(x: Float[Array, "batch length d"], positions: Positions) -> Float[Array, "batch _ d"]:

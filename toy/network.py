@@ -3,11 +3,11 @@
     x^0_t = E[z_t] + P_t,   x^{l+1} = layer l (toy/layer.py),   logits = x^L W_U
 
 `run` is all of it; `below` and `onward` are its two halves, cut between any two layers; `stop`
-and `go_on` cut it in front of any matrix, `resume` runs weights that differ from one matrix on.
-All take the weights as one tree (trained and frozen
-together, transformer.combine), the positions at which the last layer is wanted, which does no
-other work (None: everywhere), and hooks {(layer, matrix): hook} that record or replace what
-a matrix reads and gives:
+and `go_on` cut it in front of any matrix; `lead`, `settle` and `resume` run weights that differ
+from one matrix on. All take the weights as one tree (trained and frozen together,
+transformer.combine), the positions at which the last layer is wanted, which does no other work
+(None: everywhere), and hooks {(layer, matrix): hook} that record or replace what a matrix reads
+and gives:
 
     def hook(inputs, apply): return 0 * apply(inputs)       # this matrix gives nothing
 """
@@ -19,22 +19,22 @@ import chex
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from toy.layer import NO_HOOKS, Gathered, Hooks, Layer, Positions, Weights, take
+from toy.layer import NO_HOOKS, Hooks, Layer, Positions, Weights, take
 from toy.transformer_config import TransformerConfig
 from truncation import linear
 from truncation.address import Key
 
 
 class Stage(NamedTuple):
-    """One layer of a forward, up to each of its parts; see `resume`.
+    """One layer of a forward, up to each of its parts; see `lead`.
 
-    x: the stream entering it. rows: x where the layer is wanted. gathered: what its W_V reads.
-    h: after attention. inner: what the last matrix of its feed-forward reads.
+    x: the stream entering it. rows: x where the layer is wanted. gathered: what attention brings
+    there (Layer.gather). h: after attention. inner: what the last matrix of its feed-forward reads.
     """
 
     x: Float[Array, "batch length d"]
     rows: Float[Array, "batch _ d"]
-    gathered: Gathered
+    gathered: Float[Array, "batch _ d"]
     h: Float[Array, "batch _ d"]
     inner: Float[Array, "batch _ _"]
 
@@ -133,7 +133,7 @@ def walk(
     positions: Positions = None,
     hooks: Hooks = NO_HOOKS,
 ) -> tuple[Trace, tuple[Stage, ...]]:
-    """`onward`, and what `resume` goes on from, for `layer` and each one above."""
+    """`onward`, and what `lead` goes on from, for `layer` and each one above."""
     length, patterns, stages = x.shape[1], [], []
     contributions = [take(x, positions)]
     for index in range(layer, config.num_layers):
@@ -158,35 +158,60 @@ def walk(
 
 
 def part(config: TransformerConfig, key: Key) -> int:
-    """How far into its layer a matrix comes: 0 look, 1 move, 2 feed-forward, 3 its last matrix."""
+    """How far into its layer a matrix comes: 0 gather, 1 move, 2 feed-forward, 3 its last matrix.
+
+    Several heads mix what W_V gives, so that it belongs to what is gathered.
+    """
     layer, name = key
-    if name in _LOOKS:
+    if name in _LOOKS or (name == "v_proj" and config.num_heads > 1):
         return 0
     if name in _MOVES:
         return 1
     return 3 if name == Layer(config, {}, layer, NO_HOOKS).last_matrix else 2
 
 
-def resume(
-    config: TransformerConfig,
-    weights: Weights,
-    stage: Stage,
-    key: Key,
-    positions: Positions,
-) -> Float[Array, "batch _ vocab"]:
-    """Logits of other weights that differ in `key` and what comes after it, not before.
+def lead(
+    config: TransformerConfig, weights: Weights, stage: Stage, key: Key, positions: Positions
+) -> Stage:
+    """The last layer of other weights that differ in `key` and what comes after it, not before.
 
     stage is what these and the original weights have in common, from `walk` over the latter.
     """
-    here, which = Layer(config, weights, key[0], NO_HOOKS), part(config, key)
+    index, which = key[0], part(config, key)
     if which == 0:
-        return onward(config, weights, stage.x, key[0], positions).logits
+        return walk(config, weights, stage.x, index, positions)[1][-1]
+    here = Layer(config, weights, index, NO_HOOKS)
+    h, inner = _after(here, stage, which)
+    if here.is_last:
+        return stage._replace(h=h, inner=inner)
+    x = here.add_feed_forward(h, here.close(inner))
+    return walk(config, weights, x, index + 1, positions)[1][-1]
+
+
+def settle(config: TransformerConfig, weights: Weights, rows: Array, gathered: Array) -> Stage:
+    """The last layer's stage from what it begins with, at any rows."""
+    here = Layer(config, weights, config.num_layers - 1, NO_HOOKS)
+    h = here.add_attention(rows, here.move(gathered))
+    return Stage(rows, rows, gathered, h, here.open(here.reads(rows, h)))
+
+
+def resume(
+    config: TransformerConfig, weights: Weights, stage: Stage, which: int = 1
+) -> Float[Array, "batch _ vocab"]:
+    """Logits from the last layer's stage, of weights that differ from part `which` on; not 0."""
+    here = Layer(config, weights, config.num_layers - 1, NO_HOOKS)
+    h, inner = _after(here, stage, which)
+    return here.unembed(h, inner, here.close(inner))
+
+
+def _after(here: Layer, stage: Stage, which: int) -> tuple[Array, Array]:
+    """h and inner of weights that differ from part `which` on."""
     h, inner = stage.h, stage.inner
     if which == 1:
         h = here.add_attention(stage.rows, here.move(stage.gathered))
     if which < 3:
         inner = here.open(here.reads(stage.rows, h))
-    return _finish(here, h, inner, positions)
+    return h, inner
 
 
 def _finish(here: Layer, h: Array, inner: Array, positions: Positions) -> Array:
@@ -257,8 +282,8 @@ def go_on(
         h = here.add_attention(rows, here.move(here.gather(pattern, x)))
     elif name in _MOVES:
         rows, pattern = rest
-        attention = here.write(outputs, pattern) if name == "v_proj" else outputs
-        h = here.add_attention(rows, attention)
+        gathered = outputs if pattern is None else here.mix(outputs, pattern)
+        h = here.add_attention(rows, here.move(gathered))
     else:
         rows, h = rest
     return _finish(here, h, here.open(here.reads(rows, h)), positions)

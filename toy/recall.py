@@ -38,6 +38,8 @@ class Task:
     held_out: outputs that are never trained on. trigger_law: where it is given, each sequence
     draws its triggers from it, without replacement; `triggers` then says how many, and names
     the likeliest.
+    scored_mean, scored_deviation: of the number of scored positions of a sequence, the larger of
+    those with and without noise.
     alpha may be traced, and so may initial and transition, which then are cumulative laws
     (see cumulative), so that runs side by side may each have their own.
     """
@@ -55,6 +57,21 @@ class Task:
     held_out: Int[np.ndarray, " held"] | None = None
     trigger_law: Float[np.ndarray, " vocab"] | None = None
     clean_capacity: int = 0
+    scored_mean: float = 0.0
+    scored_deviation: float = 0.0
+
+    def room(self, batch_size: int, slots: int) -> int:
+        """Rows that hold the scored positions of a batch: all slots, or far above the usual.
+
+        A quarter and eight standard deviations more than the mean; where the law is traced,
+        nothing is known of it and every slot has a row.
+        """
+        known = isinstance(self.transition, np.ndarray) and isinstance(self.initial, np.ndarray)
+        if not known or not self.scored_mean:
+            return batch_size * slots
+        spread = 8 * self.scored_deviation * np.sqrt(batch_size)
+        usual = 1.25 * self.scored_mean * batch_size + spread
+        return min(batch_size * slots, int(np.ceil(usual)) + slots)
 
     @property
     def vocab_size(self) -> int:
@@ -81,7 +98,16 @@ class Batch(NamedTuple):
     dropped: Int[Array, ""]
 
 
-def mean(values: Float[Array, "batch scored"], batch: Batch) -> Float[Array, ""]:
+class Scored(NamedTuple):
+    """What is known of scored positions when their sequences are no longer needed; see Batch."""
+
+    positions: Int[Array, "batch scored"]
+    weights: Float[Array, "batch scored"]
+    labels: Int[Array, "batch scored"]
+    correct: Int[Array, "batch scored"]
+
+
+def mean(values: Float[Array, "batch scored"], batch: Batch | Scored) -> Float[Array, ""]:
     """Mean over scored positions."""
     return jnp.sum(values * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
 
@@ -181,10 +207,17 @@ def make_task(
         initial, transition, triggers, noise, chosen, alpha, length, scoring, capacity=1,
         output_law=law, held_out=held_out, trigger_law=trigger_law,
     )  # fmt: skip
-    noisy, clean = (_capacity(task, rate) for rate in (alpha, 0.0))
+    counts = [_scored_counts(task, rate, num_sequences=2048) for rate in (alpha, 0.0)]
+    noisy, clean = (_capacity(task, count) for count in counts)
     if law is None and outputs != "all":
         noisy = clean = max(noisy, clean)
-    return dataclasses.replace(task, capacity=noisy, clean_capacity=clean)
+    return dataclasses.replace(
+        task,
+        capacity=noisy,
+        clean_capacity=clean,
+        scored_mean=float(max(count.mean() for count in counts)),
+        scored_deviation=float(max(count.std() for count in counts)),
+    )
 
 
 def with_held_out(task: Task) -> Task:
@@ -301,8 +334,8 @@ def _scored(
     return scored
 
 
-def _capacity(task: Task, alpha: float) -> int:
-    """Scored positions to make room for: the most seen in 2,048 sequences, and a margin.
+def _capacity(task: Task, counts: Int[np.ndarray, " sequences"]) -> int:
+    """Scored positions to make room for: the most seen in some sequences, and a margin.
 
     Where no trigger can be an output none follows itself, and half the length is a bound that
     always holds.
@@ -311,11 +344,15 @@ def _capacity(task: Task, alpha: float) -> int:
         return 1
     repeats = task.output_law is not None or bool(set(task.triggers) & set(task.outputs))
     bound = task.length if repeats else (task.length + 1) // 2
-    most = _most_scored(task, alpha, num_sequences=2048)
-    return max(1, min(bound, int(np.ceil(1.05 * most)) + 2))
+    return max(1, min(bound, int(np.ceil(1.05 * counts.max())) + 2))
 
 
-def _most_scored(task: Task, alpha: float, *, num_sequences: int) -> int:
+def _scored_counts(
+    task: Task, alpha: float, *, num_sequences: int
+) -> Int[np.ndarray, " sequences"]:
+    """Number of scored positions in each of some sequences."""
+    if task.scoring == "final":
+        return np.ones(num_sequences, int)
     # In NumPy, so that building a task touches no device.
     rng = np.random.default_rng(0)
     steps = cumulative(np.asarray(task.transition))
@@ -340,7 +377,7 @@ def _most_scored(task: Task, alpha: float, *, num_sequences: int) -> int:
         )
         ordinary = _invert_numpy(steps[token], rng.random(num_sequences))
         token = np.where(is_trigger.any(axis=1), recalled, ordinary)
-    return int(np.maximum(seen - 1, 0).sum(axis=1).max())
+    return np.maximum(seen - 1, 0).sum(axis=1)
 
 
 def cumulative(law: Float[np.ndarray, "rows vocab"]) -> Float[np.ndarray, "rows vocab"]:

@@ -63,6 +63,9 @@ class NoisyRecall(Settings):
     num_heads: int = setting(1, "Attention heads.", lower=1, upper=1024)
     learned_query: bool = setting(False, "Learn W_Q instead of the identity.")
     identity_value: bool = setting(False, "W_V is the identity.")
+    diagonal_value: float = setting(
+        0.0, "W_V is the diagonal i^-this, not learned; 0 means it is learned.", lower=0.0
+    )
     scaled_scores: bool = setting(True, "Scores over the root of a head's width.")
     scaled_embeddings: bool = setting(False, "Embeddings start with variance 1 / d_model.")
     scaled_logits: bool = setting(False, "Logits over the root of d_model.")
@@ -73,6 +76,12 @@ class NoisyRecall(Settings):
     feed_forward_residual: bool = setting(True, "Residual connection around feed-forwards.")
     last_residual: bool = setting(
         True, "Residual connection around a last layer without feed-forward."
+    )
+    last_residual_steps: int = setting(
+        0,
+        "Steps after which training switches that connection off; 0 means never.",
+        lower=0,
+        upper=10**9,
     )
     initial_scale: float = setting(
         1.0, "Learned matrices of the layers start at this times their usual size.",
@@ -127,7 +136,9 @@ class NoisyRecall(Settings):
         (), "Followed along training; empty means the usual ones."
     )
     variants: tuple[str, ...] = setting(
-        (), "Also measured: 0.no_relu (any layer), no_last_residual; the same weights otherwise."
+        (),
+        "Also measured, the same weights: no_relu (of no layer), 0.no_relu (of one), "
+        "no_last_residual.",
     )
     rhos: tuple[str, ...] = setting(
         ("0", "0.01", "0.02", "0.05", "0.1", "0.2", "0.35", "0.5", "0.75", "1"),

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from toy import language, recall, transformer
-from toy.probes import records, truncated
+from toy.probes import cuts, records
 from toy.recall_problem import RecallProblem
 from toy.settings import NoisyRecall
 from toy.transformer_config import TransformerConfig
@@ -122,11 +122,22 @@ def build(config: NoisyRecall) -> Setup:
     for chosen in (*interventions, *curves):
         editing.resolve(chosen, where)
     for name in config.variants:
-        truncated.variant(model, name)
+        cuts.variant(model, name)
     for text in config.unfreeze:
         _unfreezing(text, model)
-    scored: Any = config.loss_on
-    problem = RecallProblem(task, model, config.batch_size, scored, config.initial_scale)
+    last = model.feed_forward[-1]
+    if config.last_residual_steps and (last != "none" or not model.last_residual):
+        raise ValueError(
+            "last_residual_steps needs a last layer without feed-forward that has last_residual"
+        )
+    problem = RecallProblem(
+        task,
+        model,
+        config.batch_size,
+        config.loss_on,  # type: ignore[arg-type]
+        config.initial_scale,
+        config.last_residual_steps,
+    )
     return Setup(config, words, task, model, problem, interventions, curves)
 
 

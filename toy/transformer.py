@@ -78,13 +78,13 @@ def combine(params: Weights, frozen: Weights) -> Weights:
 def matrices(config: TransformerConfig) -> dict[notation.Key, address.Address]:
     """Where every matrix lives in the combined weights, bottom layer first; ov comes last.
 
-    Several heads have one product W_V W_O each and no ov; nor has an identity W_V.
+    Several heads have one product W_V W_O each and no ov; nor has an identity or diagonal W_V.
     """
     addresses: dict[notation.Key, address.Address] = {}
     for layer in range(config.num_layers):
         for name in config.names(layer):
             addresses[layer, name] = address.at_path("layers", layer, name)
-        if config.num_heads == 1 and not config.identity_value:
+        if config.num_heads == 1 and (layer, "v_proj") in addresses:
             addresses[layer, "ov"] = address.product(
                 addresses[layer, "v_proj"], addresses[layer, "out_proj"], ("v_proj", "out_proj")
             )

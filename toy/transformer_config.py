@@ -25,7 +25,8 @@ class TransformerConfig:
         without a ReLU), relu (relu(h W_in), one matrix).
     d_hidden: width of an MLP; 0 means 4 d_model.
     positions: added to the embeddings, or rotary: queries and keys turn with their position.
-    identity_value: W_V is the identity and not learned.
+    identity_value: W_V is the identity and not learned. diagonal_value: where positive, W_V is the
+        diagonal i^-diagonal_value, i from 1 to d_model, and not learned either.
     scaled_scores: scores are divided by sqrt(d_model / num_heads).
     scaled_embeddings: embeddings and positions start with variance 1/d_model instead of 1.
     scaled_logits: logits are divided by sqrt(d_model).
@@ -46,6 +47,7 @@ class TransformerConfig:
     positions: Positions = "gaussian"
     learned_query: bool = False
     identity_value: bool = False
+    diagonal_value: float = 0.0
     scaled_scores: bool = True
     scaled_embeddings: bool = False
     scaled_logits: bool = False
@@ -73,6 +75,10 @@ class TransformerConfig:
             raise ValueError(
                 f"num_heads is {self.num_heads}, it must divide d_model = {self.d_model}"
             )
+        if self.identity_value and self.diagonal_value:
+            raise ValueError("identity_value and diagonal_value exclude each other")
+        if self.diagonal_value < 0:
+            raise ValueError(f"diagonal_value is {self.diagonal_value}, it must not be negative")
         if self.positions == "rotary" and (self.d_model // self.num_heads) % 2:
             raise ValueError("rotary positions need an even d_model / num_heads")
         if self.parallel and not (self.attention_residual and self.feed_forward_residual):
@@ -99,6 +105,11 @@ class TransformerConfig:
         """Width of a feed-forward's hidden layer."""
         return self.d_hidden or 4 * self.d_model
 
+    @property
+    def learned_value(self) -> bool:
+        """Whether W_V is a matrix of its own."""
+        return not self.identity_value and not self.diagonal_value
+
     def feed_forward_names(self, layer: int) -> tuple[str, ...]:
         """The matrices of a layer's feed-forward, in the order they are applied."""
         return _INNER[self.feed_forward[layer]]
@@ -106,7 +117,7 @@ class TransformerConfig:
     def names(self, layer: int) -> tuple[str, ...]:
         """The matrices of a layer, in the order they are applied."""
         query = ("q_proj",) if self.learned_query else ()
-        value = () if self.identity_value else ("v_proj",)
+        value = ("v_proj",) if self.learned_value else ()
         return (*query, "k_proj", *value, "out_proj", *self.feed_forward_names(layer))
 
     def shape(self, layer: int, name: str) -> tuple[int, int]:

@@ -40,7 +40,7 @@ class Problem(Protocol):
     """What is trained on what.
 
     One whose numbers can be traced also has given(values) -> Problem, the same problem with
-    these in place of its own.
+    these in place of its own; one whose loss changes along training has at(step) -> Problem.
     """
 
     def init(self, key: PRNGKeyArray) -> tuple[Weights, Weights]:
@@ -210,7 +210,8 @@ class Trainer:
                     data = jax.random.fold_in(key, now)
                 else:
                     data = jax.tree.map(lambda x: x[now - block_start], block)
-                loss, gradient = jax.value_and_grad(problem.loss)(params, frozen, data, self._shard)
+                here = problem.at(now) if hasattr(problem, "at") else problem
+                loss, gradient = jax.value_and_grad(here.loss)(params, frozen, data, self._shard)
                 updates, optimizer = descent.update(gradient, optimizer, params)
                 params = optax.apply_updates(params, updates)
                 broke = (bad < 0) & ~_finite(loss, params)

@@ -1,14 +1,18 @@
 """The options of the published task, each against a reading of the sequences."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import stats
 
 from toy import language, network, recall, transformer
 from toy.recall_problem import RecallProblem
 from toy.transformer_config import TransformerConfig
+from training import loop
 
 WORDS = language.zipf(6, concentration=20.0, seed=1)
 
@@ -148,3 +152,44 @@ def test_a_traced_law_is_the_law():
 def test_what_cannot_be_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         recall.make_task(WORDS, alpha=0.5, length=8, **arguments)
+
+
+def test_the_last_residual_is_trained_with_for_as_many_steps_as_asked():
+    task = recall.make_task(WORDS, alpha=0.5, length=12)
+    models = [
+        TransformerConfig(7, 12, d_model=4, feed_forward=("mlp", "none"), last_residual=on)
+        for on in (True, False)
+    ]
+    switched = RecallProblem(task, models[0], 16, last_residual_steps=2)
+
+    def trained(problem, state, steps):
+        trainer = loop.Trainer(problem, optax.sgd(0.3), (0,), num_steps=5)
+        return trainer.advance(trainer.init() if state is None else state, steps)
+
+    whole = trained(switched, None, 5)
+    parts = trained(RecallProblem(task, models[0], 16), None, 2)
+    early = jax.tree.map(jnp.copy, parts)
+    parts = trained(RecallProblem(task, models[1], 16), parts, 3)
+    never = trained(RecallProblem(task, models[0], 16), early, 3)
+    for one, other, third in zip(
+        *map(jax.tree.leaves, (whole.params, parts.params, never.params)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+        assert np.abs(one - third).max() > 1e-4
+
+
+def test_rows_are_made_for_more_than_comes():
+    for outputs, batch_size in (("all", 64), ("others", 64), ("others", 2)):
+        task = recall.make_task(WORDS, alpha=0.5, length=30, outputs=outputs)
+        for clean in (True, False):
+            slots = task.clean_capacity if clean else task.capacity
+            drawn = draw(task, alpha=0.0 if clean else None, batch_size=40 * batch_size)
+            sums = drawn.weights.reshape(40, -1).sum(axis=1)
+            rows = task.room(batch_size, slots)
+            assert sums.max() < rows <= batch_size * slots
+            if batch_size > 2:
+                assert rows < 0.9 * batch_size * slots
+    traced = dataclasses.replace(task, initial=jnp.asarray(task.initial))
+    assert traced.room(5, 7) == 35
+    forced = recall.make_task(WORDS, alpha=0.5, length=30, scoring="final")
+    assert forced.room(64, forced.capacity) == 64

@@ -65,3 +65,14 @@ def test_initial_scale_scales_what_the_layers_learn_and_nothing_else():
     jax.tree.map(np.testing.assert_array_equal, frozen, same)
     traced = problems[0].given({"initial_scale": jnp.float32(0.5)})
     jax.tree.map(np.testing.assert_array_equal, traced.init(jax.random.key(0))[0], half)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"feed_forward": ("mlp", "none"), "last_residual": False}]
+)
+def test_only_a_residual_that_is_there_can_be_switched_off(settings):
+    with pytest.raises(ValueError, match="last_residual_steps needs a last layer without"):
+        build(last_residual_steps=3, **settings)
+    assert (
+        build(last_residual_steps=3, feed_forward=("mlp", "none")).problem.last_residual_steps == 3
+    )

@@ -36,6 +36,8 @@ CONFIGS = {
     "no ReLU, no W_out": config(feed_forward=("linear_mlp", "relu"), scaled_embeddings=True),
     "two heads": config(num_heads=2, learned_query=True, feed_forward=("mlp", "linear_mlp")),
     "rotary": config(positions="rotary", num_heads=2, identity_value=True, scaled_scores=False),
+    "diagonal": config(diagonal_value=0.25),
+    "two diagonal heads": config(diagonal_value=2.0, num_heads=2, learned_query=True),
     "one rotary head": config(positions="rotary", learned_query=True),
     "layer norm": config(layer_norm=True, identity_value=True),
     "parallel and tied": config(
@@ -109,7 +111,9 @@ def attention_by_hand(config, layer, x):
                 scores.append(query @ key / (math.sqrt(size) if config.scaled_scores else 1))
             masses = [math.exp(score) for score in scores]
             for s in range(t + 1):
-                value = x[s] if config.identity_value else x[s] @ layer["v_proj"]
+                value = x[s] @ layer["v_proj"] if "v_proj" in layer else x[s]
+                if config.diagonal_value:
+                    value = value / np.arange(1, D + 1) ** config.diagonal_value
                 found[t] += masses[s] / sum(masses) * (value[mine] @ layer["out_proj"][mine])
     return found
 
@@ -371,6 +375,8 @@ def test_sinusoidal_positions_have_their_closed_form():
         ({"frozen": ("0.q_proj",)}, "q_proj"),
         ({"feed_forward": ("linear",), "frozen": ("0.fc_out",)}, "fc_out"),
         ({"trained": ("embedding",)}, "'embedding'.*known are embeddings"),
+        ({"identity_value": True, "diagonal_value": 1.0}, "exclude each other"),
+        ({"diagonal_value": -1.0}, "diagonal_value is -1.0"),
         ({"num_heads": 3}, "num_heads is 3, it must divide d_model = 4"),
         ({"num_heads": 4, "positions": "rotary"}, "rotary positions need an even"),
         ({"parallel": True, "attention_residual": False}, "keep both residuals"),

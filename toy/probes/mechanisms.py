@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from toy.layer import Layer, Weights, unembedding
+from toy.layer import Layer, Weights, scale_by_diagonal, unembedding
 from toy.recall import Task
 from toy.transformer_config import TransformerConfig
 
@@ -25,9 +25,9 @@ def recalls(task: Task, config: TransformerConfig, weights: Weights) -> dict[str
     """
     layers, embed = weights["layers"], weights["embed"]
     first, last = layers[0], layers[config.num_layers - 1]
-    found = {"copy": _copy(task, embed, last, unembedding(config, weights))}
+    found = {"copy": _copy(task, config, embed, last, unembedding(config, weights))}
     if config.num_layers > 1:
-        found["induction"] = _induction(task, embed, first, last)
+        found["induction"] = _induction(task, config, embed, first, last)
     if config.positions not in ("none", "rotary"):
         found["previous_token"] = _previous_token(weights["position"], first)
     return found
@@ -37,8 +37,8 @@ def _query(x: Array, layer: Weights) -> Array:
     return x @ layer["q_proj"] if "q_proj" in layer else x
 
 
-def _value(x: Array, layer: Weights) -> Array:
-    return x @ layer["v_proj"] if "v_proj" in layer else x
+def _value(config: TransformerConfig, x: Array, layer: Weights) -> Array:
+    return x @ layer["v_proj"] if config.learned_value else scale_by_diagonal(config, x)
 
 
 def _previous_token(position: Array, layer: Weights) -> Array:
@@ -48,16 +48,20 @@ def _previous_token(position: Array, layer: Weights) -> Array:
     return jnp.mean(jnp.argmax(scores[1:], axis=1) == times[:-1])
 
 
-def _induction(task: Task, embed: Array, first: Weights, last: Weights) -> Array:
-    marks = _value(embed, first) @ first["out_proj"]
+def _induction(
+    task: Task, config: TransformerConfig, embed: Array, first: Weights, last: Weights
+) -> Array:
+    marks = _value(config, embed, first) @ first["out_proj"]
     triggers = jnp.asarray(task.triggers)
     scores = _query(embed[triggers], last) @ (marks @ last["k_proj"]).T
     return jnp.mean(jnp.argmax(scores, axis=1) == triggers)
 
 
-def _copy(task: Task, embed: Array, last: Weights, unembed: Array) -> Array:
+def _copy(
+    task: Task, config: TransformerConfig, embed: Array, last: Weights, unembed: Array
+) -> Array:
     tokens = jnp.asarray(task.outputs)
-    scores = _value(embed[tokens], last) @ last["out_proj"] @ unembed
+    scores = _value(config, embed[tokens], last) @ last["out_proj"] @ unembed
     return jnp.mean(jnp.argmax(scores, axis=1) == tokens)
 
 
@@ -66,16 +70,18 @@ def feed_forward_margins(
 ) -> dict[str, Float[Array, ""]]:
     """logit(noise) - max other logit that a feed-forward gives at the trigger, E[q] its input.
 
-    One entry per layer ("0", "1", ...), and "0+1" for the second one reading what the first
-    adds to E[q]; means over triggers. With several noise tokens, the largest of their logits.
+    One entry per layer ("0", "1", ...); with two, "0+1" for the second one reading what the first
+    adds to E[q] together with E[q], and "0>1" for what it adds alone, as the public script has it.
+    Means over triggers. With several noise tokens, the largest of their logits.
     """
     out = unembedding(config, weights)
     layers = [Layer(config, weights, index, {}) for index in range(config.num_layers)]
     triggers = weights["embed"][jnp.asarray(task.triggers)]
     found = {str(layer.index): _margin(task, layer.feed(triggers) @ out) for layer in layers}
     if config.num_layers == 2:
-        both = layers[1].feed(triggers + layers[0].feed(triggers))
-        found["0+1"] = _margin(task, both @ out)
+        added = layers[0].feed(triggers)
+        found["0+1"] = _margin(task, layers[1].feed(triggers + added) @ out)
+        found["0>1"] = _margin(task, layers[1].feed(added) @ out)
     return found
 
 
@@ -85,26 +91,28 @@ def bigram_divergences(
     """KL(bigram law || softmax of W_U FF(E[v])) in nats, averaged over tokens v by their law.
 
     Are the feed-forwards where the bigrams live? One entry per feed-forward ("0", "1", ...), and
-    "uniform", what a feed-forward that says nothing would have. Triggers are left out, because no
-    bigram follows them. Empty where the law is traced.
+    "uniform", what a feed-forward that says nothing would have; with /even the same where every
+    token counts alike, as in the public script. Triggers are left out, because no bigram follows
+    them. Empty where the law is traced.
     """
     if not isinstance(task.transition, np.ndarray) or not isinstance(task.initial, np.ndarray):
         return {}
     counted = np.where(np.isin(np.arange(task.vocab_size), task.triggers), 0, task.initial)
-    law = jnp.asarray(counted / counted.sum(), jnp.float32)
+    laws = {"": counted / counted.sum(), "/even": (counted > 0) / np.count_nonzero(counted)}
     rows = jnp.asarray(task.transition, jnp.float32)
-    entropies = jnp.sum(jax.scipy.special.xlogy(rows, rows), axis=1)
+    negative_entropies = jnp.sum(jax.scipy.special.xlogy(rows, rows), axis=1)
 
-    def divergence(logits: Array) -> Array:
-        log_p = jax.nn.log_softmax(logits, axis=1)
-        return jnp.sum(law * (entropies - jnp.sum(rows * log_p, axis=1)))
+    def divergences(name: str, logits: Array) -> dict[str, Array]:
+        each = negative_entropies - jnp.sum(rows * jax.nn.log_softmax(logits, axis=1), axis=1)
+        weighed = {ending: jnp.asarray(law, jnp.float32) for ending, law in laws.items()}
+        return {name + ending: jnp.sum(law * each) for ending, law in weighed.items()}
 
     out = unembedding(config, weights)
-    found = {"uniform": divergence(jnp.zeros_like(rows))}
+    found = divergences("uniform", jnp.zeros_like(rows))
     for index, kind in enumerate(config.feed_forward):
         if kind != "none":
             fed = Layer(config, weights, index, {}).feed(weights["embed"])
-            found[str(index)] = divergence(fed @ out)
+            found |= divergences(str(index), fed @ out)
     return found
 
 

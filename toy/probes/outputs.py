@@ -1,8 +1,14 @@
 """What a recall model predicts at scored positions, and where its attention looks.
 
 Everything is a pure function of weights and batches. Probabilities of several noise tokens
-are added up. Means are over the scored positions of a batch.
+are added up. Means are over the scored positions of a batch, unless told otherwise.
+
+Metrics that are taken piece by piece (probes/truncated.py) come as Values, numbers with their
+weights, whose sums over pieces can be added up before they are divided.
 """
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +16,51 @@ from jaxtyping import Array, Float
 
 from toy.layer import Weights, unembedding
 from toy.network import Trace
-from toy.recall import Batch, Task, mean
+from toy.recall import Batch, Scored, Task, mean
 from toy.transformer_config import TransformerConfig
 
-# Means over all positions of a sequence, not over the scored ones.
-EVEN = ("attention_previous", "attention_previous_argmax")
+# Positions at the start of a sequence that the public script tells apart: for accuracy, and for
+# the attention of the first layer.
+FIRST_ACCURACY, FIRST_ATTENTION = 10, 100
+
+
+class Values(NamedTuple):
+    """Numbers and how much each counts; numbers may have more axes than weights."""
+
+    numbers: Float[Array, "..."]
+    weights: Float[Array, "..."]
+
+    def sum(self) -> "Total":
+        """Both sums."""
+        axes = tuple(range(self.weights.ndim))
+        return Total(jnp.sum(self.numbers * self._weights(), axis=axes), jnp.sum(self.weights))
+
+    def sum_by(self, groups: Float[Array, "groups rows"]) -> "Total":
+        """Sums [groups, ...] of values whose weights are [1, rows], by what each row belongs to."""
+        weighted = (self.numbers * self._weights())[0]
+        return Total(jnp.tensordot(groups, weighted, axes=1), groups @ self.weights[0])
+
+    def _weights(self) -> Array:
+        return self.weights.reshape(
+            self.weights.shape + (1,) * (self.numbers.ndim - self.weights.ndim)
+        )
+
+
+class Total(NamedTuple):
+    """Weighted sum and sum of weights; totals of several pieces add up."""
+
+    numbers: Float[Array, "..."]
+    weight: Float[Array, "..."]
+
+    def mean(self) -> Float[Array, "..."]:
+        """The weighted mean; zero where nothing counts."""
+        more = self.numbers.ndim - self.weight.ndim
+        weight = self.weight.reshape(self.weight.shape + (1,) * more)
+        return jnp.where(weight > 0, self.numbers / jnp.where(weight > 0, weight, 1), 0)
 
 
 def predictions(
-    task: Task, logits: Float[Array, "batch scored vocab"], batch: Batch
+    task: Task, logits: Float[Array, "batch scored vocab"], batch: Batch | Scored
 ) -> dict[str, Array]:
     """Per scored position: p_correct, p_noise, accuracy (0 or 1) and loss in nats."""
     log_p = jax.nn.log_softmax(logits, axis=-1)
@@ -32,86 +74,149 @@ def predictions(
 
 
 def means(
-    task: Task, logits: Float[Array, "batch scored vocab"], batch: Batch
+    task: Task, logits: Float[Array, "batch scored vocab"], batch: Batch | Scored
 ) -> dict[str, Float[Array, ""]]:
     """Means of `predictions` over the batch."""
     return {k: mean(v, batch) for k, v in predictions(task, logits, batch).items()}
 
 
-def attention(task: Task, trace: Trace, batch: Batch) -> dict[str, Float[Array, ""]]:
+def said(
+    task: Task, logits: Float[Array, "batch scored vocab"], batch: Batch | Scored
+) -> dict[str, Values]:
+    """What the full model is asked beside `predictions`.
+
+    confusion [predicted, label]: fractions of (predicted other, noise) x (label other, noise).
+    label_accuracy: how often the argmax is the token that follows, noise or not; label_accuracy_
+    first the same at the first FIRST_ACCURACY positions, label_accuracy_last at the last position.
+    """
+    top = jnp.argmax(logits, axis=-1)
+    noise = jnp.asarray(task.noise)
+    predicted, label = jnp.isin(top, noise), jnp.isin(batch.labels, noise)
+    table = [[(predicted == p) & (label == q) for q in (False, True)] for p in (False, True)]
+    hit = (top == batch.labels).astype(jnp.float32)
+    first = batch.positions < FIRST_ACCURACY
+    last = batch.positions == task.length - 1
+    return {
+        "confusion": Values(
+            jnp.moveaxis(jnp.asarray(table, jnp.float32), (0, 1), (-2, -1)), batch.weights
+        ),
+        "label_accuracy": Values(hit, batch.weights),
+        "label_accuracy_first": Values(hit, batch.weights * first),
+        "label_accuracy_last": Values(hit, batch.weights * last),
+    }
+
+
+def looks(
+    task: Task, patterns: tuple[Float[Array, "batch _ length"], ...], batch: Batch
+) -> dict[str, Values]:
     """Attention mass of the last layer on correct and on noise tokens, first layer's on t - 1.
 
-    A correct (noise) token is one that follows an earlier occurrence of the query's own
-    trigger and is its ybar (a noise token). attention_argmax: how often the last layer looks most
-    at a token that follows the query's trigger; attention_previous_argmax: the first at t - 1.
+    attention_correct, attention_noise: mass on tokens that follow an earlier occurrence of the
+    query's own trigger and are its ybar, or noise.
+    attention_argmax: how often the last layer looks most at a token after the query's trigger.
+    attention_previous, attention_previous_argmax: the first layer's mass on t - 1, and how often
+    that is where it looks most, at all positions but the first; attention_previous_first the
+    same mass at the first FIRST_ATTENTION positions.
+
+    By the definition of the public script: attention_after_trigger, mass on tokens after any
+    trigger, attention_after_noise on the noise among these, attention_after_correct the
+    difference; every trigger counts, the first of each kind, which has no token of its own to look
+    back at, with zero; averaged over the triggers of a sequence, then over sequences that have one.
     """
-    last = trace.patterns[-1]
+    last = patterns[-1]
     trigger = jnp.take_along_axis(batch.tokens, batch.positions, axis=1)
     previous = jnp.pad(batch.tokens[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
     after = previous[:, None, :] == trigger[:, :, None]
     is_correct = batch.tokens[:, None, :] == batch.correct[:, :, None]
-    is_noise = jnp.isin(batch.tokens, jnp.asarray(task.noise))[:, None, :]
+    is_noise = jnp.isin(batch.tokens, jnp.asarray(task.noise))
     top = jnp.argmax(last, axis=-1)[:, :, None]
-    masses = {
-        "attention_correct": mean(jnp.sum(last * (after & is_correct), axis=-1), batch),
-        "attention_noise": mean(jnp.sum(last * (after & is_noise), axis=-1), batch),
-        "attention_argmax": mean(
-            jnp.take_along_axis(after, top, axis=2)[:, :, 0].astype(jnp.float32), batch
-        ),
+    hit = jnp.take_along_axis(after, top, axis=2)[:, :, 0].astype(jnp.float32)
+
+    def mass(on: Array) -> Array:
+        return jnp.sum(last * on, axis=-1)
+
+    found = {
+        "attention_correct": Values(mass(after & is_correct), batch.weights),
+        "attention_noise": Values(mass(after & is_noise[:, None]), batch.weights),
+        "attention_argmax": Values(hit, batch.weights),
     }
-    if len(trace.patterns) > 1:
-        first = trace.patterns[0]
+    after_any = jnp.pad(batch.at_trigger[:, :-1], ((0, 0), (1, 0)))
+    asked = batch.at_trigger if task.scoring == "every" else batch.weights
+    count = jnp.sum(asked, axis=1).astype(jnp.float32)
+
+    def by_sequence(masses: Array) -> Values:
+        total = jnp.sum(masses * batch.weights, axis=1)
+        return Values(total / jnp.maximum(count, 1), (count > 0).astype(jnp.float32))
+
+    whole, noise = mass(after_any[:, None]), mass((after_any & is_noise)[:, None])
+    found["attention_after_trigger"] = by_sequence(whole)
+    found["attention_after_noise"] = by_sequence(noise)
+    found["attention_after_correct"] = by_sequence(whole - noise)
+    if len(patterns) > 1 and patterns[0].shape[1] > 1:
+        first = patterns[0]
         below = jnp.diagonal(first, offset=-1, axis1=1, axis2=2)
-        masses["attention_previous"] = jnp.mean(below)
-        hit = jnp.argmax(first[:, 1:], axis=-1) == jnp.arange(first.shape[1] - 1)[None]
-        masses["attention_previous_argmax"] = jnp.mean(hit)
-    return masses
+        highest = jnp.argmax(first[:, 1:], axis=-1)
+        right = (highest == jnp.arange(first.shape[1] - 1)[None]).astype(jnp.float32)
+        early = below[:, : FIRST_ATTENTION - 1]
+        found["attention_previous"] = Values(below, jnp.ones_like(below))
+        found["attention_previous_argmax"] = Values(right, jnp.ones_like(right))
+        found["attention_previous_first"] = Values(early, jnp.ones_like(early))
+    return found
+
+
+def attention(task: Task, trace: Trace, batch: Batch) -> dict[str, Float[Array, ""]]:
+    """Means of `looks` over the batch."""
+    return means_of(looks(task, trace.patterns, batch))
 
 
 def confusion(task: Task, trace: Trace, batch: Batch) -> Float[Array, "predicted label"]:
     """Fractions of (predicted other, noise) x (label other, noise); the four sum to one."""
-    noise = jnp.asarray(task.noise)
-    predicted = jnp.isin(jnp.argmax(trace.logits, axis=-1), noise)
-    label = jnp.isin(batch.labels, noise)
-    rows = [
-        [mean(((predicted == p) & (label == q)).astype(jnp.float32), batch) for q in (False, True)]
-        for p in (False, True)
-    ]
-    return jnp.asarray(rows)
+    return said(task, trace.logits, batch)["confusion"].sum().mean()
+
+
+def margin(task: Task, logits: Float[Array, "batch scored vocab"], batch: Batch | Scored) -> Values:
+    """logit(noise) - logit(correct), the noise logits averaged.
+
+    It is linear in what each block adds to the residual stream: the margins of the logits that
+    the blocks write one by one sum to that of the model where all residual connections are on.
+    """
+    noise = jnp.mean(logits[..., jnp.asarray(task.noise)], axis=-1)
+    return Values(noise - _pick(logits, batch.correct), batch.weights)
+
+
+def blocks(config: TransformerConfig) -> list[str]:
+    """Names of what writes to the residual stream, in the order of Trace.contributions."""
+    names = ["embedding"]
+    for layer in range(config.num_layers):
+        names += [f"attention_{layer}", f"feed_forward_{layer}"]
+    return names
 
 
 def attribution(
     task: Task, config: TransformerConfig, weights: Weights, trace: Trace, batch: Batch
 ) -> dict[str, Float[Array, ""]]:
-    """Direct logit attribution of the noise margin to the blocks that wrote it.
-
-    The margin is logit(noise) - logit(correct), the noise logits averaged; it is linear in
-    what each block adds to the residual stream, so the parts sum to the margin where all
-    residual connections are on.
-    """
+    """Direct logit attribution: the mean noise margin that each block writes; see `margin`."""
     unembed = unembedding(config, weights)
-    noise = jnp.mean(unembed[:, jnp.asarray(task.noise)], axis=1)
-    direction = noise[None, None] - unembed.T[batch.correct]
-    names = ["embedding"]
-    for layer in range(config.num_layers):
-        names += [f"attention_{layer}", f"feed_forward_{layer}"]
-    return {
-        name: mean(jnp.sum(part * direction, axis=-1), batch)
-        for name, part in zip(names, trace.contributions, strict=True)
-    }
+    found = zip(blocks(config), trace.contributions, strict=True)
+    return means_of({name: margin(task, part @ unembed, batch) for name, part in found})
 
 
 def full_model(
     task: Task, config: TransformerConfig, weights: Weights, trace: Trace, batch: Batch
 ) -> dict[str, Array]:
-    """Outputs, attention, confusion and attribution of the model as it is."""
+    """All of the above of the model as it is: outputs, attention, confusion and attribution."""
     parts = attribution(task, config, weights, trace, batch)
     return {
         **means(task, trace.logits, batch),
+        **means_of(said(task, trace.logits, batch)),
         **attention(task, trace, batch),
-        "confusion": confusion(task, trace, batch),
         **{f"margin/{name}": value for name, value in parts.items()},
     }
+
+
+def means_of(values: Mapping[str, Values]) -> dict[str, Array]:
+    """The mean of each."""
+    return {name: value.sum().mean() for name, value in values.items()}
 
 
 def _pick(values: Float[Array, "batch scored vocab"], index: Array) -> Array:

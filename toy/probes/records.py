@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from toy import network, recall, transformer
 from toy.layer import Hooks, Weights
-from toy.probes import mechanisms, outputs, spectra, truncated
+from toy.probes import cuts, mechanisms, spectra, truncated
 from toy.recall import Batch, Task
 from toy.recall_problem import RecallProblem
 from training.trainer import Measure
@@ -39,13 +39,12 @@ def measure_models(
     *,
     batch_size: int,
     variants: Sequence[str] = (),
-    slice_size: int | None = None,
 ) -> Measure:
     """Measure the full model (outputs.full_model) and every truncated one on both sets.
 
     Arrays are named SET/full/METRIC and SET/INTERVENTION/METRIC, and SET/dropped is the
     number of scored positions that did not fit. variants: models of the same weights under other
-    options, as 0.no_relu, named like an intervention. slice_size: see probes/truncated.py.
+    options, as 0.no_relu, named like an intervention.
     """
 
     def measure(
@@ -54,19 +53,17 @@ def measure_models(
         task, config = problem.task, problem.config
         weights = transformer.combine(params, frozen)
         sets = evaluation_sets(task, key, batch_size=batch_size)
-        full, cut = truncated.measure(
+        full, cut, lost = truncated.measure(
             task,
             config,
             weights,
             sets,
             interventions,
-            lambda trace, batch: outputs.full_model(task, config, weights, trace, batch),
-            variants={name: truncated.variant(config, name) for name in variants},
-            slice_size=slice_size,
+            variants=[cuts.variant(config, name) for name in variants],
         )
         results: dict[str, Array] = {}
         for name, batch in sets.items():
-            results[f"{name}/dropped"] = batch.dropped
+            results[f"{name}/dropped"] = batch.dropped + lost[name]
             results |= {f"{name}/full/{metric}": value for metric, value in full[name].items()}
             for metric, values in cut[name].items():
                 for index, model in enumerate((*interventions, *variants)):
@@ -94,9 +91,10 @@ def measure_mechanisms(
 def measure_bigrams(*, batch_size: int) -> Measure:
     """bigram/loss: nats per next token away from triggers, on noisy sequences.
 
-    Beside it the same without the feed-forwards (bigram/without_feed_forwards) and without the
-    last layer's attention (bigram/without_last_attention), and the entropy of the law itself
-    (bigram/entropy), which no model can go below.
+    Beside it the same without the feed-forwards (bigram/without_feed_forwards), without each of
+    several (bigram/without_feed_forward_0, ...) and without the last layer's attention
+    (bigram/without_last_attention), and the entropy of the law itself (bigram/entropy), which no
+    model can go below.
     """
 
     def measure(
@@ -111,12 +109,16 @@ def measure_bigrams(*, batch_size: int) -> Measure:
         def nothing(inputs: Array, apply: Callable[[Array], Array]) -> Array:
             return jnp.zeros_like(apply(inputs))
 
-        fed = {(i, config.feed_forward_names(i)[-1]): nothing for i in fed_layers}
+        fed = {i: {(i, config.feed_forward_names(i)[-1]): nothing} for i in fed_layers}
         variants: dict[str, Hooks] = {
             "loss": {},
-            "without_feed_forwards": fed,
+            "without_feed_forwards": {
+                key: hook for one in fed.values() for key, hook in one.items()
+            },
             "without_last_attention": {(config.num_layers - 1, "out_proj"): nothing},
         }
+        if len(fed) > 1:
+            variants |= {f"without_feed_forward_{i}": hooks for i, hooks in fed.items()}
         found = {}
         for name, hooks in variants.items():
             logits = network.run(config, weights, batch.tokens, None, hooks).logits

@@ -13,7 +13,8 @@ from truncation import spectrum
 def spectra(task: Task, config: TransformerConfig, weights: Weights) -> dict[str, Array]:
     """For every LAYER.MATRIX, the product ov included:
 
-    spectrum/NAME/singular_values [r] falling, spectrum/NAME/soft_rank, and, where a noise
+    spectrum/NAME/singular_values [r] falling, spectrum/NAME/norm (Frobenius),
+    spectrum/NAME/soft_rank (that over the largest singular value), and, where a noise
     direction is defined, spectrum/NAME/noise_share [r], the share of that direction in each
     component: (v_i . w)^2 / |w|^2.
     """
@@ -22,6 +23,7 @@ def spectra(task: Task, config: TransformerConfig, weights: Weights) -> dict[str
         label = f"spectrum/{layer}.{name}"
         decomposition = spectrum.decompose(address.read(weights))
         found[f"{label}/singular_values"] = decomposition.s
+        found[f"{label}/norm"] = jnp.linalg.norm(decomposition.s)
         found[f"{label}/soft_rank"] = spectrum.soft_rank(decomposition.s)
         direction = noise_direction(task, config, weights, layer, name)
         if direction is not None:

@@ -1,43 +1,46 @@
 """Full and truncated models on the same sequences, at the cost of what each cut changes.
 
-The plain way runs every truncated model from its tokens on. Here, per slice of the batch:
+The plain way runs every truncated model from its tokens on. Here
 
-- one forward of the full model, whose stages (network.walk) every cut goes on from: a cut of the
-  last feed-forward shares all layers below and the attention of its own;
-- matrices are decomposed by the eigenvectors of their Gram matrix (spectrum.decompose_gram):
-  five exact decompositions cost as much as the forwards of 128 sequences;
-- matrices of low rank are applied as two thin factors, and W_out W_U as one matrix;
+- the layers below and the attention of the last layer run once per slice of sequences, for the
+  full model and for each cut that reaches so low;
+- what the last layer begins with is packed into rows without gaps (probes/packed.py);
+- the rest runs over slices of these rows, with all that a cut leaves alone shared
+  (probes/cuts.py); there are as many slices as rows are filled, not as there might be;
 - slices are small enough for their temporaries to stay in the processor's cache.
 
 Values are those of the plain way to float rounding.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from toy import network, transformer
-from toy.layer import Weights
-from toy.network import Stage, Trace
-from toy.probes.outputs import EVEN, means
+from toy import network, slices
+from toy.layer import NO_HOOKS, Layer, Weights, unembedding
+from toy.probes import outputs, packed
+from toy.probes.cuts import Thin, Whole, groups
+from toy.probes.outputs import Total, Values
+from toy.probes.packed import Packing
 from toy.recall import Batch, Task
 from toy.transformer_config import TransformerConfig
-from truncation import editing, notation, spectrum
-from truncation.address import Address, Matrices, ProductAddress
-from truncation.notation import Cut, Intervention, Key
+from truncation.notation import Intervention
 
-# Cuts of the same matrices beyond this many share one compiled function, by masks instead of
-# thin factors: compiling each would cost more than running it.
-UNROLLED = 4
-# Numbers in the largest temporary of a slice: what fits a processor's cache, or keeps an
-# accelerator busy.
-SLICE_NUMBERS = {"cpu": 2**22, "accelerator": 2**28}
+# Numbers in the largest temporary of a slice, on a processor: 4 MB. Nothing of a slice is kept, so
+# that small ones cost nothing.
+SLICE_NUMBERS = 2**20
+# Numbers that are kept of what the last layer begins with; more are measured in turns.
+KEPT_NUMBERS = 2**26
 
 Means = dict[str, Float[Array, "..."]]
+# What the last layer begins with, by group: rows and gathered, [members, ..., d].
+Led = dict[int, tuple[Array, Array]]
+FULL = -1
 
 
 def measure(
@@ -46,198 +49,193 @@ def measure(
     weights: Weights,
     sets: Mapping[str, Batch],
     interventions: Sequence[Intervention],
-    full: Callable[[Trace, Batch], Means],
     *,
-    variants: Mapping[str, TransformerConfig] | None = None,
+    variants: Sequence[TransformerConfig] = (),
     slice_size: int | None = None,
-) -> tuple[dict[str, Means], dict[str, dict[str, Float[Array, " models"]]]]:
-    """full(trace, batch) of the full model, and outputs.means of every intervention, by set.
+    row_slice: int | None = None,
+) -> tuple[dict[str, Means], dict[str, dict[str, Float[Array, " models"]]], dict[str, Array]]:
+    """By set: outputs.full_model of the full model, outputs.means of every intervention, and how
+    many scored positions found no row.
 
-    variants: the same weights under other options (see `variant`), after the interventions.
-
-    Sets of one shape are measured in one loop. full gives means over scored positions, or over
-    all where named in outputs.EVEN. slice_size: sequences at a time; by default what suits
-    the device. Interventions in the order given.
+    variants: the same weights under other options (see `cuts.variant`), after the interventions.
+    slice_size: sequences at a time; row_slice: rows at a time; by default what suits the device.
     """
-    cuts = _Cuts(config, weights, interventions, list((variants or {}).values()))
-    whole: dict[str, Means] = {}
-    truncated: dict[str, Means] = {}
-    shapes = {name: batch.positions.shape for name, batch in sets.items()}
-    for shape in dict.fromkeys(shapes.values()):
-        alike = {name: batch for name, batch in sets.items() if shapes[name] == shape}
-        size = slice_size or _slice_size(config, shape[0])
-        found = _measure_alike(task, config, weights, alike, cuts, full, size)
-        whole, truncated = whole | found[0], truncated | found[1]
-    return whole, truncated
+    run = _Run(task, config, weights, groups(config, weights, interventions, variants))
+    # Sets of one shape are measured in one loop, compiled once.
+    names = sorted(sets, key=lambda name: sets[name].positions.shape)
+    batches = [sets[name] for name in names]
+    sizes = slice_size or _slice_size(config), row_slice or _row_slice(config)
+    turns = run.turns(batches)
+    if turns == 1:
+        found = run.totals(batches, *sizes)
+    else:
+        # What a batch dropped is told by the caller, not by its parts.
+        whole = [b._replace(dropped=jnp.zeros_like(b.tokens[:, 0])) for b in batches]
+        parts = [slices.divide(batch, turns) for batch in whole]
+        every = jax.lax.map(lambda turn: run.totals(turn, *sizes), parts)
+        found = jax.tree.map(lambda x: x.sum(axis=0), every)
+    full, models, kept = found
 
-
-def _measure_alike(
-    task: Task,
-    config: TransformerConfig,
-    weights: Weights,
-    sets: Mapping[str, Batch],
-    cuts: "_Cuts",
-    full: Callable[[Trace, Batch], Means],
-    small: int,
-) -> tuple[dict[str, Means], dict[str, Means]]:
-    """`measure` of sets whose batches have one shape, `small` sequences at a time."""
-    names = list(sets)
-
-    def one(batch: Batch) -> tuple[Array, Means, Means]:
-        x = network.enter(config, weights, batch.tokens)
-        trace, stages = network.walk(config, weights, x, 0, batch.positions)
-        found = cuts.evaluate(stages, batch.positions, lambda logits: means(task, logits, batch))
-        return jnp.sum(batch.weights), full(trace, batch), found
-
-    def sliced(leaves: Sequence[Array]) -> Array:
-        # Slices of all sets in one loop: compiled once.
-        whole = jnp.concatenate(leaves)
-        return whole.reshape(-1, small, *whole.shape[1:])
-
-    fields = {
-        name: sliced([getattr(batch, name) for batch in sets.values()])
-        for name in Batch._fields
-        if name != "dropped"
-    }
-    weight, *measured = jax.lax.map(lambda f: one(Batch(**f, dropped=jnp.int32(0))), fields)
-    weight = weight.reshape(len(names), -1)
-    share = weight / jnp.maximum(jnp.sum(weight, axis=1, keepdims=True), 1)
-
-    def average(metric: str, values: Array) -> Array:
-        values = values.reshape(len(names), -1, *values.shape[1:])
-        # Means over all positions weigh every slice alike, the others its scored positions.
-        if metric in EVEN:
-            return values.mean(axis=1)
-        return jnp.einsum("sn,sn...->s...", share, values)
-
-    def by_set(part: Means) -> dict[str, Means]:
-        averages = {metric: average(metric, values) for metric, values in part.items()}
+    def by_set(totals: dict[str, Total]) -> dict[str, Means]:
+        averages = {metric: total.mean() for metric, total in totals.items()}
         return {name: {m: v[i] for m, v in averages.items()} for i, name in enumerate(names)}
 
-    return by_set(measured[0]), by_set(measured[1])
+    filled = jnp.stack([jnp.sum(batch.weights) for batch in batches])
+    lost = (filled - kept).astype(jnp.int32)
+    return by_set(full), by_set(models), {name: lost[i] for i, name in enumerate(names)}
 
 
-def _slice_size(config: TransformerConfig, batch: int) -> int:
-    kind = "cpu" if jax.default_backend() == "cpu" else "accelerator"
-    most = SLICE_NUMBERS[kind] // (config.length * max(config.hidden_size, config.length))
-    return max(k for k in range(1, batch + 1) if batch % k == 0 and k <= max(most, 1))
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Run:
+    """One model and its cuts, over whatever sequences."""
 
+    task: Task
+    config: TransformerConfig
+    weights: Weights
+    groups: Sequence[Whole | Thin]
 
-class _Cuts:
-    """The interventions, each matrix decomposed once, grouped by what they go on from.
+    @property
+    def low(self) -> dict[int, Whole]:
+        """The groups whose last layer begins otherwise than that of the full model."""
+        groups = enumerate(self.groups)
+        return {i: g for i, g in groups if isinstance(g, Whole) and not g.shares_stage}
 
-    All edited weights are made here, outside the loop over slices.
-    """
+    def rows(self, batches: Sequence[Batch]) -> int:
+        """Rows for the scored positions of these batches."""
+        return sum(self.task.room(*batch.positions.shape) for batch in batches)
 
-    def __init__(
-        self,
-        config: TransformerConfig,
-        weights: Weights,
-        interventions: Sequence[Intervention],
-        variants: Sequence[TransformerConfig],
-    ):
-        self._config, self._weights, self._variants = config, weights, variants
-        self._where: Matrices = transformer.matrices(config)
-        self._resolved = [editing.resolve(i, self._where) for i in interventions]
-        keys = sorted({key for cuts in self._resolved for key in editing.by_components(cuts)})
-        self._parts = {key: spectrum.decompose_gram(self._where[key].read(weights)) for key in keys}
-        self._few: list[tuple[int, Weights]] = []
-        self._many: list[tuple[list[int], dict[Key, Array]]] = []
-        for members in editing.families(self._resolved).values():
-            if len(members) <= UNROLLED:
-                self._few += [(i, self._edited(self._resolved[i])) for i in members]
-            else:
-                self._many.append((members, self._stacked(members)))
+    def turns(self, batches: Sequence[Batch]) -> int:
+        """In how many turns to measure, so that what is kept stays below KEPT_NUMBERS."""
+        models = 1 + sum(len(group.indices) for group in self.low.values())
+        kept = 2 * models * self.rows(batches) * self.config.d_model
+        size = math.gcd(*(batch.positions.shape[0] for batch in batches))
+        fits = (t for t in range(1, size) if size % t == 0 and kept <= t * KEPT_NUMBERS)
+        return next(fits, size)
 
-    def evaluate(
-        self, stages: Sequence[Stage], positions: Array, score: Callable[[Array], Means]
-    ) -> Means:
-        """score(logits) of every intervention, stacked in the order given."""
-        found: dict[int, Means] = {}
+    def totals(
+        self, batches: Sequence[Batch], slice_size: int, row_slice: int
+    ) -> tuple[dict[str, Total], dict[str, Total], Float[Array, " sets"]]:
+        """By metric [sets, ...] of the full model and [sets, models] of all others, rows by set."""
+        row_slice = min(row_slice, self.rows(batches))
+        rows = -(-self.rows(batches) // row_slice) * row_slice
+        # The last slice of sequences may leave this many rows behind the last that it fills.
+        spare = max(batch.positions[:slice_size].size for batch in batches)
+        packing = packed.pack(batches, rows=rows, spare=spare)
+        buffers: Any = None
+        below, base = [], 0
+        alike: dict[tuple[int, ...], list[Batch]] = {}
+        for batch in batches:
+            alike.setdefault(batch.positions.shape, []).append(batch)
+        for members in alike.values():
+            buffers, found = self._lower(members, packing, buffers, base, slice_size)
+            below.append(found)
+            base += sum(batch.positions.size for batch in members)
+        full = jax.tree.map(lambda *values: jnp.concatenate(values), *below)
 
-        def run(index: int, edited: Weights) -> Means:
-            keys = self._keys(index)
-            lowest = min(keys, key=lambda key: (key[0], network.part(self._config, key)))
-            stage = stages[lowest[0]]
-            return score(network.resume(self._config, edited, stage, lowest, positions))
+        def step(start: Array) -> Any:
+            return self._upper(buffers, packing, start * row_slice, row_slice, len(batches))
 
-        def run_written(index: int, matrices: Mapping[Key, Array]) -> Means:
-            edited = self._weights
-            for key, matrix in matrices.items():
-                edited = self._stored(key).write(edited, matrix)
-            return run(index, edited)
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, 0))
+        # As many slices as are filled: rows may be many more than there is to put into them.
+        count = -(-packing.filled // row_slice)
+        upper, models, kept = jax.lax.fori_loop(
+            0, count, lambda i, sums: jax.tree.map(jnp.add, sums, step(i)), zero
+        )
+        return full | upper, models, kept
 
-        for index, edited in self._few:
-            found[index] = run(index, edited)
-        for members, matrices in self._many:
-            values = jax.lax.map(lambda m, first=members[0]: run_written(first, m), matrices)
-            for place, index in enumerate(members):
-                found[index] = {name: value[place] for name, value in values.items()}
-        for index, other in enumerate(self._variants, len(self._resolved)):
-            key = _first_difference(self._config, other)
-            logits = network.resume(other, self._weights, stages[key[0]], key, positions)
-            found[index] = score(logits)
-        names = found[0] if found else {}
-        return {name: jnp.stack([found[i][name] for i in range(len(found))]) for name in names}
+    def _lower(
+        self, batches: Sequence[Batch], packing: Packing, buffers: Any, base: int, slice_size: int
+    ) -> tuple[Any, dict[str, Total]]:
+        """Append what the last layer begins with; totals [sets] of what is read off below it."""
+        batch_size, slots = batches[0].positions.shape
+        small = max(k for k in range(1, batch_size + 1) if batch_size % k == 0 and k <= slice_size)
 
-    def _keys(self, index: int) -> list[Key]:
-        return sorted(self._resolved[index])
+        def sliced(*leaves: Array) -> Array:
+            whole = jnp.concatenate(leaves)
+            return whole.reshape(-1, small, *whole.shape[1:])
 
-    def _stored(self, key: Key) -> Address:
-        """What is written when this matrix is cut: of a product, its second factor."""
-        address = self._where[key]
-        return address.second if isinstance(address, ProductAddress) else address
-
-    def _mask(self, key: Key, cut: Cut) -> Array:
-        return editing.mask_of(cut, self._where[key].read(self._weights), self._parts.get(key))
-
-    def _stacked(self, members: Sequence[int]) -> dict[Key, Array]:
-        """The cut matrices [members, d_in, d_out] of each key."""
-
-        def one(masks: dict[Key, Array]) -> dict[Key, Array]:
-            edited = editing.edit(self._weights, self._where, self._parts, masks)
-            return {key: self._stored(key).read(edited) for key in masks}
-
-        masks = {
-            key: jnp.stack([self._mask(key, self._resolved[i][key]) for i in members])
-            for key in self._keys(members[0])
+        fields = {
+            name: sliced(*(getattr(batch, name) for batch in batches))
+            for name in Batch._fields
+            if name != "dropped"
         }
-        return jax.lax.map(one, masks)
+        bases = base + small * slots * jnp.arange(len(fields["tokens"]))
 
-    def _edited(self, cuts: Mapping[Key, Cut]) -> Weights:
-        weights = self._weights
-        for key, cut in cuts.items():
-            address = self._where[key]
-            d_in, d_out = address.read(weights).shape
-            start, stop = notation.kept_places(cut, min(d_in, d_out))
-            if cut.kind == "rank" and (stop - start) * (d_in + d_out) < d_in * d_out:
-                weights = address.keep_factored(weights, self._parts[key], np.arange(start, stop))
+        def step(buffers: Any, piece: tuple) -> tuple[Any, dict[str, Total]]:
+            fields, first = piece
+            batch = Batch(**fields, dropped=jnp.int32(0))
+            led, found = self._begin(batch)
+            return packed.append(buffers, led, packing, first), found
+
+        if buffers is None:
+            one = jax.tree.map(lambda x: x[0], fields)
+            led = jax.eval_shape(lambda f: self._begin(Batch(**f, dropped=jnp.int32(0)))[0], one)
+            buffers = packed.blank(led, packing)
+        buffers, found = jax.lax.scan(step, buffers, (fields, bases))
+        sets = len(batches)
+        return buffers, jax.tree.map(lambda x: x.reshape(sets, -1, *x.shape[1:]).sum(1), found)
+
+    def _begin(self, batch: Batch) -> tuple[Led, dict[str, Total]]:
+        """rows and gathered of the last layer, of the full model and of each low group."""
+        task, config, weights = self.task, self.config, self.weights
+        x = network.enter(config, weights, batch.tokens)
+        trace, stages = network.walk(config, weights, x, 0, batch.positions)
+        led = {i: group.lead(stages, batch.positions) for i, group in self.low.items()}
+        led[FULL] = (stages[-1].rows[None], stages[-1].gathered[None])
+        out = unembedding(config, weights)
+        below = list(zip(outputs.blocks(config), trace.contributions, strict=True))[:-2]
+        values = outputs.looks(task, trace.patterns, batch) | {
+            f"margin/{name}": outputs.margin(task, part @ out, batch) for name, part in below
+        }
+        return led, {name: value.sum() for name, value in values.items()}
+
+    def _upper(
+        self, buffers: Led, packing: Packing, start: Array, rows: int, sets: int
+    ) -> tuple[dict[str, Total], dict[str, Total], Float[Array, " sets"]]:
+        """Totals over some rows: of the full model, of all others, and of the rows themselves."""
+        task, config, weights = self.task, self.config, self.weights
+        scored, set_of = packed.known(packing, start, rows)
+        led = packed.rows_of(buffers, start, rows)
+        stage = network.settle(config, weights, *(x[0] for x in led[FULL]))
+        here = Layer(config, weights, config.num_layers - 1, NO_HOOKS)
+        of_set = (set_of[None] == jnp.arange(sets)[:, None]).astype(jnp.float32)
+
+        def by_set(values: dict[str, Values]) -> dict[str, Total]:
+            return {name: value.sum_by(of_set) for name, value in values.items()}
+
+        def score(logits: Array) -> dict[str, Total]:
+            found = outputs.predictions(task, logits, scored)
+            return by_set({name: Values(v, scored.weights) for name, v in found.items()})
+
+        logits = network.resume(config, weights, stage, 3)
+        attention = here.move(stage.gathered) @ unembedding(config, weights)
+        wrote = dict(
+            zip(outputs.blocks(config)[-2:], (attention, here.written(stage.inner)), strict=True)
+        )
+        margins = {
+            f"margin/{name}": outputs.margin(task, part, scored) for name, part in wrote.items()
+        }
+        full = score(logits) | by_set(outputs.said(task, logits, scored) | margins)
+        found: dict[int, dict[str, Total]] = {}
+        for index, group in enumerate(self.groups):
+            if isinstance(group, Whole):
+                values = group.logits(stage, led.get(index), score)
             else:
-                mask = {key: self._mask(key, cut)}
-                weights = editing.edit(weights, self._where, self._parts, mask)
-        return weights
+                values = group.logits(stage, score)
+            for place, model in enumerate(group.indices):
+                found[model] = jax.tree.map(lambda x, place=place: x[place], values)
+        models = [found[i] for i in range(len(found))]
+        stacked = jax.tree.map(lambda *values: jnp.stack(values, axis=1), *models) if models else {}
+        return full, stacked, of_set @ scored.weights[0]
 
 
-def variant(config: TransformerConfig, name: str) -> TransformerConfig:
-    """The options of a variant: LAYER.no_relu, or no_last_residual.
-
-    Raises ValueError where the name is unknown or changes nothing.
-    """
-    last = config.num_layers - 1
-    layer, _, what = name.rpartition(".")
-    if what == "no_relu" and layer.isdigit() and int(layer) <= last:
-        kinds = list(config.feed_forward)
-        if kinds[int(layer)] == "mlp":
-            kinds[int(layer)] = "linear_mlp"
-            return dataclasses.replace(config, feed_forward=tuple(kinds))
-    if name == "no_last_residual" and config.feed_forward[last] == "none" and config.last_residual:
-        return dataclasses.replace(config, last_residual=False)
-    raise ValueError(f"variant {name!r} is none of LAYER.no_relu, no_last_residual of this model")
+def _slice_size(config: TransformerConfig) -> int:
+    """Sequences at a time below the last layer."""
+    return max(
+        1, slices.numbers(SLICE_NUMBERS) // (config.length * max(config.hidden_size, config.length))
+    )
 
 
-def _first_difference(config: TransformerConfig, other: TransformerConfig) -> Key:
-    """The matrix before which two variants are the same."""
-    for layer, (one, two) in enumerate(zip(config.feed_forward, other.feed_forward, strict=True)):
-        if one != two:
-            return layer, "fc_in"
-    return config.num_layers - 1, "out_proj"
+def _row_slice(config: TransformerConfig) -> int:
+    """Rows at a time from there on."""
+    return max(1, slices.numbers(SLICE_NUMBERS) // max(config.hidden_size, config.vocab_size))

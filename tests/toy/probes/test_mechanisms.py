@@ -133,7 +133,7 @@ def test_feed_forward_margins(task):
     got = mechanisms.feed_forward_margins(task, config, to_jax(weights))
     assert {k: float(v) for k, v in got.items()} == pytest.approx(
         # Alone it gives token 0 a logit of 2; after the first, noise 15 - 2 and 5 - 2.
-        {"0": (3 + 1) / 2, "1": -2.0, "0+1": ((15 - 2) + (5 - 2)) / 2}
+        {"0": (3 + 1) / 2, "1": -2.0, "0+1": ((15 - 2) + (5 - 2)) / 2, "0>1": (15 + 5) / 2}
     )
 
 
@@ -150,7 +150,8 @@ def test_margin_takes_the_largest_of_several_noise_tokens():
     assert float(got["0"]) == pytest.approx(9 - 4)
 
 
-def test_bigram_divergences_are_those_of_the_laws(task):
+def test_bigram_divergences_are_those_of_the_laws():
+    task = recall.make_task(language.zipf(5), alpha=0.5, length=LENGTH, num_triggers=2)
     config, weights, _ = blank(task, feed_forward=("linear", "mlp"))
     vocab, unembed = task.vocab_size, weights["unembed"]
     # The first feed-forward says the law itself; the second says nothing.
@@ -160,7 +161,9 @@ def test_bigram_divergences_are_those_of_the_laws(task):
     law = np.where(np.isin(np.arange(vocab), task.triggers), 0, task.initial)
     rows = [stats.entropy(row, np.full(vocab, 1 / vocab)) for row in task.transition]
     uniform = np.average(rows, weights=law)
+    even = np.mean([row for row, weight in zip(rows, law, strict=True) if weight > 0])
     assert uniform > 0.01
-    assert {k: float(v) for k, v in found.items()} == pytest.approx(
-        {"0": 0.0, "1": uniform, "uniform": uniform}, abs=1e-5
-    )
+    assert abs(even - uniform) > 1e-3
+    expected = {"0": 0.0, "1": uniform, "uniform": uniform}
+    expected |= {"0/even": 0.0, "1/even": even, "uniform/even": even}
+    assert {k: float(v) for k, v in found.items()} == pytest.approx(expected, abs=1e-5)

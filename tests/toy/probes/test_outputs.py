@@ -60,7 +60,7 @@ def test_a_batch_without_scored_positions_gives_zero_not_nan(world):
     assert all(float(v) == 0 for v in probes.means(task, trace.logits, empty).values())
 
 
-def test_attention_masses_by_reading_each_context(world):
+def test_attention_masses_by_reading_each_context(world, monkeypatch):
     task, _, _, batch, trace = world
     tokens, last = np.asarray(batch.tokens), np.asarray(trace.patterns[-1], np.float64)
     correct, noise = [], []
@@ -84,9 +84,59 @@ def test_attention_masses_by_reading_each_context(world):
         for row, slot in scored(batch)
     ]
     assert float(got["attention_argmax"]) == pytest.approx(np.mean(tops), rel=1e-5)
+    early = [below[row, t, t - 1] for row in range(40) for t in range(1, 9)]
+    monkeypatch.setattr(probes, "FIRST_ATTENTION", 9)
+    few = probes.attention(task, trace, batch)["attention_previous_first"]
+    assert float(few) == pytest.approx(np.mean(early), rel=1e-5)
     assert min(np.mean(correct), np.mean(noise)) > 0.01
     single = trace._replace(patterns=trace.patterns[-1:])
     assert "attention_previous" not in probes.attention(task, single, batch)
+
+
+def test_public_attention_masses_by_reading_each_sequence(world):
+    task, _, _, batch, trace = world
+    tokens, last = np.asarray(batch.tokens), np.asarray(trace.patterns[-1], np.float64)
+    slots = {(row, int(batch.positions[row, slot])): slot for row, slot in scored(batch)}
+    means = {"trigger": [], "noise": [], "correct": []}
+    for row in range(40):
+        triggers = [t for t in range(16) if tokens[row, t] in task.triggers]
+        masses = dict.fromkeys(means, 0.0)
+        for t in triggers:
+            # A trigger that is not scored is the first of its kind; so is what it looks at.
+            if (row, t) not in slots:
+                continue
+            for s in range(1, t + 1):
+                if tokens[row, s - 1] in task.triggers:
+                    mass = last[row, slots[row, t], s]
+                    masses["trigger"] += mass
+                    masses["noise" if tokens[row, s] in task.noise else "correct"] += mass
+        if triggers:
+            for name, mass in masses.items():
+                means[name].append(mass / len(triggers))
+    assert 0 < len(means["trigger"]) <= 40
+    got = probes.attention(task, trace, batch)
+    for name, values in means.items():
+        assert float(got[f"attention_after_{name}"]) == pytest.approx(np.mean(values), rel=1e-5)
+    assert np.mean(means["noise"]) > 0.01
+
+
+def test_label_accuracy_at_the_start_and_at_the_end(world):
+    task, _, _, batch, trace = world
+    hits = {"": [], "_first": [], "_last": []}
+    for row, slot in scored(batch):
+        hit = np.argmax(trace.logits[row, slot]) == int(batch.labels[row, slot])
+        time = int(batch.positions[row, slot])
+        hits[""].append(hit)
+        hits["_first"] += [hit] * (time < 10)
+        hits["_last"] += [hit] * (time == 15)
+    got = probes.means_of(probes.said(task, trace.logits, batch))
+    assert 0 < len(hits["_last"]) < len(hits["_first"]) < len(hits[""])
+    for name, values in hits.items():
+        assert float(got[f"label_accuracy{name}"]) == pytest.approx(np.mean(values), rel=1e-5)
+    nowhere = batch._replace(positions=jnp.zeros_like(batch.positions))
+    assert (
+        float(probes.means_of(probes.said(task, trace.logits, nowhere))["label_accuracy_last"]) == 0
+    )
 
 
 def test_confusion_counts_predictions_against_labels(world):

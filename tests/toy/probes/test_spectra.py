@@ -50,6 +50,8 @@ def test_every_matrix_has_its_singular_values_and_shares_sum_to_at_most_one(worl
         whole = block["v_proj"] @ block["out_proj"] if matrix == "ov" else block[matrix]
         expected = np.sqrt(np.maximum(np.linalg.eigvalsh(whole @ whole.T)[::-1], 0))[:6]
         np.testing.assert_allclose(got[f"spectrum/{name}/singular_values"], expected, atol=2e-3)
+        norm = np.sqrt(np.sum(whole**2))
+        assert float(got[f"spectrum/{name}/norm"]) == pytest.approx(norm, rel=1e-5)
         assert (f"spectrum/{name}/noise_share" in got) == (matrix not in ("q_proj", "k_proj"))
         if f"spectrum/{name}/noise_share" in got:
             assert float(np.sum(got[f"spectrum/{name}/noise_share"])) < 1 + 1e-5
