@@ -11,7 +11,7 @@ from experiments.run import memory, provenance, table
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.follow import follow
 from experiments.run.program import Place, UserError, user_errors
-from experiments.run.recall_setup import restore
+from experiments.run.recall_setup import digest, restore
 from toy.probes import records
 from toy.settings import NoisyRecall
 from toy.setup import Setup, build
@@ -24,7 +24,8 @@ def main(config: NoisyRecall, place: Place) -> None:
     with user_errors():
         setup = build(config)
         trainer = setup.trainer()
-    directory = open_run(place, config, inputs={"text": config.text}, digests=_digests(config))
+    inputs = {"text": config.text, "start_from": config.start_from}
+    directory = open_run(place, config, inputs=inputs, digests=_digests(config))
     with jax.default_matmul_precision(config.matmul_precision):
         summary = run(setup, trainer, directory)
     report(summary, setup, directory)
@@ -150,8 +151,14 @@ def report(summary: dict[str, float], setup: Setup, directory: RunDirectory) -> 
 
 
 def _digests(config: NoisyRecall) -> dict[str, str]:
-    with user_errors():
-        return {"text": provenance.of_files(config.text)} if config.text else {}
+    """What the results depend on beside the settings: the text, and the weights begun with."""
+    found = {}
+    if config.text:
+        with user_errors():
+            found["text"] = provenance.of_files(config.text)
+    if config.start_from:
+        found["start_from"] = digest(config.start_from, (None,))
+    return found
 
 
 def _require_memory(config: NoisyRecall) -> None:

@@ -18,6 +18,8 @@ def draw(arrays: Arrays, alpha: float) -> Iterator[tuple[str, Figure]]:
     yield "recall", overview(arrays, alpha)
     if _curve_matrices(arrays):
         yield "truncation", truncation_curves(arrays, alpha)
+    if "bigrams/bigram/loss" in arrays:
+        yield "bigrams", bigrams(arrays)
     yield "mechanisms", mechanisms(arrays)
     yield "spectra", spectra(arrays)
 
@@ -111,6 +113,57 @@ def mechanisms(arrays: Arrays) -> Figure:
     for axes in (middle, right):
         axes.axhline(0, color="0.7", lw=0.8, zorder=0)
     return canvas
+
+
+def bigrams(arrays: Arrays) -> Figure:
+    """Which part holds the bigrams, and whether recall reaches outputs that were never trained."""
+    unseen = "models/heldout/full/p_correct" in arrays
+    canvas, panels = style.figure(1, 3 if unseen else 2, height=2.9)
+    left, middle = panels.flat[:2]
+    shown = {
+        "loss": ("full", COLOURS["neutral"], "--"),
+        "without_last_attention": ("without last attention", CYCLE[0], "-"),
+        "without_feed_forward_0": ("without feed-forward 0", CYCLE[1], "-"),
+        "without_feed_forward_1": ("without feed-forward 1", CYCLE[2], "-"),
+        "without_feed_forwards": ("without feed-forwards", CYCLE[3], "-"),
+    }
+    for name, (label, colour, line) in shown.items():
+        if f"bigrams/bigram/{name}" in arrays:
+            _band(left, arrays, f"bigrams/bigram/{name}", label, colour, ls=line)
+    if "bigrams/bigram/entropy" in arrays:
+        _floor(left, float(arrays["bigrams/bigram/entropy"].mean()), "entropy")
+    left.set_ylabel("nats per token away from triggers")
+    style.panel(left, "a", "bigram loss")
+    prefix = "mechanisms/bigram_kl/"
+    found = [n for n in arrays if n.startswith(prefix) and n.removeprefix(prefix).isdigit()]
+    for colour, name in zip(CYCLE[1:], found, strict=False):
+        _band(middle, arrays, name, f"feed-forward {name.removeprefix(prefix)}", colour)
+    if f"{prefix}uniform" in arrays:
+        _floor(middle, float(arrays[f"{prefix}uniform"].mean()), "saying nothing")
+    middle.set_ylabel("KL(bigram law || feed-forward), nats")
+    style.panel(middle, "b", "what each feed-forward says")
+    if unseen:
+        _held_out(panels.flat[2], arrays)
+    for axes in panels.flat:
+        style.step_axis(axes)
+        style.legend_below(axes, 1)
+    return canvas
+
+
+def _held_out(axes: Axes, arrays: Arrays) -> None:
+    """p(correct) where the output is one of those trained on, and where it is not."""
+    names = ["full", *(n for n in _followed(arrays) if n in ("1.mlp@0", "1.fc_in@0"))]
+    for colour, name in zip((COLOURS["neutral"], CYCLE[0]), names, strict=False):
+        for part, line, told in (("clean", "-", "trained"), ("heldout", ":", "never trained")):
+            label = f"{name}, outputs {told}"
+            _band(axes, arrays, f"models/{part}/{name}/p_correct", label, colour, ls=line)
+    _probability(axes, "p(correct), clean")
+    style.panel(axes, "c", "outputs held out")
+
+
+def _floor(axes: Axes, value: float, label: str) -> None:
+    axes.axhline(value, color="0.7", lw=0.8, zorder=0)
+    axes.annotate(label, (0.02, value), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
 
 
 def spectra(arrays: Arrays) -> Figure:

@@ -22,11 +22,13 @@ def read_setup(path: str | Path) -> Setup:
         return build(settings)
 
 
-def digest(path: str | Path, steps: Sequence[int]) -> str:
-    """Digest of the settings and of the weights at these steps: what results depend on."""
+def digest(path: str | Path, steps: Sequence[int | None]) -> str:
+    """Digest of the settings and of the weights at these steps (None: the last)."""
     found = [str(read_config(path))]
     for step in steps:
-        stage(f"reading checkpoint {step} of {path}")
+        stage(
+            f"reading {'the last checkpoint' if step is None else f'checkpoint {step}'} of {path}"
+        )
         stop.check()
         _, _, state = restore(path, step)
         found.append(provenance.of_tree((state.params, state.frozen)))

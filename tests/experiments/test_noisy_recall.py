@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.run import recall_setup
+
 STEPS = 1500
 TINY = [
     f"--steps={STEPS}", "--length=12", "--num_tokens=5", "--d_model=8", "--batch_size=4",
@@ -135,7 +137,9 @@ def test_metrics_are_flat_lines_in_order_of_steps(finished):
     assert "clean/0.fc_in@0/p_correct" in by_step[500]
     assert set(by_step[400]) == {"step", "train/loss"}
     assert set(by_step[350]) - {"step", "train/loss"} == {
-        f"spectrum/0.{m}/soft_rank" for m in ("k_proj", "v_proj", "out_proj", "fc_in", "ov")
+        f"spectrum/0.{m}/{x}"
+        for m in ("k_proj", "v_proj", "out_proj", "fc_in", "ov")
+        for x in ("norm", "soft_rank")
     }
     assert by_step[STEPS]["train/loss"] < by_step[1]["train/loss"]
 
@@ -305,3 +309,28 @@ def test_the_default_setting_shows_the_phenomenon(tmp_path):
     assert summary["clean/dropped"] == summary["noisy/dropped"] == 0
     # The noise is learned before recall: half of its final value comes much earlier.
     assert 4 * summary["learning/noise_half_step"] < summary["learning/recall_half_step"]
+
+
+def test_a_warm_start_begins_with_the_last_weights_and_says_which(finished, tmp_path):
+    before, *_ = finished
+    tiny = [flag for flag in TINY if not flag.startswith(("--steps", "--eval_every"))]
+    common = [*tiny, "--steps=2", f"--start_from={before}"]
+    done, refused = drive(
+        [*common, f"--out={tmp_path}/after"],
+        [*common, "--d_model=6", f"--out={tmp_path}/other"],
+    )
+    assert done["code"] == 0, done["err"]
+    with (
+        np.load(before / "trajectory.npz") as first,
+        np.load(tmp_path / "after" / "trajectory.npz") as second,
+    ):
+        for name in ("clean/full/loss", "noisy/0.fc_in@0/p_noise", "clean/full/confusion"):
+            np.testing.assert_allclose(
+                second[f"models/{name}"][0], first[f"models/{name}"][-1], rtol=1e-6
+            )
+        loss = second["models/clean/full/loss"]
+        assert not np.allclose(loss[0], loss[-1])
+    digests = read(tmp_path / "after" / "config.json")["inputs"]
+    assert digests == {"start_from": recall_setup.digest(before, (STEPS,))}
+    assert refused["code"] == 2
+    assert refused["err"].endswith("its learned weights have other names or shapes\n")
