@@ -4,9 +4,10 @@
     python -m experiments.benchmark --length=256 --d_model=256 --batch_size=64 --probe_batch=512
 
 Measures, side by side and in turns: the plain formulation of the model (every position, every
-matrix by itself) and ours, the machine's matrix-product rate, drawing the data, the probes at
-the published cadence (every 5 steps, all truncations), and how a step grows with length,
-width, batch and seeds. About six minutes on two CPU cores; --quick about one.
+matrix by itself) and ours, step by step and record by record (the full model and 15 truncations,
+with noise and without), both at the published cadence of a record every 5 steps, the machine's
+matrix-product rate, drawing the data, and how a step grows with length, width, batch and seeds.
+--quick: a check that all of it runs.
 """
 
 from experiments.benchmark.settings import Benchmark

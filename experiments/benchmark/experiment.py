@@ -108,11 +108,15 @@ def stepper(chosen: RecallProblem, *, num_seeds: int = 1) -> tuple[Callable[[int
 
 
 def medians(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each piece of work, all of them in turns, compiled beforehand."""
+    """Median seconds of each piece of work, all of them in turns; the first is not counted.
+
+    Unless its name ends in record, which comes compiled.
+    """
     for name, piece in work.items():
-        stop.check()
-        stage(f"compiling {name}")
-        jax.block_until_ready(piece())
+        if not name.endswith("record"):
+            stop.check()
+            stage(f"compiling {name}")
+            jax.block_until_ready(piece())
     taken: dict[str, list[float]] = {name: [] for name in work}
     for _, (name, piece) in itertools.product(range(rounds), work.items()):
         stop.check()
@@ -172,7 +176,7 @@ def operations(chosen: RecallProblem) -> int:
 
 
 def published_truncations() -> list[notation.Intervention]:
-    """The cuts of the reference run: second-layer matrices at rho 0, 0.1 and 0.2."""
+    """Cuts of every second-layer matrix at the published rho, 0, 0.1 and 0.2."""
     names = ("fc_in", "fc_out", "out_proj", "v_proj", "ov")
     return [
         notation.parse(f"1.{name}@{rho}")
@@ -181,37 +185,50 @@ def published_truncations() -> list[notation.Intervention]:
 
 
 def probe_costs(config: Benchmark) -> dict[str, float]:
-    """The probes at the published cadence against the training between them, ours and plain."""
-    chosen = problem(RecallProblem, config, batch_size=config.probe_batch)
-    advance, trainer = stepper(chosen)
-    measure = trainer.measure(
-        records.measure_models(published_truncations(), batch_size=config.probe_batch)
-    )
-    state = trainer.init()
-    plain_advance, _ = stepper(problem(PlainProblem, config, batch_size=config.probe_batch))
-    plain_measure = trainer.measure(
-        plain.measure_models(published_truncations(), batch_size=config.probe_batch)
-    )
-    seconds = medians(
-        {
-            "train": lambda: advance(CADENCE),
-            "probe": lambda: measure(state),
-            "plain_train": lambda: plain_advance(CADENCE),
-            "plain_probe": lambda: plain_measure(state),
-        },
-        max(1, config.rounds - 1),
-    )
-    both, plain_both = (
-        seconds[f"{kind}train"] + seconds[f"{kind}probe"] for kind in ("", "plain_")
-    )
-    return {
-        "probes/plain_seconds": seconds["plain_probe"],
-        "probes/plain_over_ours": seconds["plain_probe"] / seconds["probe"],
-        "cadence/plain_over_ours": plain_both / both,
-        "probes/seconds": seconds["probe"],
-        "probes/training_between_seconds": seconds["train"],
-        "probes/share_of_training": seconds["probe"] / seconds["train"],
+    """A record, and CADENCE steps with the record after them, ours and plain.
+
+    The record is of probe_batch sequences with noise and as many without, as the published run
+    takes it whatever it trains on; steps of batch_size and of probe_batch sequences.
+    """
+    work: dict[str, Callable[[], Any]] = {
+        f"{name} record": record(kind, config)
+        for name, kind in (("our", records), ("plain", plain))
     }
+    batches = sorted({config.batch_size, config.probe_batch})
+    for batch in batches:
+        for name, kind in (("our", RecallProblem), ("plain", PlainProblem)):
+            advance = stepper(problem(kind, config, batch_size=batch))[0]
+            work[f"{name} step {batch}"] = functools.partial(advance, 1)
+    seconds = medians(work, max(1, config.rounds - 1))
+    ours, theirs = seconds["our record"], seconds["plain record"]
+    found = {
+        "record/ours_seconds": ours,
+        "record/plain_seconds": theirs,
+        "record/plain_over_ours": theirs / ours,
+    }
+    for batch in batches:
+        our_step, plain_step = seconds[f"our step {batch}"], seconds[f"plain step {batch}"]
+        found[f"cadence/{batch}/ours_seconds"] = CADENCE * our_step + ours
+        found[f"cadence/{batch}/record_share"] = ours / (CADENCE * our_step + ours)
+        found[f"cadence/{batch}/plain_over_ours"] = (CADENCE * plain_step + theirs) / (
+            CADENCE * our_step + ours
+        )
+    return found
+
+
+def record(kind: Any, config: Benchmark) -> Callable[[], Any]:
+    """A record of the published truncations on weights as drawn, compiled."""
+    chosen = problem(RecallProblem, config)
+    measure = kind.measure_models(published_truncations(), batch_size=config.probe_batch)
+    weights, key = chosen.init(jax.random.key(0)), jax.random.key(1)
+
+    def measured(params: Any, frozen: Any) -> Any:
+        return measure(chosen, params, frozen, key)
+
+    stage("compiling a record")
+    # Compiled without running: a plain one takes minutes.
+    compiled = jax.jit(measured).lower(*weights).compile()
+    return lambda: compiled(*weights)
 
 
 def growth_costs(config: Benchmark) -> dict[str, float]:
@@ -238,7 +255,9 @@ def report(summary: dict[str, float], directory: RunDirectory) -> None:
     print(table.text(rows))
     print(
         f"A step takes {1e3 * summary['step/ours_seconds']:.3g} ms, the plain formulation "
-        f"{summary['step/plain_over_ours']:.2f} times as long."
+        f"{summary['step/plain_over_ours']:.2f} times as long; a record "
+        f"{summary['record/ours_seconds']:.3g} s, the plain one "
+        f"{summary['record/plain_over_ours']:.1f} times as long."
     )
     if (directory.path / "figures").exists():
         print(f"figures: {directory.path / 'figures'}")

@@ -16,7 +16,7 @@ class Benchmark(Settings):
     d_model: int = setting(256, "Width.", lower=8, upper=65_536)
     batch_size: int = setting(64, "Sequences per step.", lower=1, upper=10**7)
     probe_batch: int = setting(
-        512, "Batch, and evaluation set, of the probes' share.", lower=1, upper=10**7
+        512, "Sequences of a record, and of the larger steps.", lower=1, upper=10**7
     )
     rounds: int = setting(3, "Times everything is measured; medians are told.", lower=1, upper=1000)
     quick: bool = setting(False, "Small shapes and no growth: a check that all of it runs.")
