@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -39,6 +40,6 @@ def test_loss_and_gradient_are_those_of_the_whole_batch(loss_on, monkeypatch):
 
 
 def test_slices_take_from_all_over_the_batch():
-    taken = slices.divide({"x": np.arange(6), "y": np.arange(12).reshape(6, 2)}, 2)
+    taken = slices.divide({"x": jnp.arange(6), "y": jnp.arange(12).reshape(6, 2)}, 2)
     np.testing.assert_array_equal(taken["x"], [[0, 2, 4], [1, 3, 5]])
     np.testing.assert_array_equal(taken["y"][1, 0], [2, 3])
