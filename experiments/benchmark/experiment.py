@@ -96,7 +96,8 @@ def stepper(chosen: RecallProblem, *, num_seeds: int = 1) -> tuple[Callable[[int
         chosen,
         optimizer.build(optimizer.OptimizerConfig()),
         tuple(range(num_seeds)),
-        num_steps=0,
+        # Room for the loss of one step; those of later ones are written nowhere.
+        num_steps=1,
     )
     holder = [trainer.init()]
 

@@ -62,6 +62,16 @@ def test_the_plain_step_and_record_have_the_values_of_ours():
         assert float(found[0][name]) == pytest.approx(float(value), abs=2e-5), name
 
 
+def test_what_is_timed_runs():
+    config = Benchmark(length=16, d_model=8, batch_size=4, probe_batch=4, rounds=1)
+    advance, _ = benchmark.stepper(benchmark.problem(benchmark.RecallProblem, config))
+    advance(3)
+    seconds = benchmark.medians({"step": lambda: advance(1)}, 2)
+    assert seconds["step"] > 0
+    found = benchmark.record(records, config)()
+    assert "clean/1.ov@0.1/p_noise" in found
+
+
 def test_the_published_truncations_are_fifteen():
     names = [str(cut) for cut in benchmark.published_truncations()]
     assert len(set(names)) == 15
