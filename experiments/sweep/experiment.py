@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.run import cores, memory, provenance, stop, table
+from experiments.run import memory, provenance, stop, table
+from experiments.run import processes as run_processes
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.follow import follow
 from experiments.run.program import Place, RunFailedError, user_errors
@@ -24,7 +25,7 @@ from training.loop import Measurement, Record, log_spaced
 def main(config: Sweep, place: Place) -> None:
     """Settings in, run directory out."""
     shared = config.shared()
-    cores.use_all()
+    run_processes.use_all_cores()
     with user_errors():
         runs = plan.expand(config)
         devices = _devices(shared["devices"])
