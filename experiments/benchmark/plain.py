@@ -65,7 +65,10 @@ def measure_models(cuts: Sequence[Intervention], *, batch_size: int) -> Measure:
 
         def evaluate(edited: Weights) -> dict[str, dict[str, Array]]:
             found = {}
-            for name, batch in sets.items():
+            # Without the barrier the compiler moves the layers below a cut out of the loop over
+            # cuts: a sharing that belongs to ours.
+            edited, again = jax.lax.optimization_barrier((edited, sets))
+            for name, batch in again.items():
                 everywhere = logits(edited, batch.tokens)
                 scored = jnp.take_along_axis(everywhere, batch.positions[:, :, None], axis=1)
                 found[name] = outputs.means(problem.task, scored, batch)
