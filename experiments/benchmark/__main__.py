@@ -7,7 +7,9 @@ Measures, side by side and in turns: the plain formulation of the model (every p
 matrix by itself) and ours, step by step and record by record (the full model and 15 truncations,
 with noise and without), both at the published cadence of a record every 5 steps, the machine's
 matrix-product rate, drawing the data, and how a step grows with length, width, batch and seeds.
---quick: a check that all of it runs.
+About five minutes on two CPU cores, two of them a plain record; --quick: a check that all of it
+runs. Expect, at the default shapes, a step 1.9 times, a record 18 times and a record with the 5
+steps before it 12 times (batch 64) and 5.6 times (batch 512) faster than plain.
 """
 
 from experiments.benchmark.settings import Benchmark

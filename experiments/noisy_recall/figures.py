@@ -132,15 +132,15 @@ def bigrams(arrays: Arrays) -> Figure:
             _band(left, arrays, f"bigrams/bigram/{name}", label, colour, ls=line)
     if "bigrams/bigram/entropy" in arrays:
         _floor(left, float(arrays["bigrams/bigram/entropy"].mean()), "entropy")
-    left.set_ylabel("nats per token away from triggers")
-    style.panel(left, "a", "bigram loss")
+    left.set_ylabel("nats per token")
+    style.panel(left, "a", "loss away from triggers")
     prefix = "mechanisms/bigram_kl/"
     found = [n for n in arrays if n.startswith(prefix) and n.removeprefix(prefix).isdigit()]
     for colour, name in zip(CYCLE[1:], found, strict=False):
         _band(middle, arrays, name, f"feed-forward {name.removeprefix(prefix)}", colour)
     if f"{prefix}uniform" in arrays:
         _floor(middle, float(arrays[f"{prefix}uniform"].mean()), "saying nothing")
-    middle.set_ylabel("KL(bigram law || feed-forward), nats")
+    middle.set_ylabel("KL to the bigram law, nats")
     style.panel(middle, "b", "what each feed-forward says")
     if unseen:
         _held_out(panels.flat[2], arrays)
@@ -163,7 +163,14 @@ def _held_out(axes: Axes, arrays: Arrays) -> None:
 
 def _floor(axes: Axes, value: float, label: str) -> None:
     axes.axhline(value, color="0.7", lw=0.8, zorder=0)
-    axes.annotate(label, (0.02, value), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
+    axes.annotate(
+        label,
+        (0.99, value),
+        xycoords=("axes fraction", "data"),
+        fontsize=7,
+        va="bottom",
+        ha="right",
+    )
 
 
 def spectra(arrays: Arrays) -> Figure:
