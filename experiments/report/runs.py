@@ -53,7 +53,7 @@ _RHOS = "--rhos=0,0.02,0.1,0.2,0.5,1"
 _FEW = ("--rhos=0,1", "--eval_every=250")
 _ALONG = (
     "--run={recall}", "--interventions=1.mlp@0,1.fc_out@-0.01", "--curves=1.fc_in,1.fc_out",
-    "--rhos=0,0.01,0.02,0.05,0.1,0.2,0.35,0.5,0.75,1",
+    "--rhos=0,0.02,0.05,0.1,0.2,0.35,0.6,1",
 )  # fmt: skip
 _PROMPTS = ("story", "facts_frequent", "facts_rare", "sum_seen", "product")
 _ASKED = tuple(
@@ -87,7 +87,7 @@ RUNS = {
     "cuts": Run(
         "truncate",
         (*_ALONG, "--steps=1,2,4,8,16,32,64,100,150,200,250,300,400,500,750,1000,1500"),
-        (*_ALONG, "--steps=1,2,4,8,16,32,64,100,150,200,250,300,400,500", "--num_sequences=64"),
+        (*_ALONG, "--steps=4,16,64,100,150,200,300,500", "--num_sequences=64"),
         (1.5, 40.0),
     ),
     "rules": Run(
@@ -111,13 +111,13 @@ RUNS = {
     "all_tokens": Run(
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/all_tokens.flags", "--rhos=0,1", "--num_seeds=4"),
-        ("--loss_on=all", "--bigram_batch=16", "--steps=600", "--rhos=0,1"),
+        ("--loss_on=all", "--bigram_batch=16", "--steps=400", "--rhos=0,1"),
         (1.0, 10.0),
     ),
     "published": Run(
         "noisy_recall",
-        ("--flagfile={presets}/noisy_recall/published_small.flags", "--text={text}", "--rhos=0,1",
-         "--num_seeds=4"),
+        ("--flagfile={presets}/noisy_recall/published_small.flags", "--text={text}",
+         "--num_seeds=4", "--checkpoint_every=50"),
         ("--flagfile={presets}/noisy_recall/published_small.flags", "--text={text}", "--rhos=0,1"),
         (1.5, 6.0),
     ),

@@ -124,15 +124,24 @@ SUBJECT = Subject(
             paper=RECALL,
             where="public code",
             statement="Cutting W_out of the second feed-forward or W_in of the first leaves or "
-            "raises the loss, as in the public code; the first without its ReLU lowers it.",
+            "raises the loss, as in the public code.",
             run="published",
             checks=(
                 Near("clean/1.fc_out@0.1/loss", 1.36, 0.30, PUBLIC),
                 Near("clean/1.fc_out@0.2/loss", 1.10, 0.27, PUBLIC),
                 Near("clean/0.fc_in@0/loss", 1.84, 0.48, PUBLIC),
                 Near("clean/0.fc_in@0.1/loss", 1.28, 0.30, PUBLIC),
-                Near("clean/0.no_relu/loss", 0.210, 0.063, PUBLIC),
             ),
+        ),
+        Claim(
+            "published-no-relu",
+            "The published task: without the ReLU",
+            paper=RECALL,
+            where="public code",
+            statement="Without its ReLU the first feed-forward lowers the loss, as in the public "
+            "code.",
+            run="published",
+            checks=(Near("clean/0.no_relu/loss", 0.210, 0.063, PUBLIC),),
         ),
     ),
 )
