@@ -4,6 +4,7 @@ Altair writes the specifications, vl-convert holds Vega's script for use without
 come with the extra `report`; without them the page has everything but the sliders.
 """
 
+import functools
 import importlib.util
 import json
 import re
@@ -29,6 +30,11 @@ CONFIG = {
     "title": {"color": "currentColor", "fontSize": 13, "fontWeight": "normal", "anchor": "start"},
     "view": {"stroke": None},
 }  # fmt: skip
+DESCRIPTIONS = {
+    "by-rank": "p(correct) and p(noise) against the fraction of rank kept, at a checkpoint",
+    "by-step": "p(correct) and p(noise) against the training step, at a fraction of rank kept",
+    "phase-chart": "Predicted ratio of noise to signal over inputs and alpha, at a time",
+}
 KEPT = re.compile(r"clean/(?P<matrix>\d+\.\w+)@(?P<rho>[\d.]+)/p_noise")
 
 
@@ -44,10 +50,11 @@ def charts(found: Mapping[str, Found]) -> dict[str, dict[str, Any]]:
         specs["by-rank"] = by_rank(found["cuts"])
         specs["by-step"] = by_step(found["cuts"])
     if "phase" in found:
-        specs["phase-map"] = phase_map(found["phase"])
-    return specs
+        specs["phase-chart"] = phase_map(found["phase"])
+    return {name: spec | {"description": DESCRIPTIONS[name]} for name, spec in specs.items()}
 
 
+@functools.cache
 def script() -> str:
     """Vega, Vega-Lite and vega-embed as one text that may stand inside a script element."""
     import vl_convert
@@ -91,8 +98,11 @@ def by_step(run: Found) -> dict[str, Any]:
     )  # fmt: skip
     matrix = _matrix(rows)
     chart = _lines(rows).encode(
-        x=alt.X("step:Q", title="training step", scale=alt.Scale(type="log", nice=False))
-    )
+        x=alt.X(
+            "step:Q", title="training step", scale=alt.Scale(type="log", nice=False),
+            axis=alt.Axis(values=[1, 3, 10, 30, 100, 300, 1000, 3000]),
+        )
+    )  # fmt: skip
     chart = chart.transform_filter("datum.place == kept && datum.matrix == matrix")
     title = alt.TitleParams(alt.expr(f"'at fraction ' + {rhos}[kept] + ' of the rank'"))
     return _finished(chart.add_params(slider, matrix).properties(title=title))
@@ -123,7 +133,10 @@ def phase_map(run: Found) -> dict[str, Any]:
         .mark_rect()
         .encode(
             x=alt.X("N:O", title="inputs N", axis=alt.Axis(labelOverlap=True)),
-            y=alt.Y("alpha:O", title="alpha", sort="descending", axis=alt.Axis(labelOverlap=True)),
+            y=alt.Y(
+                "alpha:O", title="alpha", sort="descending",
+                axis=alt.Axis(labelOverlap="greedy", labelSeparation=12, format=".2f"),
+            ),
             color=alt.Color(
                 "value:Q", title="log(noise / signal)",
                 scale=alt.Scale(scheme="blueorange", domainMid=0),

@@ -62,7 +62,7 @@ SUBJECT = Subject(
                     "full and linearised agree",
                 ),
                 AtMost(
-                    "d64/rate0.03/largest_prediction_error_to_step_4",
+                    "d64/rate0.03/full/largest_prediction_error_to_step_4",
                     0.1,
                     "closed form, attention neglected",
                 ),

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from experiments.report.claim import share_of_allowance
 from experiments.report.figures.panel import Panel, below, draw, steps
@@ -105,6 +106,9 @@ def phase(run: Found) -> list[Panel]:
                 color=colour, label=f"trained: {label}",
             )  # fmt: skip
         axes.set_xscale("log")
+        ticks = [2**k for k in range(1, 13) if 2**k <= sizes.max()]
+        axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("inputs N")
         axes.set_ylabel("alpha")
         below(axes, 1)
