@@ -98,30 +98,38 @@ class Near:
 
 @dataclasses.dataclass(frozen=True)
 class AtLeast:
-    """measured >= value."""
+    """measured >= value; clear: by more than two standard errors, so that chance is no reason."""
 
     of: Quantity | str
     value: float
     source: str
+    clear: bool = False
 
     def judge(self, summary: Summary) -> Judged:
         """The verdict; MissingError where the key is not there."""
-        expected = f"at least {self.value:.4g}"
-        return _bounded(self.of, summary, expected, self.value, math.inf, self.source)
+        low, expected = self.value, f"at least {self.value:.4g}"
+        if self.clear:
+            low = _clearly(self.of, summary, self.value, 1)
+            expected = f"clearly above {self.value:.4g}"
+        return _bounded(self.of, summary, expected, low, math.inf, self.source)
 
 
 @dataclasses.dataclass(frozen=True)
 class AtMost:
-    """measured <= value."""
+    """measured <= value; clear: by more than two standard errors, so that chance is no reason."""
 
     of: Quantity | str
     value: float
     source: str
+    clear: bool = False
 
     def judge(self, summary: Summary) -> Judged:
         """The verdict; MissingError where the key is not there."""
-        expected = f"at most {self.value:.4g}"
-        return _bounded(self.of, summary, expected, -math.inf, self.value, self.source)
+        high, expected = self.value, f"at most {self.value:.4g}"
+        if self.clear:
+            high = _clearly(self.of, summary, self.value, -1)
+            expected = f"clearly below {self.value:.4g}"
+        return _bounded(self.of, summary, expected, -math.inf, high, self.source)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +243,13 @@ def _bounded(
     value, error = quantity.read(summary)
     # A comparison with NaN is false: what is not a number fails.
     return Judged(str(quantity), value, error, expected, low, high, source, low <= value <= high)
+
+
+def _clearly(of: Quantity | str, summary: Summary, value: float, side: int) -> float:
+    """The nearest measured value that differs from this one clearly, above (1) or below (-1)."""
+    _, error = (Quantity(of) if isinstance(of, str) else of).read(summary)
+    # Where there is no error, as of one seed, any difference counts, but none does not.
+    return math.nextafter(value + side * 2 * error, side * math.inf)
 
 
 def _number(summary: Summary, key: str) -> tuple[float, float]:

@@ -49,12 +49,21 @@ class Planned:
             raise UserError(f"{self.name}: {' '.join(str(error).split())}") from error
         return json.loads(json.dumps(dataclasses.asdict(config)))
 
+    def defaults(self) -> dict[str, Any]:
+        """What the program's settings are where no flag is given."""
+        program = importlib.import_module(f"experiments.{self.run.program}.__main__").PROGRAM
+        return json.loads(
+            json.dumps({f.name: f.default for f in dataclasses.fields(program.settings)})
+        )
+
     def is_of(self, config: Mapping[str, Any]) -> bool:
         """Whether a run with this config.json is the one planned, places of inputs aside."""
-        mine, other = self.settings(), config["flags"]
+        # A run written before a setting existed had its default.
+        mine = self.settings()
+        found = {**self.defaults(), **config["flags"]}
         same = {k: v for k, v in mine.items() if k not in self.inputs}
         return config.get("program") == self.run.program and all(
-            other.get(name) == value for name, value in same.items()
+            found.get(name) == value for name, value in same.items()
         )
 
 

@@ -18,7 +18,8 @@ class Run:
     """One run of one program.
 
     full, quick: flags beside --out; quick is full where it is empty. minutes: quick and full on
-    two CPU cores, measured or, where full was not run, scaled from quick by steps times seeds.
+    two CPU cores, an estimate: six tenths of what the quick run took on one core, and for the full
+    one that times its steps and seeds over the quick one's.
     """
 
     program: str
@@ -76,7 +77,7 @@ RUNS = {
         (),
         (0.2, 0.2),
     ),
-    "phase": Run("phase_diagram", ("--points=128",), ("--points=32",), (0.6, 2.4)),
+    "phase": Run("phase_diagram", ("--points=128",), ("--points=32",), (0.8, 3.2)),
     "theory": Run("verify_theory", (), ("--quick",), (2.0, 9.0)),
     "recall": Run(
         "noisy_recall",
@@ -88,31 +89,32 @@ RUNS = {
         "truncate",
         (*_ALONG, "--steps=1,2,4,8,16,32,64,100,150,200,250,300,400,500,750,1000,1500"),
         (*_ALONG, "--steps=4,16,64,100,150,200,300,500", "--num_sequences=64"),
-        (1.5, 40.0),
+        (0.6, 8.0),
     ),
     "rules": Run(
         "find_noise",
         ("--run={recall}", "--max_seeds=4", "--along=8"),
         ("--run={recall}", "--max_seeds=1", "--validation=32", "--test=256"),
-        (1.5, 20.0),
+        (1.2, 20.0),
     ),
     "no_feed_forward": Run(
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/no_feed_forward.flags", *_FEW, "--num_seeds=4"),
         ("--flagfile={presets}/noisy_recall/no_feed_forward.flags", *_FEW),
-        (2.0, 8.0),
+        (2.1, 8.4),
     ),
     "linear_feed_forward": Run(
         "noisy_recall",
-        ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", *_FEW, "--num_seeds=4"),
-        ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", *_FEW),
-        (1.0, 4.0),
+        ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", "--rhos=0,1",
+         "--num_seeds=4"),
+        ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", "--rhos=0,1"),
+        (1.5, 6.0),
     ),
     "all_tokens": Run(
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/all_tokens.flags", "--rhos=0,1", "--num_seeds=4"),
         ("--loss_on=all", "--bigram_batch=16", "--steps=400", "--rhos=0,1"),
-        (1.0, 10.0),
+        (2.2, 33.0),
     ),
     "published": Run(
         "noisy_recall",
@@ -122,17 +124,17 @@ RUNS = {
         (1.5, 6.0),
     ),
     "linearised": Run(
-        "linearised", ("--steps=600", "--num_seeds=4"), ("--steps=200",), (1.0, 6.0)
+        "linearised", ("--steps=600", "--num_seeds=4"), ("--steps=200",), (1.5, 9.0)
     ),
-    "mini": Run("train_mini_pythia", (_TINY,), (_TINY, "--steps=800"), (2.5, 4.0)),
+    "mini": Run("train_mini_pythia", (_TINY,), (_TINY, "--steps=800"), (3.1, 4.6)),
     "mini_cuts": Run(
         "truncate_model",
         ("--model={mini}/checkpoints/step1200", *_ASKED, *_GRID,
          "--matrices=q_proj,k_proj,v_proj,out_proj,fc_in,fc_out"),
         ("--model={mini}/checkpoints/step800", *_ASKED, *_GRID, "--rhos=0.8,0.6,0.4,0.2,0.1,0"),
-        (1.5, 10.0),
+        (0.7, 3.2),
     ),
-    "mini_dynamics": Run("model_dynamics", _DYNAMICS, (), (1.0, 1.5)),
+    "mini_dynamics": Run("model_dynamics", _DYNAMICS, (), (0.2, 0.3)),
     "model": Run(
         "truncate_model",
         ("--model={model}", "--tasks=indirect_object,country_facts",

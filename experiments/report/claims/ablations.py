@@ -30,7 +30,10 @@ SUBJECT = Subject(
                     "removes part",
                 ),
                 AtLeast(
-                    Quantity("clean/1.ov@0.1/accuracy", minus="clean/full/accuracy"), 0.0, "raises"
+                    Quantity("clean/1.ov@0.1/accuracy", minus="clean/full/accuracy"),
+                    0.0,
+                    "raises",
+                    clear=True,
                 ),
             ),
         ),

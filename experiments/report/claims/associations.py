@@ -31,6 +31,7 @@ SUBJECT = Subject(
                     ),
                     0.0,
                     "more than attention does",
+                    clear=True,
                 ),
             ),
         ),

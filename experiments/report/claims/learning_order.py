@@ -38,6 +38,7 @@ SUBJECT = Subject(
                     ),
                     0.0,
                     "direct logit attribution",
+                    clear=True,
                 ),
                 AtMost("models/clean/full/margin/attention_1 at the end", -1.0, "against"),
                 AtLeast("models/clean/full/margin/feed_forward_1 at the end", 1.0, "still for it"),

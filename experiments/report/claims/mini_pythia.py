@@ -58,9 +58,9 @@ SUBJECT = Subject(
             "raises p(right name) and accuracy.",
             run="mini_cuts",
             checks=(
-                AtMost(_chosen("story", "p_the_change"), 0.0, "lowers"),
-                AtLeast(_chosen("story", "p_answer_change"), 0.0, "raises"),
-                AtLeast(_chosen("story", "accuracy_change"), 0.0, "raises"),
+                AtMost(_chosen("story", "p_the_change"), 0.0, "lowers", clear=True),
+                AtLeast(_chosen("story", "p_answer_change"), 0.0, "raises", clear=True),
+                AtLeast(_chosen("story", "accuracy_change"), 0.0, "raises", clear=True),
             ),
         ),
         Claim(
@@ -73,12 +73,16 @@ SUBJECT = Subject(
             run="mini_dynamics",
             checks=(
                 AtMost(
-                    Quantity("story/3.fc_in@0.1/p_the", minus="story/full/p_the"), 0.0, "lowers"
+                    Quantity("story/3.fc_in@0.1/p_the", minus="story/full/p_the"),
+                    0.0,
+                    "lowers",
+                    clear=True,
                 ),
                 AtLeast(
                     Quantity("story/3.fc_in@0.1/p_answer", minus="story/full/p_answer"),
                     0.0,
                     "raises",
+                    clear=True,
                 ),
             ),
             note="On three seeds trained before it held for two; in so small a model the last "
@@ -97,8 +101,9 @@ SUBJECT = Subject(
                     Quantity("facts_rare/test/full/p_the", minus="facts_frequent/test/full/p_the"),
                     0.0,
                     "hidden most",
+                    clear=True,
                 ),
-                AtLeast(_chosen("facts_rare", "accuracy_change"), 0.0, "raises"),
+                AtLeast(_chosen("facts_rare", "accuracy_change"), 0.0, "raises", clear=True),
             ),
         ),
         Claim(

@@ -13,8 +13,8 @@ def _late_cut(task: str, name: str, title: str) -> Claim:
         'p(" the") and raises p(answer).',
         run="model",
         checks=(
-            AtMost(f"{task}/test/-1.fc_in@0.1/p_the_change", 0.0, "lowers"),
-            AtLeast(f"{task}/test/-1.fc_in@0.1/p_answer_change", 0.0, "raises"),
+            AtMost(f"{task}/test/-1.fc_in@0.1/p_the_change", 0.0, "lowers", clear=True),
+            AtLeast(f"{task}/test/-1.fc_in@0.1/p_answer_change", 0.0, "raises", clear=True),
         ),
     )
 

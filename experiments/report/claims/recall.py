@@ -34,7 +34,12 @@ SUBJECT = Subject(
             checks=(
                 AtMost("clean/1.mlp@0/p_noise", 0.05, "removed: below a tenth of alpha"),
                 AtLeast("clean/1.mlp@0/p_correct", 0.8, "towards 1"),
-                AtMost(Quantity("clean/1.mlp@0/loss", minus="clean/full/loss"), 0.0, "falls"),
+                AtMost(
+                    Quantity("clean/1.mlp@0/loss", minus="clean/full/loss"),
+                    0.0,
+                    "falls",
+                    clear=True,
+                ),
             ),
         ),
         Claim(
@@ -52,6 +57,7 @@ SUBJECT = Subject(
                     Quantity("clean/1.fc_in@0.1/p_correct", minus="clean/1.fc_in@0.2/p_correct"),
                     0.0,
                     "less rank, less noise",
+                    clear=True,
                 ),
             ),
         ),
@@ -65,7 +71,10 @@ SUBJECT = Subject(
             run="recall",
             checks=(
                 AtMost(
-                    Quantity("clean/0.mlp@0/p_correct", minus="clean/full/p_correct"), 0.0, "lowers"
+                    Quantity("clean/0.mlp@0/p_correct", minus="clean/full/p_correct"),
+                    0.0,
+                    "lowers",
+                    clear=True,
                 ),
             ),
         ),
@@ -83,6 +92,7 @@ SUBJECT = Subject(
                     Quantity("clean/1.fc_out@-0.01/p_correct", minus="clean/1.mlp@0/p_correct"),
                     0.0,
                     "better than no feed-forward",
+                    clear=True,
                 ),
             ),
         ),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from experiments.report.figures import others, recall
 from experiments.report.figures.panel import Panel
 from experiments.report.reading import Found
+from experiments.run.program import note
 
 Drawing = Callable[[Found], list[Panel]]
 
@@ -46,5 +47,8 @@ def panels(subject: str, found: Mapping[str, Found]) -> list[Panel]:
     for name, drawing in DRAWINGS.get(subject, ()):
         for run, value in found.items():
             if run == name or run.startswith(f"{name}-"):
-                drawn += drawing(value)
+                try:
+                    drawn += drawing(value)
+                except KeyError as error:
+                    note(f"no picture of {run}: it holds no {error}")
     return drawn

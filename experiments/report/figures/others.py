@@ -165,26 +165,23 @@ def rules(run: Found) -> list[Panel]:
         below(axes)
 
     def cost(axes: Axes) -> None:
-        for name, label, value in zip(names, labels, correct, strict=True):
-            evaluations = run[f"clean/{name}/evaluations"]
-            if evaluations > 0 and name.startswith(("grid", "gradient", "greedy_best", "eigen")):
-                axes.plot(evaluations, value, "o", ms=4, color=CORRECT)
-                axes.annotate(
-                    label, (evaluations, value), xytext=(0, -9), textcoords="offset points",
-                    fontsize=6.5, ha="center",
-                )  # fmt: skip
-        axes.set_xscale("log")
-        axes.set_xlim(10, 2000)
-        axes.set_ylim(0, 1.05)
+        evaluations = [run[f"clean/{name}/evaluations"] for name in names]
+        axes.plot(evaluations, range(len(names)), "o", ms=4, color=NEUTRAL)
+        axes.set_yticks(range(len(names)), labels)
+        axes.grid(axis="y", color="0.7", lw=0.4)
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xticks([0, 1, 10, 100, 1000], ["0", "1", "10", "100", "1000"])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("evaluations")
-        axes.set_ylabel("p(correct) of the choice")
 
     alt = "By rule, p(correct): " + ", ".join(
         f"{label} {value:.2f}" for label, value in zip(labels, correct, strict=True)
     )
+    height = 1.2 + 0.16 * len(names)
+    costs = "Evaluations of each rule, from none to hundreds, in the order of p(correct)."
     return [
-        draw("rules", "What each rule's choice gives", alt, body, height=1.2 + 0.16 * len(names)),
-        draw("rules-cost", "At what cost", "p(correct) of the choice against evaluations.", cost),
+        draw("rules", "What each rule's choice gives", alt, body, height=height),
+        draw("rules-cost", "At what cost", costs, cost, height=height),
     ]
 
 
@@ -197,9 +194,9 @@ def mini(run: Found) -> list[Panel]:
             ("p_answer", CORRECT, "right name"),
             ("p_distractor", PREVIOUS, "the other name"),
         ):
-            name = f"story/{metric}"
+            name = f"prompts/story/{metric}"
             axes.plot(run.steps(name), run.curve(name), color=colour, label=label)
-        steps(axes, run.steps("story/p_the"))
+        steps(axes, run.steps("prompts/story/p_the"))
         axes.set_ylim(0, 1)
         axes.set_ylabel("probability, held-out stories")
         below(axes)

@@ -238,7 +238,7 @@ def ablation(run: Found, name: str, title: str) -> list[Panel]:
             if key.startswith("final/clean/") and key.endswith("/p_noise")
         )
     )  # fmt: skip
-    kept = [cut for cut in cuts if not cut.endswith("@1")]
+    kept = sorted((cut for cut in cuts if not cut.endswith("@1")), key=lambda cut: cut != "full")
 
     def body(axes: Axes) -> None:
         places = range(len(kept))

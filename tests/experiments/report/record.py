@@ -65,7 +65,12 @@ class Watching(Found):
 def main(report: Path) -> None:
     plans = [plan(SUBJECTS, RUNS, report / "runs", quick=quick) for quick in (True, False)]
     planned, done = execute.look(*plans)
-    found = {name: Watching(one.path) for name, one in planned.items() if done[name].finished}
+    # What needs a text or weights is not repeated from a clone alone.
+    found = {
+        name: Watching(one.path)
+        for name, one in planned.items()
+        if done[name].finished and not one.run.asks()
+    }
     judged = verdicts.judge(SUBJECTS, done, found)
     told = page.Report(SUBJECTS, judged, planned, done, found, "record")
     page.build(told, page.drawn(told))

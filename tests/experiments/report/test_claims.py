@@ -95,6 +95,13 @@ def test_what_reads_a_run_that_cannot_begin_cannot_either():
         (AtMost(Quantity("b", over="a"), 0.49, ""), False),
         (AtMost("lost", 1e9, ""), False),
         (AtLeast("lost", -1e9, ""), False),
+        # .5 with an error of .1: two of them on the side of what is claimed.
+        (AtLeast("a", 0.29, "", clear=True), True),
+        (AtLeast("a", 0.31, "", clear=True), False),
+        (AtMost("a", 0.71, "", clear=True), True),
+        (AtMost("a", 0.69, "", clear=True), False),
+        (AtLeast(Quantity("b", minus="b"), 0.0, "", clear=True), False),
+        (AtLeast(Quantity("b", minus="b"), 0.0, ""), True),
         (Is("chosen", ("0.mlp@0", "1.mlp@0"), ""), True),
         (Is("chosen", ("0.mlp@0",), ""), False),
     ],
