@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report import execute, page, verdicts
+from experiments.report import execute, figures, page, verdicts
 from experiments.report.claims import SUBJECTS
 from experiments.report.plan import plan
 from experiments.report.reading import Found
@@ -21,6 +21,8 @@ from tests.experiments.report.browser import Browser, Tab, executable
 
 DATA = Path(__file__).parents[2] / "data" / "report"
 MEGABYTES = 10
+# Runs that nobody has recorded yet; their claims are told as not run.
+NOT_RECORDED = {"all_tokens"}
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +36,18 @@ def report():
 
 
 @pytest.fixture(scope="module")
-def index(report, tmp_path_factory):
+def pictures(report):
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        drawn = page.drawn(report)
+    assert told.getvalue() == ""
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def index(report, pictures, tmp_path_factory):
     """The page as a file."""
     file = tmp_path_factory.mktemp("page") / "index.html"
-    file.write_text(page.build(report, page.drawn(report)))
+    file.write_text(page.build(report, pictures))
     return file
 
 
@@ -64,13 +74,13 @@ def test_every_claim_that_needs_nothing_was_judged(report):
     """The recorded runs hold every key that a claim reads."""
     assert not [one.claim.name for one in report.verdicts if one.broken]
     without = {one.claim.run for one in report.verdicts if one.verdict == verdicts.NOT_RUN}
-    assert without <= {"model", "published"}
+    assert without == {"model", "published"} | NOT_RECORDED
 
 
-def test_every_subject_with_runs_has_a_picture_told_in_words(report):
-    pictures = page.drawn(report)
+def test_every_subject_with_runs_has_a_picture_told_in_words(pictures):
     for subject in set(SUBJECTS) - {"models"}:
-        assert pictures[subject], subject
+        runs = {name for name, _ in figures.DRAWINGS[subject]}
+        assert pictures[subject] or runs <= NOT_RECORDED, subject
         for panel in pictures[subject]:
             assert len(panel.alt) > 20
             assert 'role="img"' in panel.svg
@@ -85,11 +95,12 @@ def test_it_is_one_file_of_reasonable_weight(index):
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', text)
 
 
-def test_the_same_runs_give_the_same_page(report, index):
+def test_the_same_runs_give_the_same_page(report, pictures, index):
     """But for the time of writing."""
-    again = page.build(report, page.drawn(report))
     stamp = re.compile(r"Written [\d-]+ [\d:]+ UTC")
+    again = page.build(report, pictures)
     assert stamp.sub("", again) == stamp.sub("", index.read_text())
+    assert figures.panels("attention", report.found) == pictures["attention"]
 
 
 def test_it_opens_without_error_and_asks_for_nothing(tab, index):
@@ -136,7 +147,7 @@ def test_the_filter_leaves_what_was_asked_for(tab, report):
 
 @pytest.mark.parametrize(
     ("chart", "signal", "value"),
-    [("by-rank", "checkpoint", 2), ("by-step", "kept", 5), ("phase-map", "time", 0)],
+    [("by-rank", "checkpoint", 2), ("by-step", "kept", 5), ("phase-chart", "time", 0)],
 )
 def test_a_slider_moves_what_is_drawn(tab, chart, signal, value):
     drawn = (
