@@ -53,7 +53,7 @@ class Watching(Found):
         (folder / "summary.json").write_text(json.dumps(numbers, indent=0) + "\n")
         config = json.dumps(self.config, indent=0)
         (folder / "config.json").write_text(config + "\n")
-        if arrays := {key: self.arrays[key] for key in getattr(self.arrays, "read", ())}:
+        if arrays := {key: self.arrays[key] for key in sorted(getattr(self.arrays, "read", ()))}:
             single = {k: v.astype(np.float32) if v.dtype == np.float64 else v
                       for k, v in arrays.items()}  # fmt: skip
             np.savez_compressed(folder / "trajectory.npz", **single)

@@ -51,7 +51,7 @@ def test_long_and_short():
 def test_only_what_stands_between_the_markers_changes(tmp_path):
     for name, kind in tables.FILES.items():
         begin = tables.BEGIN.format(kind=kind)
-        (tmp_path / name).write_text(f"before\n{begin}\nold\n{tables.END}\nafter\n")
+        (tmp_path / name).write_text(f"before\n{begin}\nstale words\n{tables.END}\nafter\n")
     source = tmp_path / "claims.json"
     source.write_text(json.dumps(ROWS))
     tables.publish(source, tmp_path)
@@ -59,7 +59,7 @@ def test_only_what_stands_between_the_markers_changes(tmp_path):
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before\n<!-- claims: short -->\n| subject |")
     assert text.endswith("<!-- end of claims -->\nafter\n")
-    assert "old" not in text
+    assert "stale words" not in text
     (tmp_path / "README.md").write_text("no markers")
     with pytest.raises(ValueError, match="between"):
         tables.publish(source, tmp_path)
