@@ -1,5 +1,6 @@
 """Plan, run what is missing, judge, draw the page."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,12 @@ def main(config: Report, place: Place) -> int:
     """Settings in, page out; 1 if a claim fails or a run did not finish."""
     if not page.available():
         raise UserError("the page needs jinja2: pip install 'truncated-weights[report]'")
-    if config.from_ and not runs_below(config.from_).is_dir():
+    if config.from_ and not os.path.isdir(config.from_):
         raise UserError(f"--from={config.from_} is no directory")
     for model in config.models:
-        if not Path(model).is_dir():
+        if not os.path.isdir(model):
             raise UserError(f"--models: {model} is no directory")
-    if config.text and not Path(config.text).is_file():
+    if config.text and not os.path.isfile(config.text):
         raise UserError(f"--text={config.text} is no file")
     directory = open_run(place, config, inputs={"from": config.from_, "text": config.text})
     if not config.from_:

@@ -327,7 +327,8 @@ def read_config(path: str | os.PathLike[str], name: str | None = None) -> dict[s
     file = Path(path) / "config.json"
     if not os.fspath(path):
         raise UserError("no run directory is named")
-    if not file.is_file():
+    # Of a name that is too long pathlib raises an error; this says no.
+    if not os.path.isfile(file):
         raise UserError(f"{path} is not a run directory: it has no config.json")
     try:
         found = json.loads(file.read_text())
