@@ -177,7 +177,9 @@ def make_inputs(folder: Path, tiny: Tiny, start, seed: int = 0) -> Path:
     if kind == "cache":
         fill_cache(folder / "cache")
     if kind == "reports":
-        start("experiments.associative_memory", [f"--out={folder / 'reports' / 'memory_two'}"])
+        # Exact, so that no seed changes it; of another size it is not the run that is asked for.
+        memory = [f"--num_inputs={3 if seed else 2}", f"--out={folder / 'reports' / 'memory_two'}"]
+        start("experiments.associative_memory", memory)
     return folder
 
 
