@@ -32,7 +32,8 @@ def main(config: ExportMetrics, place: Place) -> None:
     directory.begin()
     WRITERS[config.to](config, settings, lines, directory)
     scalars = sum(len(scalars_of(line)) for line in lines)
-    directory.finish({"lines": len(lines), "scalars": scalars})
+    last = {f"last/{name}": value for name, value in scalars_of(lines[-1]).items()}
+    directory.finish({"lines": len(lines), "scalars": scalars, **last})
     rows = [{"lines": len(lines), "scalars": scalars, "written to": str(directory.path)}]
     print(table.text(rows))
 
