@@ -108,7 +108,6 @@ class Progress:
     def skip(self, steps: int) -> None:
         """So many more steps were done by an earlier run: they count, but not for the rate."""
         self._start += steps
-        self._show(self._start, due=False)
 
     def close(self) -> None:
         """End the bar."""
@@ -152,6 +151,7 @@ class Part:
     def skip(self, steps: int) -> None:
         """So many steps of this part were done before: they count, but not for the rate."""
         self._whole.skip(self._each * steps)
+        self.tick(steps)
 
     def update(self, step: int, **figures: float) -> None:
         """Show that the part has come to this step, with these figures."""
