@@ -68,7 +68,8 @@ def _row(run: Run, arrays: Arrays, place: int, columns: tuple[str, ...]) -> Row:
     row["half_step/recall"] = half_step(steps, correct, correct[-1] / 2)
     row["half_step/attention"] = half_step(steps, curve("noisy/full/attention_correct"), 0.5)
     noise, attention = row["half_step/noise"], row["half_step/attention"]
-    row["half_step/ratio"] = attention / noise if noise and attention else None
+    # Where p(noise) begins near its half, the time to it is no time at all.
+    row["half_step/ratio"] = attention / noise if noise and noise >= 1 and attention else None
     for part in ("feed_forward", "attention"):
         layers = [n for n in arrays if n.startswith(f"models/noisy/full/margin/{part}_")]
         row[f"margin/{part}"] = _number(
