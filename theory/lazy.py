@@ -182,8 +182,9 @@ def margin_ratio(width: int, hidden: int, attended: float) -> float:
     and then stops, because positions are attended to as well; the simplified model of
     theory.first_step has none and its ratio is N / 2 for all T.
 
-    Measured at d = T = 64, Zipf over 8 to 64 tokens: .75, .55, .62, .66 of this. Prefixes that end in a second trigger hold more
-    triggers than the chain does on average, which is neglected here.
+    Measured at d = T = 64, Zipf over 8, 16, 32, 64 tokens: .75, .55, .62, .66 of this. Prefixes
+    that end in a second trigger hold more triggers than the chain does on average, which is
+    neglected here.
     """
     fed = sum(part_kernels(width, hidden, 1.0)[name] for name in PARTS)
     return fed / (4.0 * width * attended * np.exp(1.0 / 3.0) / 9.0)
