@@ -126,16 +126,21 @@ def seconds_of(path: Path) -> float | None:
 
 
 def _continues(one: Planned) -> bool:
-    """Whether what is there, if anything, is this run, unfinished; anything else is replaced."""
+    """Whether what is there, if anything, is this run, unfinished; anything else is replaced.
+
+    To the last setting: a run begun before one existed is not continued by its program either.
+    """
     if not (one.path / "config.json").exists():
         return True
+    if (one.path / "summary.json").exists():
+        return False
     try:
-        return one.is_of(_config(one.path)) and not (one.path / "summary.json").exists()
+        return _config(one.path) | {"flags": one.settings()} == _config(one.path)
     except UserError:
         return False
 
 
-def _config(path: Path) -> Mapping[str, Any]:
+def _config(path: Path) -> dict[str, Any]:
     try:
         found = json.loads((path / "config.json").read_text())
         if not isinstance(found["flags"], dict):

@@ -104,6 +104,19 @@ def test_what_is_there_with_other_settings_is_replaced(planned, tmp_path):
     assert config["flags"]["alpha"] == 0.5
 
 
+def test_a_run_of_before_a_setting_counts_when_finished_and_begins_anew_when_not(planned, tmp_path):
+    execute.execute(list(planned.values()))
+    file = tmp_path / "first" / "config.json"
+    config = json.loads(file.read_text())
+    del config["flags"]["exponent"]
+    file.write_text(json.dumps(config))
+    assert execute.execute(list(planned.values()))["first"].finished
+    assert len(calls(tmp_path)) == 3
+    (tmp_path / "first" / "summary.json").unlink()
+    assert execute.execute(list(planned.values()))["first"].finished
+    assert calls(tmp_path)[3:] == ["first again"]
+
+
 def test_a_damaged_run_is_made_again(planned, tmp_path):
     execute.execute(list(planned.values()))
     (tmp_path / "first" / "config.json").write_text("{")
