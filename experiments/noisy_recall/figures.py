@@ -131,7 +131,7 @@ def bigrams(arrays: Arrays) -> Figure:
         if f"bigrams/bigram/{name}" in arrays:
             _band(left, arrays, f"bigrams/bigram/{name}", label, colour, ls=line)
     if "bigrams/bigram/entropy" in arrays:
-        _floor(left, float(arrays["bigrams/bigram/entropy"].mean()), "entropy")
+        _floor(left, float(arrays["bigrams/bigram/entropy"].mean()), "entropy", "left")
     left.set_ylabel("nats per token")
     style.panel(left, "a", "loss away from triggers")
     prefix = "mechanisms/bigram_kl/"
@@ -139,7 +139,7 @@ def bigrams(arrays: Arrays) -> Figure:
     for colour, name in zip(CYCLE[1:], found, strict=False):
         _band(middle, arrays, name, f"feed-forward {name.removeprefix(prefix)}", colour)
     if f"{prefix}uniform" in arrays:
-        _floor(middle, float(arrays[f"{prefix}uniform"].mean()), "saying nothing")
+        _floor(middle, float(arrays[f"{prefix}uniform"].mean()), "saying nothing", "right")
     middle.set_ylabel("KL to the bigram law, nats")
     style.panel(middle, "b", "what each feed-forward says")
     if unseen:
@@ -161,15 +161,11 @@ def _held_out(axes: Axes, arrays: Arrays) -> None:
     style.panel(axes, "c", "outputs held out")
 
 
-def _floor(axes: Axes, value: float, label: str) -> None:
+def _floor(axes: Axes, value: float, label: str, side: str) -> None:
     axes.axhline(value, color="0.7", lw=0.8, zorder=0)
+    place = ({"left": 0.02, "right": 0.99}[side], value)
     axes.annotate(
-        label,
-        (0.99, value),
-        xycoords=("axes fraction", "data"),
-        fontsize=7,
-        va="bottom",
-        ha="right",
+        label, place, xycoords=("axes fraction", "data"), fontsize=7, va="bottom", ha=side
     )
 
 
