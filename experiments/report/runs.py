@@ -123,6 +123,13 @@ RUNS = {
         ("--flagfile={presets}/noisy_recall/published_small.flags", "--text={text}", "--rhos=0,1"),
         (1.5, 6.0),
     ),
+    "sweep": Run(
+        "sweep",
+        ("--flagfile={presets}/sweep/phase_map.flags",),
+        ("--flagfile={presets}/sweep/phase_map.flags", "--alpha=0.1,0.5", "--num_tokens=16,32",
+         "--num_seeds=1"),
+        (0.8, 6.0),
+    ),
     "linearised": Run(
         "linearised", ("--steps=600", "--num_seeds=4"), ("--steps=200",), (1.5, 9.0)
     ),

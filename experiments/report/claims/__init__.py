@@ -13,6 +13,7 @@ from experiments.report.claims import (
     models,
     recall,
     rules,
+    scaling,
     spectra,
     theory,
 )
@@ -26,6 +27,7 @@ SUBJECTS: dict[str, Subject] = {
     "along_training": along_training.SUBJECT,
     "ablations": ablations.SUBJECT,
     "associations": associations.SUBJECT,
+    "scaling": scaling.SUBJECT,
     "rules": rules.SUBJECT,
     "memory": memory.SUBJECT,
     "theory": theory.SUBJECT,

@@ -28,6 +28,7 @@ DRAWINGS: dict[str, tuple[tuple[str, Drawing], ...]] = {
     "along_training": (("cuts", recall.along_training),),
     "ablations": (("no_feed_forward", _without), ("linear_feed_forward", _linear)),
     "associations": (("all_tokens", recall.bigrams),),
+    "scaling": (("sweep", others.scaling),),
     "rules": (("rules", others.rules),),
     "memory": (
         ("memory_two", others.memory),

@@ -185,6 +185,36 @@ def rules(run: Found) -> list[Panel]:
     ]
 
 
+def scaling(run: Found) -> list[Panel]:
+    """p(correct) of the full model and of two cuts at every point of a sweep."""
+    flags = run.config["flags"]
+    points = [
+        (tokens, alpha, f"num_tokens={tokens},alpha={alpha:g}/clean")
+        for tokens in flags["num_tokens"]
+        for alpha in flags["alpha"]
+    ]
+
+    def body(axes: Axes) -> None:
+        for cut, colour, label in (
+            ("full", NEUTRAL, "full"),
+            ("1.mlp@0", CORRECT, "no second feed-forward"),
+            ("1.fc_out@-0.02", PREVIOUS, "top of W_out dropped"),
+        ):
+            values = [run[f"{point}/{cut}/p_correct"] for *_, point in points]
+            axes.plot(values, "o", ms=3, color=colour, label=label)
+        axes.set_xticks(
+            range(len(points)), [f"{tokens}, {alpha:g}" for tokens, alpha, _ in points],
+            rotation=90, fontsize=6.5,
+        )  # fmt: skip
+        axes.set_xlabel("tokens, alpha")
+        axes.set_ylim(0, 1.02)
+        axes.set_ylabel("p(correct)")
+        below(axes, 1)
+
+    alt = "p(correct) of the full model falls with alpha; with the top dropped it stays higher."
+    return [draw("scaling", "Over tokens and alpha", alt, body, height=3.2)]
+
+
 def mini(run: Found) -> list[Panel]:
     """A small Pythia's answers to held-out stories along training."""
 
