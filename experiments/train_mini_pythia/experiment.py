@@ -4,11 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-import bridge
-from bridge import export
 from experiments.run import memory, table
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.follow import follow
@@ -16,10 +13,11 @@ from experiments.run.program import Place
 from experiments.train_mini_pythia import figures as figures_mini_pythia
 from experiments.train_mini_pythia.settings import MiniPythia
 from experiments.train_mini_pythia.setup import Setup, build
+from mini_pythia import learning
 from mini_pythia.measure import by_task, half_time, measure, tokenize_prompts
 from mini_pythia.prompts import write_prompts
 from training.checkpoint import Store
-from training.loop import Measure, Measurement, Record, State
+from training.loop import Measurement, Record, State
 
 
 def main(config: MiniPythia, place: Place) -> None:
@@ -56,13 +54,19 @@ def run(setup: Setup, directory: RunDirectory) -> dict[str, float]:
     write_prompts(setup.test_prompts, prompts / "test")
     directory.own("checkpoints/")
     setup.tokenizer.save(str(directory.checkpoints / "tokenizer.json"))
+    followed = learning.followed(setup.record_prompts, setup.tokenizer, setup.model)
+
+    def publish(step: int, state: State) -> None:
+        if step in setup.checkpoints:  # others are stored on request, to be continued
+            learning.publish(setup.model, state, directory.checkpoints, step)
+
     arrays, final = follow(
         setup.trainer(),
-        [Measurement("prompts", record(setup), frozenset(setup.stops))],
+        [Measurement("prompts", followed, frozenset(setup.stops))],
         directory,
         store=Store(directory.checkpoints / "training_state", keep=2),
         checkpoint_steps=setup.checkpoints,
-        before_save=lambda step, state: publish(setup, directory, step, state),
+        before_save=publish,
         show=show,
     )
     params = jax.tree.map(lambda leaf: leaf[0], final.params)
@@ -76,21 +80,6 @@ def run(setup: Setup, directory: RunDirectory) -> dict[str, float]:
     return summary
 
 
-def record(setup: Setup) -> Measure:
-    """TASK/FIGURE: means over the prompts that are followed along training."""
-    prompts = tokenize_prompts(setup.record_prompts, setup.tokenizer)
-
-    def of(_problem: Any, params: Any, _frozen: Any, _key: Any) -> dict[str, jax.Array]:
-        figures = measure(params, setup.model, prompts.batch, prompts.the)
-        return {
-            f"{task}/{name}": jnp.mean(values[where])
-            for task, where in prompts.slices.items()
-            for name, values in figures.items()
-        }
-
-    return of
-
-
 def show(record: Record) -> dict[str, float]:
     """The figures of the progress line."""
     found = record.measured.get("prompts")
@@ -99,16 +88,6 @@ def show(record: Record) -> dict[str, float]:
     loss = {"loss": float(record.loss[0])} if np.isfinite(record.loss[0]) else {}
     names = {"p_the": "story/p_the", "p_name": "story/p_answer"}
     return {**loss, **{label: float(found[name][0]) for label, name in names.items()}}
-
-
-def publish(setup: Setup, directory: RunDirectory, step: int, state: State) -> None:
-    """Write the weights of a checkpoint in Pythia's layout, whatever reads Pythia reads them."""
-    if step not in setup.checkpoints:  # stored on request, to be continued
-        return
-    folder = directory.checkpoints
-    params = jax.tree.map(lambda leaf: leaf[0], jax.device_get(state.params))
-    checkpoint = bridge.Checkpoint(config=setup.model, params=params, directory=folder)
-    export.save(checkpoint, folder / f"step{step}", dtype="float32", overwrite=True)
 
 
 def evaluate(setup: Setup, params: Any) -> dict[str, dict[str, np.ndarray]]:
@@ -123,12 +102,8 @@ def summarise(
     test: Mapping[str, Mapping[str, np.ndarray]],
 ) -> dict[str, float]:
     """test/TASK/FIGURE with its standard error over prompts, bayes/TASK/FIGURE, half-times."""
-    summary: dict[str, float] = {}
-    for task, figures in test.items():
-        for name, values in figures.items():
-            summary[f"test/{task}/{name}"] = float(values.mean(dtype=np.float64))
-            spread = float(values.std(ddof=1, dtype=np.float64))
-            summary[f"test/{task}/{name}/sem"] = spread / len(values) ** 0.5
+    summary = learning.with_errors(test)
+    for task in test:
         truths = setup.test_prompts[task]
         for name in ("p_the", "p_answer"):
             summary[f"bayes/{task}/{name}"] = float(np.mean([truth[name] for truth in truths]))

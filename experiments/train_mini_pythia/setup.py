@@ -4,18 +4,17 @@ import dataclasses
 import functools
 
 import jax
-import numpy as np
 from tokenizers import Tokenizer
 
 import bridge
-from experiments.run.program import UserError, user_errors
+from experiments.run.program import user_errors
 from experiments.train_mini_pythia.settings import MiniPythia
-from mini_pythia import training
-from mini_pythia.corpus import Corpus, packed_block
+from mini_pythia import learning, training
+from mini_pythia.corpus import Corpus
 from mini_pythia.prompts import Prompt, evaluation_sets
 from mini_pythia.schedule import checkpoint_steps, record_steps
 from mini_pythia.tokenizer import train_tokenizer
-from training.loop import Feed, Trainer
+from training.loop import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +25,13 @@ class Setup:
     model: bridge.Config
     settings: training.Settings
     corpus: Corpus
-    tokenizer: Tokenizer
+    reading: learning.Reading
     devices: tuple[jax.Device, ...]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Made from this corpus."""
+        return self.reading.tokenizer
 
     @functools.cached_property
     def checkpoints(self) -> tuple[int, ...]:
@@ -56,39 +60,13 @@ class Setup:
 
     def trainer(self) -> Trainer:
         """The trainer, whose data are the blocks of this corpus."""
-        config = self.config
-        return Trainer(
-            training.NextToken(self.model, config.seed, config.dtype),
-            training.optimizer(self.settings),
-            (config.seed,),
-            self.devices,
-            num_steps=config.steps,
-            feed=Feed(self.block, config.block_steps),
-        )
-
-    def block(self, index: int) -> np.ndarray:
-        """The sequences of block `index`, [block_steps, batch, length]."""
-        config = self.config
-        rows = packed_block(
-            self.corpus,
-            self.tokenizer,
-            seed=config.seed,
-            index=index,
-            num_sequences=config.block_steps * config.batch_size,
-            length=config.length,
-        )
-        return rows.reshape(config.block_steps, config.batch_size, config.length)
+        return self.reading.trainer(self.model, self.settings, self.devices)
 
 
 def build(config: MiniPythia) -> Setup:
     """Resolve a configuration; UserError names the flag that cannot be."""
-    present = jax.devices()
-    used = config.devices or len(present)
-    if used > len(present):
-        raise UserError(f"--devices={used}, but there are only {len(present)}")
-    if config.batch_size % used:
-        raise UserError(f"--batch_size={config.batch_size} is not a multiple of {used} devices")
     with user_errors():
+        devices = learning.devices(config.devices, config.batch_size)
         corpus = Corpus(
             alpha=config.alpha, num_people=config.num_people, world_seed=config.world_seed
         )
@@ -109,6 +87,13 @@ def build(config: MiniPythia) -> Setup:
                 dtype=config.dtype,
             ),
             corpus=corpus,
-            tokenizer=train_tokenizer(corpus, vocab_size=config.vocab_size),
-            devices=tuple(present[:used]),
+            reading=learning.Reading(
+                corpus,
+                train_tokenizer(corpus, vocab_size=config.vocab_size),
+                length=config.length,
+                batch_size=config.batch_size,
+                block_steps=config.block_steps,
+                seed=config.seed,
+            ),
+            devices=devices,
         )

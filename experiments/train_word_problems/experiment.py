@@ -2,27 +2,24 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from tokenizers import Tokenizer
 
 import bridge
-from bridge import export
 from experiments.run import table
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.follow import follow
 from experiments.run.program import Place, user_errors
 from experiments.train_word_problems import figures
 from experiments.train_word_problems.settings import WordProblemSettings
-from mini_pythia import training, word_problems
-from mini_pythia.corpus import packed_block
+from mini_pythia import learning, training, word_problems
 from mini_pythia.measure import by_task, measure, tokenize_prompts
+from mini_pythia.prompts import Prompt
 from mini_pythia.word_problems import WordProblems
 from training.checkpoint import Store
-from training.loop import Feed, Measure, Measurement, Record, State, Trainer
+from training.loop import Measurement, Record, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,33 +29,14 @@ class Setup:
     config: WordProblemSettings
     model: bridge.Config
     optimizer: training.Settings
-    corpus: WordProblems
-    tokenizer: Tokenizer
+    reading: learning.Reading
+    devices: tuple[jax.Device, ...]
 
-    def trainer(self) -> Trainer:
-        """The trainer, whose data are the blocks of this corpus."""
-        config = self.config
-        return Trainer(
-            training.NextToken(self.model, config.seed),
-            training.optimizer(self.optimizer),
-            (config.seed,),
-            tuple(jax.devices()[:1]),
-            num_steps=config.steps,
-            feed=Feed(self.block, config.block_steps),
+    def prompts(self, split: Literal["validation", "test"], count: int) -> dict[str, list[Prompt]]:
+        """The places of so many problems at which the next token is known."""
+        return word_problems.prompts(
+            self.config.alpha, count=count, split=split, seed=self.config.seed
         )
-
-    def block(self, index: int) -> np.ndarray:
-        """The sequences of block `index`, [block_steps, batch, length]."""
-        config = self.config
-        rows = packed_block(
-            self.corpus,
-            self.tokenizer,
-            seed=config.seed,
-            index=index,
-            num_sequences=config.block_steps * config.batch_size,
-            length=config.length,
-        )
-        return rows.reshape(config.block_steps, config.batch_size, config.length)
 
 
 def build(config: WordProblemSettings) -> Setup:
@@ -88,8 +66,15 @@ def build(config: WordProblemSettings) -> Setup:
                 warmup_steps=config.warmup_steps,
                 weight_decay=config.weight_decay,
             ),
-            corpus=corpus,
-            tokenizer=word_problems.train_tokenizer(corpus, vocab_size=config.vocab_size),
+            reading=learning.Reading(
+                corpus,
+                word_problems.train_tokenizer(corpus, vocab_size=config.vocab_size),
+                length=config.length,
+                batch_size=config.batch_size,
+                block_steps=config.block_steps,
+                seed=config.seed,
+            ),
+            devices=learning.devices(config.devices, config.batch_size),
         )
 
 
@@ -112,16 +97,23 @@ def run(setup: Setup, directory: RunDirectory) -> dict[str, float]:
     config = setup.config
     word_problems.write(directory.own("problems/"), count=config.test_problems, seed=config.seed)
     directory.own("checkpoints/")
-    setup.tokenizer.save(str(directory.checkpoints / "tokenizer.json"))
+    setup.reading.tokenizer.save(str(directory.checkpoints / "tokenizer.json"))
     saved = {*range(0, config.steps, config.checkpoint_every), config.steps}
     recorded = {*range(0, config.steps, config.record_every), *saved}
+    places = setup.prompts("validation", config.record_problems)
+    followed = learning.followed(places, setup.reading.tokenizer, setup.model)
+
+    def publish(step: int, state: State) -> None:
+        if step in saved:  # others are stored on request, to be continued
+            learning.publish(setup.model, state, directory.checkpoints, step)
+
     arrays, final = follow(
-        setup.trainer(),
-        [Measurement("problems", record(setup), frozenset(recorded))],
+        setup.reading.trainer(setup.model, setup.optimizer, setup.devices),
+        [Measurement("problems", followed, frozenset(recorded))],
         directory,
         store=Store(directory.checkpoints / "training_state", keep=2),
         checkpoint_steps=sorted(saved),
-        before_save=lambda step, state: publish(setup, directory, step, state, saved),
+        before_save=publish,
         show=show,
     )
     arrays["losses"] = np.asarray(final.losses)
@@ -130,25 +122,6 @@ def run(setup: Setup, directory: RunDirectory) -> dict[str, float]:
     directory.save_figure(figures.curves(arrays, config.alpha), "learning")
     directory.finish(summary)
     return summary
-
-
-def record(setup: Setup) -> Measure:
-    """PLACE/FIGURE: means over the problems that are followed along training."""
-    config = setup.config
-    sets = word_problems.prompts(
-        config.alpha, count=config.record_problems, split="validation", seed=config.seed
-    )
-    prompts = tokenize_prompts(sets, setup.tokenizer)
-
-    def of(_problem: Any, params: Any, _frozen: Any, _key: Any) -> dict[str, jax.Array]:
-        found = measure(params, setup.model, prompts.batch, prompts.the)
-        return {
-            f"{place}/{name}": jnp.mean(values[where])
-            for place, where in prompts.slices.items()
-            for name, values in found.items()
-        }
-
-    return of
 
 
 def show(record: Record) -> dict[str, float]:
@@ -160,33 +133,12 @@ def show(record: Record) -> dict[str, float]:
     return {**loss, **{place: float(found[f"{place}/accuracy"][0]) for place in figures.PLACES}}
 
 
-def publish(
-    setup: Setup, directory: RunDirectory, step: int, state: State, saved: set[int]
-) -> None:
-    """Write the weights of a checkpoint in Llama's layout."""
-    if step not in saved:  # stored on request, to be continued
-        return
-    folder = directory.checkpoints
-    params = jax.tree.map(lambda leaf: leaf[0], jax.device_get(state.params))
-    checkpoint = bridge.Checkpoint(config=setup.model, params=params, directory=folder)
-    export.save(checkpoint, folder / f"step{step}", dtype="float32", overwrite=True)
-
-
 def summarise(setup: Setup, params: Any) -> dict[str, float]:
     """test/PLACE/FIGURE with its standard error over problems."""
-    config = setup.config
-    sets = word_problems.prompts(
-        config.alpha, count=config.test_problems, split="test", seed=config.seed
-    )
-    prompts = tokenize_prompts(sets, setup.tokenizer)
-    found = by_task(measure(params, setup.model, prompts.batch, prompts.the), prompts.slices)
-    summary = {}
-    for place, values in found.items():
-        for name, each in values.items():
-            summary[f"test/{place}/{name}"] = float(each.mean(dtype=np.float64))
-            spread = float(each.std(ddof=1, dtype=np.float64))
-            summary[f"test/{place}/{name}/sem"] = spread / len(each) ** 0.5
-    return summary
+    places = setup.prompts("test", setup.config.test_problems)
+    prompts = tokenize_prompts(places, setup.reading.tokenizer)
+    found = measure(params, setup.model, prompts.batch, prompts.the)
+    return learning.with_errors(by_task(found, prompts.slices))
 
 
 def report(summary: Mapping[str, float], directory: RunDirectory) -> None:

@@ -19,7 +19,8 @@ from experiments.run.directory import open_run
 from experiments.run.program import Place, RunFailedError, UserError
 from experiments.train_mini_pythia.experiment import run
 from experiments.train_mini_pythia.settings import MiniPythia
-from experiments.train_mini_pythia.setup import Setup, build
+from experiments.train_mini_pythia.setup import build
+from mini_pythia.learning import Reading
 from mini_pythia.prompts import TASKS
 from mini_pythia.training import NextToken
 
@@ -113,14 +114,14 @@ def test_the_summary_is_what_the_last_checkpoint_says_to_the_written_prompts(fin
 
 def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
     _setup, path, summary = finished
-    original = Setup.block
+    original = Reading.block
 
     def stops_after_step_80(self, index):
         if index == 4:
             raise KeyboardInterrupt
         return original(self, index)
 
-    monkeypatch.setattr(Setup, "block", stops_after_step_80)
+    monkeypatch.setattr(Reading, "block", stops_after_step_80)
     with pytest.raises(KeyboardInterrupt):
         run(build(SMALL), opened(tmp_path))
     assert not (tmp_path / "summary.json").exists()
@@ -129,7 +130,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypa
         file.write(json.dumps({"step": 90, "story/p_the": 2.0}) + "\n")
 
     made = []
-    monkeypatch.setattr(Setup, "block", lambda self, i: made.append(i) or original(self, i))
+    monkeypatch.setattr(Reading, "block", lambda self, i: made.append(i) or original(self, i))
     assert run(build(SMALL), opened(tmp_path)) == summary
     assert made == [3, 4]
     for name in ("metrics.jsonl", "trajectory.npz", "figures/learning.png"):
