@@ -6,12 +6,14 @@ with the tolerance of the goldens, 1e-5; a mistake that moved them less could hi
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import bridge
 from bridge import network as model
+from bridge.network import one_layer
 from tests.bridge.families import test_goldens as goldens
 
 NOTICED = 5e-5
@@ -174,9 +176,11 @@ def test_the_goldens_notice(name, monkeypatch):
     if name == "the future hidden":
         # No Config says so, hence in the one place where attention looks.
         causal = dataclasses.replace(right.config, masked=False)
-        whole = model.attend
-        monkeypatch.setattr(model, "attend", lambda layer, _, *rest: whole(layer, causal, *rest))
-        with model.jax.disable_jit():
+        whole = one_layer.attend
+        monkeypatch.setattr(
+            one_layer, "attend", lambda layer, _, *rest: whole(layer, causal, *rest)
+        )
+        with jax.disable_jit():
             found = bridge.logits(right, tokens, mask=mask)
     else:
         change = mistake or layer_norm_for_rms
@@ -188,7 +192,7 @@ def test_the_goldens_notice(name, monkeypatch):
 def test_two_kinds_of_gelu_at_three():
     """gelu(3): 2.996363 by tanh, 2.995950 by erf (gelu_new and gelu of transformers)."""
     three = jnp.asarray([3.0])
-    values = [float(model._ACTIVATIONS[name](three)[0]) for name in ("gelu_tanh", "gelu")]
+    values = [float(model.ACTIVATIONS[name](three)[0]) for name in ("gelu_tanh", "gelu")]
     np.testing.assert_allclose(values, [2.996363, 2.995950], atol=1e-6)
 
 

@@ -1,0 +1,246 @@
+"""One layer of any family, and the parts that it is made of.
+
+With n a norm's output a layer is
+
+    parallel   x + attention(n x) + feed-forward(n' x)         n' is n where the norm is shared
+    pre        y = x + attention(n x), y + feed-forward(n' y)
+    post       y = n(x + attention x), n'(y + feed-forward y)
+
+`layer` takes one layer's parameters and the Config.of_layer, so one compilation serves all
+layers with the same window. In a parallel layer a change to the feed-forward leaves attention's
+output as it was, so `attention` and `after_attention` are the two halves.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from bridge.config import Config
+from bridge.families.angles import rotate
+
+Params = Mapping[str, Any]
+Activations = Float[Array, "batch length d_model"]
+Heads = Float[Array, "batch length groups head_dim"]
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "silu": jax.nn.silu,
+    "relu": jax.nn.relu,
+}
+
+
+class Context(NamedTuple):
+    """What attention knows of a batch: where each token stands and which tokens are real."""
+
+    positions: Int[Array, "batch length"]
+    mask: Bool[Array, "batch length"]
+
+    @property
+    def lengths(self) -> Int[Array, " batch"]:
+        """How many real tokens each sequence has."""
+        return jnp.sum(self.mask, axis=1)
+
+
+def context_of(mask: Bool[Array, "batch length"]) -> Context:
+    """Positions counted over the real tokens only, so padding on either side is the same."""
+    return Context(jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask)
+
+
+def gather(
+    x: Float[Array, "batch length d"], at: Int[Array, "batch n"]
+) -> Float[Array, "batch n d"]:
+    """The rows of x at positions `at` of each sequence."""
+    return jnp.take_along_axis(x, at[:, :, None], axis=1)
+
+
+def precision() -> jax.lax.Precision | None:
+    """The highest, or what the user asked JAX for."""
+    asked = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return None if asked is not None else jax.lax.Precision.HIGHEST
+
+
+def apply_linear(linear: Params, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch d_out"]:
+    """x W + b with W = kernel, or kernel_in [d_in, r] kernel_out [r, d_out] when factored.
+
+    The bias, if there is one, is [d_out], or has the shape of the result; its gradient is
+    then the gradient with respect to this matrix's output, position by position.
+    """
+    names = ("kernel",) if "kernel" in linear else ("kernel_in", "kernel_out")
+    for name in names:
+        x = jnp.matmul(x, linear[name].astype(x.dtype), precision=precision())
+    return add_bias(linear, x)
+
+
+def add_bias(linear: Params, x: Float[Array, "*batch d_out"]) -> Float[Array, "*batch d_out"]:
+    """x + b, or x where the matrix has no bias."""
+    if "bias" not in linear:
+        return x
+    return x + jnp.broadcast_to(linear["bias"].astype(x.dtype), x.shape)
+
+
+def normalise(
+    norm: Params, config: Config, x: Float[Array, "*batch d"]
+) -> Float[Array, "*batch d"]:
+    """The family's norm, computed in float32.
+
+    layer: (x - mean) / sqrt(variance + eps) * scale + bias; rms: x / sqrt(mean x^2 + eps) * scale.
+    """
+    wide = x.astype(jnp.float32)
+    if config.norm == "layer":
+        wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+    normed = wide * jax.lax.rsqrt(square + config.norm_eps)
+    normed = normed * jnp.broadcast_to(norm["scale"], x.shape)
+    return add_bias(norm, normed).astype(x.dtype)
+
+
+def _heads(linear: Params, x: Activations, count: int) -> Heads:
+    return apply_linear(linear, x).reshape(*x.shape[:2], count, -1)
+
+
+def attention_inputs(layer_params: Params, config: Config, x: Activations) -> Activations:
+    """What q_proj, k_proj and v_proj read of the residual stream x."""
+    return x if config.residual == "post" else normalise(layer_params["attn_norm"], config, x)
+
+
+def keys_and_values(
+    layer_params: Params, config: Config, inputs: Activations
+) -> tuple[Heads, Heads]:
+    """Keys, not yet rotated, and values at every position of the inputs."""
+    return (
+        _heads(layer_params["k_proj"], inputs, config.groups),
+        _heads(layer_params["v_proj"], inputs, config.groups),
+    )
+
+
+def attend(
+    layer_params: Params,
+    config: Config,
+    asking: Float[Array, "batch n d_model"],
+    rows: Int[Array, "batch n"],
+    keys: Heads,
+    values: Heads,
+    context: Context,
+) -> Float[Array, "batch n width"]:
+    """The input of out_proj: every head's mixture of values, heads side by side.
+
+    asking are the inputs at the columns `rows` of the context, keys (rotated) and values
+    those of all its columns. Scores are q k / sqrt(head_dim), over real tokens: the earlier
+    ones and the token itself, within the window if there is one, or all if the model is masked.
+    """
+    batch, count, _ = asking.shape
+    positions = jnp.take_along_axis(context.positions, rows, axis=1)
+    query = _heads(layer_params["q_proj"], asking, config.num_heads)
+    query = rotate(query, positions, context.lengths, config)
+    # Query heads side by side under the key head they share, so that no key is repeated.
+    query = query.reshape(batch, count, config.groups, -1, config.head_dim)
+    product = functools.partial(jnp.einsum, precision=precision())
+    scores = product("bqghe,bkge->bghqk", query, keys, preferred_element_type=jnp.float32)
+    visible = context.mask[:, None, :]
+    if not config.masked:
+        columns = jnp.arange(keys.shape[1])
+        visible = visible & (columns[None, None] <= rows[:, :, None])
+        if config.window is not None:
+            oldest = positions[:, :, None] - config.window
+            visible = visible & (context.positions[:, None, :] > oldest)
+    # A row that sees nothing (left padding) must stay finite, so not minus infinity.
+    scores = jnp.where(
+        visible[:, None, None], scores * config.head_dim**-0.5, jnp.finfo(jnp.float32).min
+    )
+    weights = jax.nn.softmax(scores, axis=-1).astype(asking.dtype)
+    mixed = product("bghqk,bkge->bqghe", weights, values)
+    return mixed.reshape(batch, count, -1)
+
+
+def mixed_values(
+    layer_params: Params,
+    config: Config,
+    inputs: Activations,
+    context: Context,
+    at: Int[Array, "batch n"] | None = None,
+) -> Float[Array, "batch n width"]:
+    """The input of out_proj at all positions or only at `at`, from attention_inputs."""
+    keys, values = keys_and_values(layer_params, config, inputs)
+    keys = rotate(keys, context.positions, context.lengths, config)
+    if at is None:
+        rows = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape[:2])
+        return attend(layer_params, config, inputs, rows, keys, values, context)
+    return attend(layer_params, config, gather(inputs, at), at, keys, values, context)
+
+
+def attention(
+    layer_params: Params,
+    config: Config,
+    x: Activations,
+    context: Context,
+    at: Int[Array, "batch n"] | None = None,
+) -> Float[Array, "batch n d_model"]:
+    """What attention adds to the residual stream x, at all positions or only at `at`."""
+    inputs = attention_inputs(layer_params, config, x)
+    mixed = mixed_values(layer_params, config, inputs, context, at)
+    return apply_linear(layer_params["out_proj"], mixed)
+
+
+def mlp_inputs(
+    layer_params: Params, config: Config, x: Activations, attended: Activations
+) -> Activations:
+    """What fc_in and fc_gate read, from the stream x and attention's output beside it."""
+    if config.residual == "parallel":
+        norm = "attn_norm" if config.shared_norm else "mlp_norm"
+        return normalise(layer_params[norm], config, x)
+    norm = "attn_norm" if config.residual == "post" else "mlp_norm"
+    return normalise(layer_params[norm], config, attended + x)
+
+
+def mlp_hidden(
+    layer_params: Params, config: Config, inputs: Activations
+) -> Float[Array, "batch n d_ff"]:
+    """The input of fc_out, from mlp_inputs: act(fc_in), or act(fc_gate) * fc_in."""
+    up = apply_linear(layer_params["fc_in"], inputs)
+    if not config.gated:
+        return ACTIVATIONS[config.activation](up)
+    return ACTIVATIONS[config.activation](apply_linear(layer_params["fc_gate"], inputs)) * up
+
+
+def layer_sum(
+    layer_params: Params,
+    config: Config,
+    x: Activations,
+    attended: Activations,
+    inputs: Activations,
+    added: Activations,
+) -> Activations:
+    """The layer's output, from what the feed-forward read (inputs) and adds."""
+    if config.residual == "post":
+        return normalise(layer_params["mlp_norm"], config, added + inputs)
+    return added + attended + x if config.residual == "parallel" else added + (attended + x)
+
+
+def after_attention(
+    layer_params: Params, config: Config, x: Activations, attended: Activations
+) -> Activations:
+    """The layer's output from its input x and attention's output, at the same positions."""
+    inputs = mlp_inputs(layer_params, config, x, attended)
+    added = apply_linear(layer_params["fc_out"], mlp_hidden(layer_params, config, inputs))
+    return layer_sum(layer_params, config, x, attended, inputs, added)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def layer(
+    layer_params: Params,
+    config: Config,
+    x: Activations,
+    context: Context,
+    at: Int[Array, "batch n"] | None = None,
+) -> Float[Array, "batch n d_model"]:
+    """One layer: the residual stream after it, at all positions or only at `at`.
+
+    config is Config.of_layer. Raises ValueError where layers have windows of their own and
+    it is not.
+    """
+    attended = attention(layer_params, config, x, context, at)
+    return after_attention(layer_params, config, x if at is None else gather(x, at), attended)

@@ -1,0 +1,125 @@
+"""The whole network: tokens in at the bottom, layers in between, logits out at the top."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from bridge.config import Config
+from bridge.network.one_layer import (
+    Activations,
+    Context,
+    Params,
+    add_bias,
+    apply_linear,
+    context_of,
+    gather,
+    layer,
+    normalise,
+    precision,
+)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+def first_stream(
+    params: Params,
+    config: Config,
+    tokens: Int[Array, "batch n"],
+    positions: Int[Array, "batch n"],
+    dtype: str | None = None,
+) -> Activations:
+    """The residual stream before layer 0, in dtype (default: that of the parameters)."""
+    embedding = params["embed_in"]["embedding"]
+    x = embedding[tokens].astype(dtype or embedding.dtype)
+    if config.learned_positions:
+        rows = positions + config.position_offset
+        x = x + params["positions"]["embedding"][rows].astype(x.dtype)
+    if config.token_types:
+        x = x + jnp.broadcast_to(params["token_types"]["embedding"][0].astype(x.dtype), x.shape)
+    return normalise(params["embed_norm"], config, x) if config.masked else x
+
+
+def run_layers(
+    params: Params,
+    config: Config,
+    x: Activations,
+    context: Context,
+    start: int = 0,
+    stop: int | None = None,
+    at: Int[Array, "batch n"] | None = None,
+) -> Float[Array, "batch n d_model"]:
+    """The residual stream after layers start, ..., stop - 1, from the stream x before them.
+
+    `at` restricts the last of these layers to those positions of each sequence.
+    """
+    chosen = range(config.num_layers)[start:stop]
+    for index in chosen:
+        here = at if index == chosen[-1] else None
+        x = layer(params["layers"][index], config.of_layer(index), x, context, here)
+    return x if chosen or at is None else gather(x, at)
+
+
+def final_norm(params: Params, config: Config, x: Activations) -> Activations:
+    """The input of the unembedding from the residual stream after the last layer."""
+    if config.masked:
+        # This gelu is the exact one, whatever activation the layers have.
+        x = jax.nn.gelu(apply_linear(params["transform"], x), approximate=False)
+        return normalise(params["transform_norm"], config, x)
+    return normalise(params["final_norm"], config, x)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def final_logits(
+    params: Params, config: Config, x: Activations
+) -> Float[Array, "batch length vocab"]:
+    """float32 logits from the residual stream after the last layer, at the positions in x."""
+    x = final_norm(params, config, x)
+    product = functools.partial(
+        jnp.einsum, precision=precision(), preferred_element_type=jnp.float32
+    )
+    head = params.get("embed_out", {})
+    if "kernel" in head:
+        logits = product("bnd,dv->bnv", x, head["kernel"].astype(x.dtype))
+    else:
+        logits = product("bnd,vd->bnv", x, params["embed_in"]["embedding"].astype(x.dtype))
+    return add_bias(head, logits)
+
+
+def outer_params(params: Params) -> Params:
+    """The parameters outside the layers: all that the ends of the network read."""
+    return {name: value for name, value in params.items() if name != "layers"}
+
+
+def forward(
+    params: Params,
+    config: Config,
+    tokens: Int[Array, "batch length"],
+    mask: Bool[Array, "batch length"] | None = None,
+    at: Int[Array, "batch n"] | None = None,
+    dtype: str | None = None,
+) -> Float[Array, "batch n vocab"]:
+    """float32 logits at all positions, or only at `at`; differentiable, and fit for jit.
+
+    mask is true at real tokens (default: all). dtype is that of the activations.
+    """
+    context = context_of(jnp.ones(tokens.shape, bool) if mask is None else mask)
+    # Only what the two ends read goes in, so that `layers` is not flattened again.
+    outer = outer_params(params)
+    x = first_stream(outer, config, tokens, context.positions, dtype)
+    return final_logits(outer, config, run_layers(params, config, x, context, at=at))
+
+
+def residual_streams(
+    params: Params,
+    config: Config,
+    tokens: Int[Array, "batch length"],
+    mask: Bool[Array, "batch length"] | None = None,
+    dtype: str | None = None,
+) -> list[Activations]:
+    """The stream before each layer and, last, after all of them (before the final norm)."""
+    context = context_of(jnp.ones(tokens.shape, bool) if mask is None else mask)
+    streams = [first_stream(outer_params(params), config, tokens, context.positions, dtype)]
+    for index, layer_params in enumerate(params["layers"]):
+        streams.append(layer(layer_params, config.of_layer(index), streams[-1], context))
+    return streams
