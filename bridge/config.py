@@ -191,6 +191,15 @@ class Config:
         gate = ("fc_gate",) if self.gated else ()
         return ("q_proj", "k_proj", "v_proj", "out_proj", *gate, "fc_in", "fc_out")
 
+    @property
+    def products(self) -> tuple[str, ...]:
+        """The products of a layer's matrices that can be cut as one: ov, with values per head.
+
+        Heads that share values multiply them by output matrices of their own, so that no one
+        matrix says what a layer copies.
+        """
+        return ("ov",) if self.groups == self.num_heads else ()
+
     def matrix_shape(self, matrix: str) -> tuple[int, int]:
         """(d_in, d_out) of a matrix of a layer."""
         wide, narrow = self.num_heads * self.head_dim, self.groups * self.head_dim
@@ -202,6 +211,7 @@ class Config:
             "fc_in": (self.d_model, self.d_ff),
             "fc_gate": (self.d_model, self.d_ff),
             "fc_out": (self.d_ff, self.d_model),
+            "ov": (self.d_model, self.d_model),
         }[matrix]
 
     def of_layer(self, layer: int) -> "Config":

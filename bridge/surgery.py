@@ -9,13 +9,14 @@ the files fuse them.
 Every piece (one layer, the part of a layer above a cut, the scoring) is compiled once per shape
 and serves all layers, where one program per matrix would be compiled hundreds of times.
 
-In the last layer the inputs of q_proj, out_proj, fc_in and fc_out exist only at the
+In the last layer the inputs of q_proj, out_proj, ov, fc_in and fc_out exist only at the
 positions that predict answer tokens, because nothing else depends on them; statistics of
 inputs (eigenpruning's mean) are over those.
 """
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -31,13 +32,13 @@ from bridge.encoding import Batch, Encoded, Vocabulary
 from bridge.families import laser
 from bridge.network import Context, outer_params
 from bridge.scoring import flat
-from truncation.address import Matrices, Params, at_path, product
-from truncation.editing import apply
-from truncation.notation import Key, parse
+from truncation.address import Address, Matrices, Params, at_path, product
+from truncation.editing import apply, resolve
+from truncation.notation import Intervention, Key, parse
 from truncation.search.cache import Cache
 from truncation.search.examples import Examples
 from truncation.search.network import Entry, Scores
-from truncation.search.scorer import Scorer
+from truncation.search.scorer import Beside, Scorer
 from truncation.search.streams import Streams
 
 # What only the unembedding reads.
@@ -45,12 +46,40 @@ _END = ("final_norm", "transform", "transform_norm", "embed_out")
 
 
 def matrices(config: Config) -> Matrices:
-    """The addresses of every layer's matrices, from the bottom up."""
-    return {
-        (layer, name): at_path("layers", layer, name)
-        for layer in range(config.num_layers)
-        for name in config.matrices
+    """The addresses of every layer's matrices and, last in each, of its products."""
+    found: dict[Key, Address] = {}
+    heads = {
+        "q_proj": (1, config.num_heads),
+        "k_proj": (1, config.groups),
+        "v_proj": (1, config.groups),
+        "out_proj": (config.num_heads, 1),
     }
+    for layer in range(config.num_layers):
+        for name in config.matrices:
+            found[layer, name] = at_path("layers", layer, name, heads=heads.get(name, (1, 1)))
+        if "ov" in config.products:
+            values, out = found[layer, "v_proj"], found[layer, "out_proj"]
+            found[layer, "ov"] = product(values, out, ("v_proj", "out_proj"), summed=True)
+    return found
+
+
+def interventions(texts: Iterable[str], config: Config) -> list[Intervention]:
+    """Interventions in our notation or LASER's, checked against the architecture.
+
+    Raises ValueError for a bad notation, a layer or matrix that the model lacks, ov where heads
+    share values, and a matrix that is cut twice.
+    """
+    addresses, found = matrices(config), []
+    for text in texts:
+        one = parse(laser.translate(text, config))
+        if any(cut.matrix == "ov" for cut in one.cuts) and "ov" not in config.products:
+            raise ValueError(
+                f"ov: {config.num_heads} heads share {config.groups} groups of values, so v_proj "
+                "and out_proj are not one product"
+            )
+        resolve(one, addresses)
+        found.append(one)
+    return found
 
 
 def cut(checkpoint: Checkpoint, text: str) -> Checkpoint:
@@ -62,18 +91,9 @@ def cut(checkpoint: Checkpoint, text: str) -> Checkpoint:
     grouped heads, weights that are not finite.
     """
     config = checkpoint.config
-    addresses = dict(matrices(config))
-    intervention = parse(laser.translate(text, config))
-    if any(one.matrix == "ov" for one in intervention.cuts):
-        if config.groups != config.num_heads:
-            raise ValueError(
-                f"ov: {config.num_heads} heads share {config.groups} groups of values, so v_proj "
-                "and out_proj are not one product"
-            )
-        for layer in range(config.num_layers):
-            pair = addresses[layer, "v_proj"], addresses[layer, "out_proj"]
-            addresses[layer, "ov"] = product(*pair, ("v_proj", "out_proj"))
-    return dataclasses.replace(checkpoint, params=apply(checkpoint.params, intervention, addresses))
+    (intervention,) = interventions([text], config)
+    params = apply(checkpoint.params, intervention, matrices(config))
+    return dataclasses.replace(checkpoint, params=params)
 
 
 def readout(params: Params, config: Config) -> Float[np.ndarray, "d_model vocab"]:
@@ -115,13 +135,15 @@ def scorer(
     together: int | None = None,
     cache: Cache | None = None,
     progress: bool = False,
+    beside: Beside | None = None,
 ) -> Scorer:
     """Everything that the selection rules of truncation/ need, sized by memory in bytes.
 
     memory bounds, roughly, the activations of one batch; prefix_memory the streams kept.
     dtype is that of the activations (default: that of the parameters). together is how many
     candidates of a matrix run side by side: by default as many as memory allows beside one
-    batch, and one on a CPU, whose caches a second one would only crowd.
+    batch, and one on a CPU, whose caches a second one would only crowd. beside makes further
+    scores of every candidate (bridge.answers.Marks).
     """
     config = checkpoint.config
     found = examples(config, encoded, dtype=dtype, memory=memory)
@@ -141,6 +163,7 @@ def scorer(
         streams=Streams(network, limit=prefix_memory, on_host=prefixes_on_host),
         cache=cache,
         progress=progress,
+        beside=beside,
     )
 
 

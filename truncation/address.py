@@ -22,17 +22,30 @@ class Address:
     read(params) -> [d_in, d_out]; write(params, matrix) -> new params, the old untouched.
     Optional: write_factors(params, kernel_in, kernel_out) stores the matrix as two thin
     factors, add_bias(params, bias) adds to its output; None where the model cannot.
+
+    heads: how many equal blocks of rows and of columns belong to heads of attention, (1, 16)
+    for 16 heads side by side in q_proj, (16, 1) for out_proj; (1, 1) where there are none.
     """
 
     read: Callable[[Params], Array]
     write: Callable[[Params, Array], Params]
     write_factors: Callable[[Params, Array, Array], Params] | None = None
     add_bias: Callable[[Params, Array], Params] | None = None
+    heads: tuple[int, int] = (1, 1)
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of the matrices this one is a product of; none for a stored matrix."""
         return ()
+
+    def met(self, components: spectrum.Decomposition) -> spectrum.Decomposition:
+        """The components as a network that stops here meets them: from its inputs to outputs."""
+        return components
+
+    def through(self, params: Params, inputs: Array) -> Array:
+        """What the uncut matrix makes of the inputs [..., d_in] of a network that stops here."""
+        matrix = self.read(params).astype(inputs.dtype)
+        return jnp.matmul(inputs, matrix, precision=jax.lax.Precision.HIGHEST)
 
     def keep(self, params: Params, components: spectrum.Decomposition, mask: Array) -> Params:
         """New params whose matrix is sum_i mask_i sigma_i u_i v_i^T; mask is [r]."""
@@ -106,14 +119,31 @@ class ProductAddress(Address):
         )
 
 
+class SummedProductAddress(ProductAddress):
+    """sum_h A_h B_h over heads, each with a mixture of positions of its own between A_h and B_h.
+
+    No single input feeds such a product, so a network stops behind it instead of in front: its
+    own output o, before any bias, is what `enter` gives, and keeping the components K turns it
+    into o V K V^T. So the components it meets read and write along v_i, each with weight one.
+    """
+
+    def met(self, components: spectrum.Decomposition) -> spectrum.Decomposition:
+        """sum_i v_i v_i^T: the projection on the directions that stay."""
+        return spectrum.Decomposition(components.vt.T, jnp.ones_like(components.s), components.vt)
+
+    def through(self, params: Params, inputs: Array) -> Array:
+        """The product has been applied already."""
+        return inputs
+
+
 Matrices = Mapping[Key, Address]
 
 
-def at_path(*path: str | int) -> Address:
+def at_path(*path: str | int, heads: tuple[int, int] = (1, 1)) -> Address:
     """The matrix stored at a path of nested dicts and lists, e.g. ("layers", 1, "fc_in").
 
     What lies there is a leaf of `linear`: an array, or a dict with "kernel", or factors. A
-    last step "kernel" may be given or left out.
+    last step "kernel" may be given or left out. heads as in Address.
     """
     place = path[:-1] if path[-1] == "kernel" else path
 
@@ -138,11 +168,27 @@ def at_path(*path: str | int) -> Address:
         changing(linear.with_matrix),
         changing(linear.with_factors),
         changing(linear.with_added_bias),
+        heads,
     )
 
 
-def product(first: Address, second: Address, names: tuple[str, str]) -> ProductAddress:
-    """The matrix first @ second of [a, b] and [b, c], cut as one; names are the factors' own."""
+def block(whole: Address, rows: slice, columns: slice) -> Address:
+    """A block of a stored matrix as a matrix of its own: the rest stays what it is."""
+
+    def write(params: Params, matrix: Array) -> Params:
+        found = whole.read(params)
+        return whole.write(params, found.at[rows, columns].set(matrix.astype(found.dtype)))
+
+    return Address(lambda params: whole.read(params)[rows, columns], write)
+
+
+def product(
+    first: Address, second: Address, names: tuple[str, str], *, summed: bool = False
+) -> ProductAddress:
+    """The matrix first @ second of [a, b] and [b, c], cut as one; names are the factors' own.
+
+    summed: b runs over heads that mix positions differently (SummedProductAddress).
+    """
 
     def read(params: Params) -> Array:
         return jnp.matmul(
@@ -152,4 +198,5 @@ def product(first: Address, second: Address, names: tuple[str, str]) -> ProductA
     def refuse(params: Params, matrix: Array) -> Params:
         raise ValueError(f"the product of {names[0]} and {names[1]} can be cut but not overwritten")
 
-    return ProductAddress(read, refuse, add_bias=second.add_bias, second=second, names=names)
+    kind = SummedProductAddress if summed else ProductAddress
+    return kind(read, refuse, add_bias=second.add_bias, second=second, names=names)

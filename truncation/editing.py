@@ -31,7 +31,9 @@ def resolve(intervention: Intervention, matrices: Matrices) -> dict[Key, Cut]:
             if key in cuts:
                 raise ValueError(f"intervention {intervention}: {key[0]}.{key[1]} is cut twice")
             cuts[key] = dataclasses.replace(cut, layer=key[0], matrix=key[1])
-    for layer, name in cuts:
+    for (layer, name), cut in cuts.items():
+        if matrices[layer, name].parts and cut.kind == "magnitude":
+            raise ValueError(f"intervention {cut}: a product has no entries of its own to keep")
         for part in matrices[layer, name].parts:
             if (layer, part) in cuts:
                 raise ValueError(

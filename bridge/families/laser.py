@@ -29,6 +29,11 @@ def _name(theirs: str, config: Config) -> str:
     return table[theirs]
 
 
+def name(text: str, config: Config) -> str:
+    """Our name of one matrix, from laser:NAME or already ours; ValueError for an unknown one."""
+    return _name(text.removeprefix(PREFIX), config) if text.startswith(PREFIX) else text
+
+
 def translate(text: str, config: Config) -> str:
     """An intervention in our names, from one in LASER's or already in ours.
 

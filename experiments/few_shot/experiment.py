@@ -16,7 +16,6 @@ from experiments.run import provenance, stop
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, UserError, user_errors
 from experiments.run.progress import Progress
-from truncation import editing, notation
 from truncation.search import statistics
 
 MARKS = generated.NAMES["number"]
@@ -60,9 +59,7 @@ def make_plan(config: FewShot, checkpoint: bridge.Checkpoint) -> Plan:
         )
         marking = dataclasses.replace(task.marking, new_tokens=config.new_tokens)
         asked[shots] = dataclasses.replace(task, marking=marking)
-    addresses = surgery.matrices(checkpoint.config)
-    for text in config.interventions:
-        editing.resolve(notation.parse(text), addresses)
+    surgery.interventions(config.interventions, checkpoint.config)
     return Plan(config, asked, ("full", *config.interventions))
 
 
@@ -72,13 +69,9 @@ def run(plan: Plan, checkpoint: bridge.Checkpoint, directory: RunDirectory) -> d
     said: list[dict[str, Any]] = []
     total = len(plan.models) * sum(len(task.examples) for task in plan.asked.values())
     progress, done = Progress(total, label="answer"), 0
-    addresses = surgery.matrices(checkpoint.config)
     try:
         for number, model in enumerate(plan.models):
-            edited = checkpoint
-            if model != "full":
-                params = editing.apply(checkpoint.params, model, addresses)
-                edited = dataclasses.replace(checkpoint, params=params)
+            edited = checkpoint if model == "full" else bridge.cut(checkpoint, model)
             for shots, task in plan.asked.items():
                 texts = answer(
                     plan.config, edited, task, directory, f"{shots}_{number}", progress, done

@@ -8,16 +8,16 @@ import numpy as np
 
 import bridge
 from bridge import encoding, families, sharding, surgery, tasks, tokenizer
+from bridge.families import laser
 from bridge.tasks import frequency
 from bridge.tasks import protocol as protocols
 from bridge.tasks.protocol import HONEST, Protocol
 from experiments.run import memory, provenance
 from experiments.run.model_settings import ModelSettings
 from experiments.run.program import UserError, user_errors
-from truncation import editing, notation
 from truncation.notation import Intervention
 from truncation.search.cache import Cache
-from truncation.search.scorer import Scorer
+from truncation.search.scorer import Beside, Scorer
 
 GIGABYTE = 2**30
 
@@ -147,6 +147,7 @@ def make_scorer(
     *,
     cache: Cache | None = None,
     progress: bool = False,
+    beside: Beside | None = None,
 ) -> Scorer:
     """A Scorer within the memory of the flags."""
     return surgery.scorer(
@@ -157,6 +158,7 @@ def make_scorer(
         prefixes_on_host=config.prefixes_on_host,
         cache=cache,
         progress=progress,
+        beside=beside,
     )
 
 
@@ -165,17 +167,16 @@ def parse_interventions(
 ) -> tuple[Intervention, ...]:
     """Interventions of --interventions, checked against the architecture."""
     with user_errors():
-        found = tuple(notation.parse(text) for text in texts)
-        for one in found:
-            editing.resolve(one, surgery.matrices(architecture))
-    return found
+        return tuple(surgery.interventions(texts, architecture))
 
 
 def parse_keys(
     matrices: tuple[str, ...], layers: tuple[int, ...], architecture: bridge.Config
 ) -> tuple[tuple[int, str], ...]:
     """Every layer's matrices, or those of the layers named; -1 is the last layer."""
-    names = architecture.matrices
+    with user_errors():
+        matrices = tuple(laser.name(name, architecture) for name in matrices)
+    names = (*architecture.matrices, *architecture.products)
     if unknown := [name for name in matrices if name not in names]:
         raise UserError(f"--matrices names {unknown[0]!r}; known are {' '.join(names)}")
     total = architecture.num_layers

@@ -66,7 +66,7 @@ def close(found, expected):
 def test_every_matrix_of_every_layer(params, encoded, config):
     found = searcher(params, encoded, config)
     keys = list(found.network.matrices)
-    assert len(keys) == 18
+    assert len(keys) == 21
     candidates = notation.candidates(keys, ["0.5", "0"])
     scores = found.evaluate(candidates, np.arange(4))
     for i, candidate in enumerate(candidates):
@@ -148,7 +148,7 @@ def test_derivatives_by_finite_differences(params, encoded):
             np.testing.assert_allclose(gradients[key][i], slope, rtol=0.02, atol=2e-4)
 
 
-@pytest.mark.parametrize("key", [(0, "v_proj"), (1, "fc_out"), (2, "fc_in")])
+@pytest.mark.parametrize("key", [(0, "v_proj"), (1, "fc_out"), (1, "ov"), (2, "fc_in")])
 def test_effects_of_directions_by_moving_the_output(params, encoded, key):
     """e_i is the slope of the loss as the matrix's output moves towards that of x'."""
     found = searcher(params, encoded)
@@ -159,13 +159,14 @@ def test_effects_of_directions_by_moving_the_output(params, encoded, key):
     other = entered(found, params, key, found.examples.select(partners))
     both = np.asarray(entry.valid & other.valid)[..., None]
     x, moved = np.asarray(entry.inputs), np.asarray(other.inputs)
-    u, s, vt = (np.asarray(part) for part in found.decompositions[key])
-    matrix = np.asarray(found.network.matrices[key].read(params))
+    address = found.network.matrices[key]
+    u, s, vt = (np.asarray(part) for part in address.met(found.decompositions[key]))
+    uncut = np.asarray(address.through(params, entry.inputs))
     for i in (0, 3):
         step = np.where(both, moved - x, 0) @ u[:, [i]] * s[i] * vt[[i]]
         ends = []
         for e in (1e-2, -1e-2):
-            outputs = jnp.asarray(x @ matrix + e * step)
+            outputs = jnp.asarray(uncut + e * step)
             scores = found.network.leave(params, key, outputs, entry.rest, batch)
             ends.append(np.asarray(scores["loss"]))
         slope = ((ends[0] - ends[1]) / 2e-2)[:, 0]
@@ -180,7 +181,7 @@ def test_the_whole_network_between_enter_and_leave(params, encoded):
         entry = entered(found, params, key, batch)
         examples, positions = entry.valid.shape
         assert entry.inputs.shape[:2] == (examples, positions)
-        outputs = entry.inputs @ address.read(params)
+        outputs = address.through(params, entry.inputs)
         scores = found.network.leave(params, key, outputs, entry.rest, batch)
         close({n: np.asarray(v)[:, 0] for n, v in scores.items()}, full)
 

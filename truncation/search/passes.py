@@ -48,6 +48,7 @@ def one_matrix(
 ) -> list[Chunk]:
     """Scores of chunks of candidates that keep components of a single matrix."""
     entry = network.enter(params, key, stream, batch)
+    parts = network.matrices[key].met(parts)
     coordinates = _coordinates(entry.inputs, parts)
     if len(masks[0]) == 1:
         outputs = _chain(coordinates, parts, [chunk[0] for chunk in masks])

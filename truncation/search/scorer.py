@@ -7,6 +7,7 @@ every distinct mask once, one family dispatched while the one before is fetched.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -26,13 +27,28 @@ from truncation.search.streams import Streams
 Indices = Int[np.ndarray, " _"]
 
 
+@runtime_checkable
+class Beside(Protocol):
+    """Scores [examples, answers] by name, of any parameters; description tells them apart."""
+
+    @property
+    def description(self) -> str:
+        """All that these scores depend on besides parameters, examples and network."""
+        ...
+
+    def __call__(self, params: Params, indices: Indices) -> HostScores:
+        """Of these examples, in the order of their indices."""
+        ...
+
+
 class Scorer:
     """Scores of interventions on `network` at `params`.
 
     together: how many candidates of a matrix are one vectorised call; more needs memory in
     proportion and pays on accelerators. streams: where streams are kept, and how many bytes of
     them. cache: where scores are kept, so that a killed search continues. progress: a bar on a
-    terminal.
+    terminal. beside: scores that no single pass gives, from parameters and indices, such as
+    marks of generated answers; they are made of every candidate and stand beside the others.
     """
 
     def __init__(
@@ -45,10 +61,12 @@ class Scorer:
         streams: Streams | None = None,
         cache: Cache | None = None,
         progress: bool = False,
+        beside: Beside | None = None,
     ):
         """Nothing is computed before it is asked for."""
         self.network, self.params, self.examples = network, params, examples
         self.together, self.cache, self.progress = together, cache, progress
+        self.beside = beside
         self.streams = streams or Streams(network)
         self.decompositions = Decompositions(network.matrices, params)
         self.cost = Cost()
@@ -77,6 +95,7 @@ class Scorer:
             streams=self.streams.empty() if examples else self.streams,
             cache=cache,
             progress=self.progress,
+            beside=self.beside if examples is None else None,
         )
         if params is None:
             other.decompositions = self.decompositions
@@ -113,7 +132,8 @@ class Scorer:
             return self.network.finish(params, self.streams.before(params, last, batch), batch.data)
 
         found = gather([[run(batch)] for batch in self.examples.batches(indices)], len(indices))
-        return {name: values[0] for name, values in found.items()}
+        scores = {name: values[0] for name, values in found.items()}
+        return scores if self.beside is None else scores | self.beside(params, indices)
 
     def evaluate(
         self,
@@ -176,11 +196,25 @@ class Scorer:
         def fetch() -> HostScores:
             scores = gather(results, len(indices))
             scores = {name: values[restore] for name, values in scores.items()}
+            if self.beside is not None:
+                for name, values in self._beside(base, changes, indices).items():
+                    scores[name] = values
             if self.cache is not None and description is not None:
                 self.cache.put(description, scores)
             return scores
 
         return fetch
+
+    def _beside(
+        self, base: Intervention, changes: Sequence[Intervention], indices: Indices
+    ) -> HostScores:
+        """[changes, examples, answers] of what needs more than one pass, one after another."""
+        assert self.beside is not None
+        each = []
+        for change in changes:
+            edited = self.decompositions.made(Intervention((*base.cuts, *change.cuts)))
+            each.append(self.beside(edited, indices))
+        return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
     def _by_components(
         self,
@@ -257,4 +291,5 @@ class Scorer:
             "network": digest(self.network.description),
             "given": str(base),
             "cuts": [str(change) for change in changes],
+            **({} if self.beside is None else {"beside": self.beside.description}),
         }

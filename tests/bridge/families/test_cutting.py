@@ -37,7 +37,8 @@ def test_every_matrix_of_every_layer(case):
     scorer = surgery.scorer(found, encoded())
     keys = list(scorer.network.matrices)
     gate = 1 if found.config.gated else 0
-    assert len(keys) == found.config.num_layers * (6 + gate)
+    products = 1 if found.config.groups == found.config.num_heads else 0
+    assert len(keys) == found.config.num_layers * (6 + gate + products)
     candidates = notation.candidates(keys, ["0.3"])
     scores = scorer.evaluate(candidates, np.arange(3))
     for index, candidate in enumerate(candidates):
@@ -109,6 +110,25 @@ def test_ov_where_every_head_has_values_of_its_own():
         bridge.cut(checkpoint("llama3"), "1.ov@0.25")
     with pytest.raises(ValueError, match="layer 0 has only q_proj"):
         bridge.cut(checkpoint("gpt2"), "0.fc_gate@0.1")
+
+
+def test_greedy_cuts_a_product_or_its_factors_but_not_both():
+    found = checkpoint("gptj")
+    outcome = bridge.search(
+        found,
+        encoded(),
+        rule="greedy",
+        matrices=("v_proj", "out_proj", "ov"),
+        rhos=("0.5", "-0.1"),
+        objective="loss",
+        validation=0.7,
+    )
+    for layer in range(found.config.num_layers):
+        names = {cut.matrix for cut in outcome.best.cuts if cut.layer == layer}
+        assert not ("ov" in names and names & {"v_proj", "out_proj"})
+    assert outcome.rows[0]["validation/loss"] > outcome.rows[-1]["validation/loss"]
+    with pytest.raises(ValueError, match="no entries of its own"):
+        bridge.cut(found, "0.ov@magnitude:0.5")
 
 
 def test_a_shared_norm_reaches_both_its_readers():
