@@ -24,6 +24,7 @@ class Protocol:
     validation  the share of examples for choosing
     rhos        the fractions of rank of the published search, empty where it has none
     matrices    the matrices of the published search, likewise
+    rule        the published search, as a rule of truncation/rules
     bos         whether the token that begins a text stands in front whatever the program says
     full_competes  whether the unedited model is a candidate
     kept        faults of the paper that change no figure here, or that are reproduced
@@ -36,6 +37,7 @@ class Protocol:
     validation: float = 0.2
     rhos: tuple[str, ...] = ()
     matrices: tuple[str, ...] = ()
+    rule: str = ""
     bos: bool = False
     full_competes: bool = True
     kept: tuple[str, ...] = ()
@@ -52,10 +54,12 @@ class Protocol:
             return split.random_rows(examples, validation=share, seed=seed)
         return split.random_items(examples, validation=share, seed=seed)
 
-    def lines(self, *, rhos: Sequence[str] = (), matrices: Sequence[str] = ()) -> list[str]:
+    def lines(
+        self, *, rhos: Sequence[str] = (), matrices: Sequence[str] = (), rule: str = ""
+    ) -> list[str]:
         """What is to be printed beside results made under it.
 
-        rhos and matrices are those of the search, told where they are not the paper's; where
+        rhos, matrices and rule are those of the search, told where they are not the paper's; where
         there is a gate it is what LASER calls fc_in.
         """
         matrices = ["fc_in" if name == "fc_gate" else name for name in matrices]
@@ -63,6 +67,7 @@ class Protocol:
         for label, own, theirs in (
             ("fractions of rank", rhos, self.rhos),
             ("matrices", matrices, self.matrices),
+            ("search", [rule] if rule else [], [self.rule] if self.rule else []),
         ):
             if own and theirs and set(own) != set(theirs):
                 told = f"{', '.join(own)} where the paper has {', '.join(theirs)}"
@@ -84,6 +89,7 @@ LASER = Protocol(
     "first",
     rhos=("0.9", "0.8", "0.6", "0.4", "0.2", "0.1", "0.05", "0.01"),
     matrices=("fc_in", "fc_out"),
+    rule="grid",
     full_competes=False,
     kept=(
         "paraphrases of a fact and options of a question stand on both sides of the split",
@@ -102,14 +108,19 @@ EIGENPRUNING = Protocol(
     "token that begins a text in front",
     "rows",
     validation=0.8,
+    rule="eigenprune_pooled",
     bos=True,
     full_competes=False,
-    kept=("2 + 3 may be scored on and 3 + 2 tested",),
+    kept=(
+        "2 + 3 may be scored on and 3 + 2 tested",
+        "where all examples agree (the first token) a direction has effect zero, so no largest "
+        "effect is below it",
+    ),
     left_out=(
-        "it ranks directions of all layers and heads in one list by their largest effect over "
-        "examples and positions; here each whole matrix loses its lowest by mean effect",
         "its split is torch's of seed 42, another one is drawn here",
-        "its counterfactual is a roll of the batch, zero in batches of one",
+        "its counterfactual is a roll of the batch, zero in batches of one; here another example",
+        "its inputs are those in front of the norm, its bias the last batch's sum over positions; "
+        "here what the matrix reads, and the mean",
         "it prints no figure of the unpruned model; here it stands beside",
     ),
 )

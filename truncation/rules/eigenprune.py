@@ -3,7 +3,7 @@
 Every direction of a matrix is scored by its first-order effect e_i on the loss when the matrix is
 given the input of another example (search/effects.py). A direction that helps has e_i > 0; those
 with the lowest scores are removed, and what they gave to the mean input can be folded into a
-bias.
+bias. Here each matrix loses its own lowest; eigenprune_pooled ranks as the paper does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from truncation.notation import Key
-from truncation.rules import random_pruning
-from truncation.search import comparison
 from truncation.search.effects import effects, mean_input
-from truncation.search.problem import (
-    Choice,
-    Outcome,
-    SearchProblem,
-    add_bias,
-    add_figures,
-    conclude,
-)
+from truncation.search.problem import Choice, Outcome, SearchProblem, add_bias
+from truncation.search.prunings import Pruning, judge
 from truncation.search.scorer import Scorer
 
 AGGREGATES = ("signed", "absolute")
@@ -57,7 +49,7 @@ def run(
     if aggregate not in AGGREGATES:
         raise ValueError(f"aggregate {aggregate!r}: expected {' or '.join(AGGREGATES)}")
     scorer, validation, keys = problem.scorer, problem.validation, problem.keys
-    mark, bootstrap = scorer.cost.mark(), {"seed": seed, "samples": samples}
+    mark = scorer.cost.mark()
     which = AGGREGATES.index(aggregate)
     found = {
         key: effects(scorer, key, validation, seed=seed)[which].mean(axis=0, dtype=np.float64)
@@ -70,51 +62,21 @@ def run(
             masks = {key: lowest_removed(found[key], fraction) for key in group}
             prunings.append((f"{label} {fraction:g}", masks))
     variants = [
-        (name + (" with bias" if biased else ""), masks, validation if biased else None)
+        Pruning(name + (" with bias" if biased else ""), masks, biased)
         for name, masks in prunings
         for biased in compensation
     ]
-
-    full = scorer.full(validation)
     # One structure for all variants with a bias, so that they share what is compiled.
     roomy = _with_biases(scorer, keys) if any(compensation) else scorer
-    choices, each = [], []
-    for name, masks, examples in variants:
-        where = scorer if examples is None else roomy
-        # The parameters of all variants at once would fill memory; choices are small.
-        choices.append(prune(where, name, masks, compensate_on=examples))
-        each.append(where.of_params(choices[-1].params(where.decompositions), validation))
-    scores = {name: np.stack([one[name] for one in each]) for name in full}
-    weights = scorer.weights(validation)
-    best, improves = comparison.ranking(scores, full, weights, objective)
-    warning: str | None = f"no pruning improves {objective} on validation"
-    if improves:
-        warning = comparison.within_noise(scores, full, weights, best, objective, **bootstrap)
 
-    rows: list[dict[str, Any]] = [{"intervention": "full", "removed": 0, "chosen": not improves}]
-    for index, one in enumerate(choices):
-        chosen = improves and index == best
-        rows.append({"intervention": one.name, "removed": one.removed, "chosen": chosen})
-    add_figures(rows, scores, full, weights, prefix="validation/", **bootstrap)
-    nearest = choices[best]
-    if problem.test is not None:
-        name, masks, examples = variants[best]
-        tested = [rows[0], rows[best + 1]]
-        others = [nearest]
-        for draw in range(random_draws):
-            label = f"{name}, random {draw}"
-            shuffled = random_pruning.shuffled(masks, draw)
-            others.append(prune(scorer, label, shuffled, compensate_on=examples))
-            rows.append({"intervention": label, "removed": nearest.removed, "chosen": False})
-            tested.append(rows[-1])
-        after = [scorer.of_params(o.params(scorer.decompositions), problem.test) for o in others]
-        before = scorer.full(problem.test)
-        stacked = {name: np.stack([one[name] for one in after]) for name in before}
-        weights = scorer.weights(problem.test)
-        add_figures(tested, stacked, before, weights, prefix="test/", **bootstrap)
-    return conclude(
-        scorer.cost, mark, nearest=nearest, improves=improves, rows=rows, warning=warning
-    )
+    def make(one: Pruning, where: Scorer) -> Choice:
+        examples = validation if one.biased else None
+        return prune(where, one.name, one.masks, compensate_on=examples)
+
+    return judge(
+        problem, variants, make, roomy, mark=mark, random_draws=random_draws,
+        objective=objective, seed=seed, samples=samples,
+    )  # fmt: skip
 
 
 def lowest_removed(effects: Float[np.ndarray, " r"], fraction: float) -> Float[np.ndarray, " r"]:
@@ -146,7 +108,7 @@ def prune(
     for key in [key for key in scorer.network.matrices if key in masks]:
         components, address = decompositions[key], scorer.network.matrices[key]
         x = mean_input(scorer, below, key, compensate_on)
-        u, s, vt = (np.asarray(part, np.float64) for part in components)
+        u, s, vt = (np.asarray(part, np.float64) for part in address.met(components))
         biases[key] = ((x @ u) * s * (1 - masks[key])) @ vt
         below = address.keep(below, components, jnp.asarray(masks[key]))
         below = add_bias(below, decompositions, key, biases[key])

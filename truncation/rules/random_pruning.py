@@ -4,13 +4,13 @@ What eigenpruning must beat: if removing the same number at random does as well,
 nothing.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from truncation.notation import Key
 from truncation.search.problem import Choice, Outcome, SearchProblem, add_figures, conclude
+from truncation.search.prunings import shuffled
 
 
 def run(
@@ -50,12 +50,6 @@ def run(
             samples=samples,
         )
     return conclude(scorer.cost, mark, nearest=choice, improves=True, rows=rows, warning=None)
-
-
-def shuffled(masks: Mapping[Key, np.ndarray], seed: Any) -> dict[Key, np.ndarray]:
-    """Masks that keep as many components of each matrix, drawn at random."""
-    generator = np.random.default_rng(seed)
-    return {key: generator.permutation(mask) for key, mask in masks.items()}
 
 
 def _evenly(problem: SearchProblem, fraction: float) -> dict[Key, np.ndarray]:

@@ -12,13 +12,13 @@ The counterfactual comes from a derangement of all examples, so batches do not m
 what the matrix really multiplies, norms and nonlinearities included.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from truncation.address import Params
 from truncation.notation import Key
@@ -42,18 +42,24 @@ def derangement(count: int, seed: Any) -> Int[np.ndarray, " count"]:
             return permutation
 
 
-def effects(
-    scorer: Scorer, key: Key, examples: np.ndarray, *, seed: Any = 0
-) -> tuple[Float[np.ndarray, "examples r"], Float[np.ndarray, "examples r"]]:
-    """e_i of every direction on every example, and the same with |.| at each position.
+class Moment(NamedTuple):
+    """One batch of examples at one matrix: where the loss pulls its output, and where x' would.
 
-    The counterfactual input is zeroed where either example is padding.
+    gradient is dL/dh, difference x' - x, both [examples, positions, _]; valid is False where
+    either example is padding. Only the first `size` examples count.
     """
+
+    gradient: Float[Array, "examples positions d_out"]
+    difference: Float[Array, "examples positions d_in"]
+    valid: Bool[Array, "examples positions"]
+    size: int
+
+
+def moments(scorer: Scorer, key: Key, examples: np.ndarray, *, seed: Any = 0) -> Iterator[Moment]:
+    """Two forward passes and a backward pass over the examples, batch by batch."""
     network, params = scorer.network, scorer.params
+    address = network.matrices[key]
     partners = examples[derangement(len(examples), seed)]
-    components = scorer.decompositions[key]
-    matrix = network.matrices[key].read(params)
-    signed, absolute = [], []
     batches = zip(scorer.examples.batches(examples), scorer.examples.batches(partners), strict=True)
     for batch, other in batches:
         entry, counterfactual = scorer.stop(params, key, batch), scorer.stop(params, key, other)
@@ -62,13 +68,27 @@ def effects(
             found = network.leave(params, key, outputs, entry.rest, batch.data)
             return jnp.sum(_example_losses(found, batch.weights))
 
-        gradient = jax.grad(total_loss)(_outputs(entry.inputs, matrix))
-        results = _per_direction(gradient, entry, counterfactual, components)
-        signed.append(np.asarray(results[0])[: batch.size])
-        absolute.append(np.asarray(results[1])[: batch.size])
+        gradient = jax.grad(total_loss)(address.through(params, entry.inputs))
+        valid = entry.valid & counterfactual.valid
+        yield Moment(gradient, counterfactual.inputs - entry.inputs, valid, batch.size)
     # A forward pass of the counterfactual, and a forward and backward pass of the example.
     scorer.cost.forward(len(examples))
     scorer.cost.backward(len(examples))
+
+
+def effects(
+    scorer: Scorer, key: Key, examples: np.ndarray, *, seed: Any = 0
+) -> tuple[Float[np.ndarray, "examples r"], Float[np.ndarray, "examples r"]]:
+    """e_i of every direction on every example, and the same with |.| at each position.
+
+    The counterfactual input is zeroed where either example is padding.
+    """
+    components = scorer.network.matrices[key].met(scorer.decompositions[key])
+    signed, absolute = [], []
+    for one in moments(scorer, key, examples, seed=seed):
+        each = per_position(one.gradient, one.difference, one.valid, components)
+        signed.append(np.asarray(each.sum(axis=1))[: one.size])
+        absolute.append(np.asarray(jnp.abs(each).sum(axis=1))[: one.size])
     return np.concatenate(signed), np.concatenate(absolute)
 
 
@@ -79,23 +99,17 @@ def _example_losses(scores: Mapping[str, Any], weights: Any) -> Any:
 
 
 @jax.jit
-def _outputs(inputs: Array, matrix: Array) -> Array:
-    return jnp.matmul(inputs, matrix, precision=EXACT)
-
-
-@jax.jit
-def _per_direction(
-    gradient: Array, entry: Entry, counterfactual: Entry, components: Decomposition
-) -> tuple[Array, Array]:
-    both = (entry.valid & counterfactual.valid)[..., None]
-    difference = jnp.where(both, counterfactual.inputs - entry.inputs, 0)
+def per_position(
+    gradient: Array, difference: Array, valid: Array, components: Decomposition
+) -> Float[Array, "examples positions r"]:
+    """< dL/dh, sigma_i (u_i^T (x' - x)) v_i > of every direction, zero where not valid."""
     u, s, vt = components
-    per_position = (
+    moved = jnp.where(valid[..., None], difference, 0)
+    return (
         jnp.matmul(gradient, vt.T, precision=EXACT)
         * s[None, None]
-        * jnp.matmul(difference, u, precision=EXACT)
+        * jnp.matmul(moved, u, precision=EXACT)
     )
-    return per_position.sum(axis=1), jnp.abs(per_position).sum(axis=1)
 
 
 def mean_input(

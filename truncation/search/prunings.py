@@ -1,0 +1,84 @@
+"""Prunings compared on validation, the best measured on test beside random ones of its size."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from truncation.notation import Key
+from truncation.search import comparison
+from truncation.search.problem import Choice, Outcome, SearchProblem, add_figures, conclude
+from truncation.search.scorer import Scorer
+
+
+class Pruning(NamedTuple):
+    """Which components stay of each matrix, and whether a bias makes up for those that go."""
+
+    name: str
+    masks: Mapping[Key, np.ndarray]
+    biased: bool
+
+
+def judge(
+    problem: SearchProblem,
+    variants: Sequence[Pruning],
+    make: Callable[[Pruning, Scorer], Choice],
+    roomy: Scorer,
+    *,
+    mark: tuple[int, float],
+    random_draws: int,
+    objective: str,
+    seed: Any,
+    samples: int,
+) -> Outcome:
+    """The outcome of a rule that began at `mark` and has these prunings to offer.
+
+    make turns a pruning into a choice on a scorer: the problem's, or `roomy`, the same model
+    with places for biases, for variants that have one.
+    """
+    scorer, validation = problem.scorer, problem.validation
+    bootstrap = {"seed": seed, "samples": samples}
+    full = scorer.full(validation)
+    choices, each = [], []
+    for one in variants:
+        where = roomy if one.biased else scorer
+        # The parameters of all variants at once would fill memory; choices are small.
+        choices.append(make(one, where))
+        each.append(where.of_params(choices[-1].params(where.decompositions), validation))
+    scores = {name: np.stack([found[name] for found in each]) for name in full}
+    weights = scorer.weights(validation)
+    best, improves = comparison.ranking(scores, full, weights, objective)
+    warning: str | None = f"no pruning improves {objective} on validation"
+    if improves:
+        warning = comparison.within_noise(scores, full, weights, best, objective, **bootstrap)
+
+    rows: list[dict[str, Any]] = [{"intervention": "full", "removed": 0, "chosen": not improves}]
+    for index, choice in enumerate(choices):
+        chosen = improves and index == best
+        rows.append({"intervention": choice.name, "removed": choice.removed, "chosen": chosen})
+    add_figures(rows, scores, full, weights, prefix="validation/", **bootstrap)
+    nearest = choices[best]
+    if problem.test is not None:
+        one = variants[best]
+        tested, others = [rows[0], rows[best + 1]], [nearest]
+        for draw in range(random_draws):
+            label = f"{one.name}, random {draw}"
+            # As many at random: if they do as well, the scores said nothing.
+            others.append(make(one._replace(name=label, masks=shuffled(one.masks, draw)), scorer))
+            rows.append({"intervention": label, "removed": nearest.removed, "chosen": False})
+            tested.append(rows[-1])
+        after = [scorer.of_params(o.params(scorer.decompositions), problem.test) for o in others]
+        before = scorer.full(problem.test)
+        stacked = {name: np.stack([found[name] for found in after]) for name in before}
+        add_figures(
+            tested, stacked, before, scorer.weights(problem.test), prefix="test/", **bootstrap
+        )
+    return conclude(
+        scorer.cost, mark, nearest=nearest, improves=improves, rows=rows, warning=warning
+    )
+
+
+def shuffled(masks: Mapping[Key, np.ndarray], seed: Any) -> dict[Key, np.ndarray]:
+    """Masks that keep as many components of each matrix, drawn at random."""
+    generator = np.random.default_rng(seed)
+    return {key: generator.permutation(mask) for key, mask in masks.items()}
