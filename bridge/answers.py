@@ -6,10 +6,12 @@ Prompts of like length run together, the longest first: whether memory suffices 
 once, and what is left takes less time than it seems.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from bridge.checkpoint import Checkpoint
 from bridge.encoding import bucket_length
@@ -56,6 +58,39 @@ def stream(
         )
         for index, ids in zip(members, found, strict=False):
             yield index, text_of(checkpoint, ids, marking)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Marks:
+    """Marks of generated answers as scores of a search: truncation.search.scorer.Beside.
+
+    With it every candidate is asked to generate, as LASER compares candidates where answers are
+    free text, and "contains" is an objective like any other.
+    """
+
+    checkpoint: Checkpoint
+    examples: Sequence[Example]
+    marking: Marking
+    prefix: Sequence[int] = ()
+    batch_size: int = 16
+
+    @property
+    def description(self) -> str:
+        """The marking, and what stands before prompts."""
+        return f"{self.marking} {tuple(self.prefix)}"
+
+    def __call__(
+        self, params: dict[str, Any], indices: Int[np.ndarray, " chosen"]
+    ) -> dict[str, Float[np.ndarray, "chosen 1"]]:
+        """Each mark of the answers that a model with these parameters generates."""
+        chosen = [self.examples[index] for index in indices]
+        model = dataclasses.replace(self.checkpoint, params=params)
+        texts = dict(
+            stream(model, chosen, self.marking, batch_size=self.batch_size, prefix=self.prefix)
+        )
+        marked = [generated.marks(e, texts[i], self.marking) for i, e in enumerate(chosen)]
+        names = generated.NAMES[self.marking.metric]
+        return {name: np.array([[one[name]] for one in marked], np.float32) for name in names}
 
 
 def text_of(checkpoint: Checkpoint, ids: Int[np.ndarray, " new"], marking: Marking) -> str:

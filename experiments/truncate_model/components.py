@@ -12,7 +12,7 @@ from truncation.search.effects import mean_input
 from truncation.search.problem import Choice
 from truncation.search.scorer import Scorer
 
-WRITERS = ("out_proj", "fc_out")
+WRITERS = ("out_proj", "fc_out", "ov")
 MOST = 8
 
 
@@ -32,12 +32,10 @@ def removed(
         gone = np.flatnonzero(mask == 0)[:MOST].tolist()
         if key[1] not in WRITERS or not gone:
             continue
-        found = decode(
-            scorer.decompositions[key],
-            readout,
-            mean_input=mean_input(scorer, scorer.params, key, examples),
-            components=gone,
-        )
+        # No single input feeds a product over heads, so both its ends are told.
+        product = scorer.network.matrices[key].parts
+        pushed = None if product else mean_input(scorer, scorer.params, key, examples)
+        found = decode(scorer.decompositions[key], readout, mean_input=pushed, components=gone)
         for row in found:
             row["tokens"] = [words.decode([token]) for token in row["tokens"]]
             rows.append({"layer": key[0], "matrix": key[1]} | row)

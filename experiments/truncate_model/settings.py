@@ -15,6 +15,7 @@ OBJECTIVES = (
     "logit_difference",
     "choice",
     "choice_summed",
+    "contains",
 )
 SEARCHES = ("none", *rules.names())
 ORDERS = ("best_first", "last_first")
@@ -39,6 +40,7 @@ class TruncateModel(ModelSettings):
     layers: tuple[int, ...] = setting(
         (), "Layers a search may cut, -1 the last; empty: all.", lower=-1000, upper=1000
     )
+    late_half: bool = setting(False, "Let a search cut the upper half of the layers alone.")
     rhos: tuple[str, ...] = setting(LASER_RHOS, "Fractions of rank a search tries.", required=True)
     removed: tuple[float, ...] = setting(
         (0.01, 0.05, 0.1, 0.2), "Fractions eigenprune removes.", lower=1e-6, upper=1.0,
@@ -63,4 +65,6 @@ class TruncateModel(ModelSettings):
     order: str = setting("best_first", "Of --search=greedy.", choices=ORDERS)
     bootstrap: int = setting(2000, "Resamples of the intervals.", lower=100, upper=10**6)
     save: str = setting("", "Directory for the edited checkpoint of a single task.")
+    plan: str = setting("", "Print hours and memory of the search on one of these; run nothing.",
+        choices=("", "h200", "h100", "a100"))  # fmt: skip
     factored: bool = setting(False, "Save cut matrices as two factors where that is smaller.")

@@ -1,13 +1,17 @@
 """The papers' tasks in the truncation program: protocols, constants, generated answers, counts."""
 
 import json
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
+import bridge
+from bridge import answers
 from bridge.tasks import split
 from experiments.run.program import Place, UserError
-from experiments.truncate_model import experiment
+from experiments.truncate_model import experiment, planning
 from experiments.truncate_model.settings import TruncateModel
 from tests.experiments.model_checkpoint import write_checkpoint
 
@@ -130,6 +134,55 @@ def test_generated_answers_are_written_for_reading(model, files, tmp_path, capsy
     assert not any("generated" in name for name in without)
 
 
+def test_every_candidate_of_a_search_answers(model, files, tmp_path):
+    """The marks of each candidate are those of the edited model asked by itself; kept on disk."""
+    task = {"tasks": (f"wikidata:{files['pairs']}",), "validation": 0.5, "objective": "contains"}
+    search = {"interventions": (), "search": "grid", "rhos": ("0.5", "-0.5"), "layers": (1,),
+              "matrices": ("fc_out", "ov")}  # fmt: skip
+    summary = go(model, tmp_path / "run", **task, **search)
+    whole = bridge.load(model)
+    plan = experiment.make_plan(TruncateModel(model=model, max_length=256, **task, **search))
+    (one,) = plan.questions
+    for name in ("1.fc_out@0.5", "1.fc_out@-0.5", "1.ov@0.5", "1.ov@-0.5"):
+        examples = [one.encoded.examples[i] for i in one.validation]
+        texts = dict(answers.stream(bridge.cut(whole, name), examples, one.marking))
+        right = [e.answer.strip() in texts[i].lower() for i, e in enumerate(examples)]
+        assert summary[f"wikidata/validation/{name}/contains"] == np.mean(right)
+    kept = (tmp_path / "run" / "checkpoints" / "wikidata.jsonl").read_text()
+    assert kept.count('"contains_published"') >= 2  # a line for each matrix, at least
+
+
+def test_a_plan_needs_no_weights_and_writes_nothing(model, files, tmp_path, capsys):
+    """Hours as counted by hand for two cuts of the last layer's fc_out, on 12 short claims."""
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(pathlib.Path(model) / name, bare)
+    config = TruncateModel(
+        model=str(bare), tasks=(f"fever:{files['claims']}",), search="grid", matrices=("fc_out",),
+        layers=(-1,), rhos=("0.5", "0"), max_length=256, plan="h200",
+    )  # fmt: skip
+    experiment.main(config, Place("truncate_model", str(tmp_path / "run")))
+    said = capsys.readouterr().out
+    assert "2 cuts, 2 examples for choosing and 10 for testing" in said
+    assert "fits into 141 GB" in said
+    assert not (tmp_path / "run").exists()
+    plan = experiment.make_plan(config)
+    (one,) = plan.questions
+    found = planning.estimate(
+        config, plan.architecture, one, plan.interventions, planning.DEVICES["h200"]
+    )
+    rows, answers_at = one.encoded.batch.at.shape[1:]
+    product, head = 2 * 32 * 16, 2 * 16 * 384
+    flops = 2 * 2 * rows * answers_at * (product + head)
+    # So small a model waits for nothing but its weights, four bytes each, a layer per cut.
+    weights = 4 * (4 * 16 * 16 + 2 * 16 * 32)
+    expected = max(flops / 33.5e12, 2 * weights / 4.8e12)
+    assert found.seconds["candidates"] == pytest.approx(expected)
+    decomposition = (6 * 32 * 16**2 + 20 * 16**3) / (0.02 * 67e12)
+    assert found.seconds["decompositions"] == pytest.approx(decomposition)
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -137,6 +190,8 @@ def test_generated_answers_are_written_for_reading(model, files, tmp_path, capsy
         ({"tasks": ("wikidata:{pairs}",), "max_length": 1}, "max_length"),
         ({"tasks": ("fever:{claims}",), "counts": "{claims}"}, "'count' is None"),
         ({"tasks": ("wikidata:{pairs}",), "objective": "choice_summed"}, "needs distractors"),
+        ({"tasks": ("fever:{claims}",), "objective": "contains"}, "are not marked so"),
+        ({"tasks": ("fever:{claims}",), "late_half": True, "layers": (0,)}, "both say which"),
     ],
 )
 def test_what_cannot_be_is_refused(model, files, tmp_path, changes, problem):
