@@ -2,10 +2,12 @@
 
     python -m experiments.benchmark_generation
     python -m experiments.benchmark_generation --new_tokens=256 --d_model=1024
+    python -m experiments.benchmark_generation --length=704 --shared=602 --whole=false
 
 Random weights of a Llama's shape (grouped heads, a gate), random prompts, greedy tokens. Three
 ways: one whole forward pass for every token, keys and values kept, and the same with every
-feed-forward matrix in factors of a share of its rank. All are timed once compiled, taking
+feed-forward matrix in factors of a share of its rank. With --shared a fourth: prompts that begin
+alike, the beginning run once. All are timed once compiled, taking
 turns. The first two must choose the same tokens, or the run fails; ratios of one run can be
 compared, seconds of two cannot. About a minute on two CPU cores.
 """

@@ -17,6 +17,10 @@ class BenchmarkGeneration(Settings):
     vocab_size: int = setting(8192, "Tokens.", lower=2, upper=10**6)
     batch_size: int = setting(2, "Prompts side by side.", lower=1, upper=10**5)
     length: int = setting(64, "Tokens of a prompt.", lower=1, upper=10**5)
+    shared: int = setting(
+        0, "Tokens that all prompts begin with; timed with and without running them once.", lower=0
+    )
+    whole: bool = setting(True, "Time whole passes too, the slowest of the ways.")
     new_tokens: int = setting(64, "Tokens generated.", lower=1, upper=10**5)
     kept: float = setting(0.1, "Share of the rank kept in factored weights.", lower=0.0, upper=1.0)
     rounds: int = setting(3, "Times everything is measured; medians are told.", lower=1, upper=1000)

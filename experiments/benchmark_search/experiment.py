@@ -1,6 +1,7 @@
 """The benchmark of prefixes itself: both sides in turns, on the same candidates."""
 
 import functools
+import resource
 import time
 from typing import Any
 
@@ -9,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import bridge
-from bridge import encoding, scoring, surgery
+from bridge import encoding, module, scoring, surgery
 from bridge import network as model
 from bridge.tasks import Example
+from experiments.benchmark_search import shapes
 from experiments.benchmark_search.settings import BenchmarkSearch
 from experiments.run import memory as memory_limit
 from experiments.run import stop
@@ -26,15 +28,16 @@ from truncation.search.scorer import Scorer
 def main(config: BenchmarkSearch, place: Place) -> None:
     """Settings in, run directory and ratio out."""
     with user_errors():
-        shape = bridge.config_for_size(config.size)
-        keys = [(layer, name) for layer in range(shape.num_layers) for name in config.matrices]
+        shape = shapes.named(config.shape)
+        layers = config.layers or range(shape.num_layers)
+        keys = [(layer, name) for layer in layers for name in config.matrices]
         candidates = every_candidate(keys, config.rhos)
         for candidate in candidates:
             editing.resolve(candidate, surgery.matrices(shape))
-    width = shape.d_model
-    weights = shape.num_layers * 12 * width**2 + 2 * shape.vocab_size * width
-    logits = config.num_prompts * config.length * shape.vocab_size
-    memory_limit.require(4.0 * (2 * weights + logits), "--size, --num_prompts or --length")
+    weights = sum(leaf.size for leaf in jax.tree.leaves(module.shapes(shape)))
+    together = config.num_prompts if config.baseline == "batched" else 1
+    logits = together * config.length * shape.vocab_size
+    memory_limit.require(4.0 * (2 * weights + logits), "--shape, --num_prompts or --length")
     directory = open_run(place, config)
     summary = run(config, shape, candidates)
     directory.append_metrics(summary)
@@ -53,7 +56,8 @@ def report(config: BenchmarkSearch, summary: dict[str, float]) -> None:
         f"{summary['candidates']:.0f} candidates on {config.num_prompts} prompts of "
         f"{config.length} tokens"
     )
-    print(f"full forward  {summary['seconds_per_candidate/full']:.3f} s per candidate")
+    how = "one by one" if config.baseline == "one_by_one" else "together"
+    print(f"full forward  {summary['seconds_per_candidate/full']:.3f} s per candidate, {how}")
     print(f"prefixes kept {summary['seconds_per_candidate/prefixes']:.3f} s per candidate")
     print(
         f"ratio {summary['ratio']:.2f} compiled, "
@@ -61,7 +65,8 @@ def report(config: BenchmarkSearch, summary: dict[str, float]) -> None:
     )
     print(
         f"largest difference: loss {summary['difference/loss']:.2g} nats, "
-        f"p(the) {summary['difference/p_the']:.2g}"
+        f"p(the) {summary['difference/p_the']:.2g}; "
+        f"{summary['peak_memory_gb']:.1f} GB of memory at most"
     )
 
 
@@ -88,7 +93,13 @@ def run(
     compiling = time.perf_counter() - began
     stage("compiling")
     began = time.perf_counter()
-    full_forward(scorer, shape, encoded, candidates[0])
+    baseline = one_by_one if config.baseline == "one_by_one" else full_forward
+    timed_prompts = min(config.baseline_prompts or len(encoded), len(encoded))
+    if config.baseline == "batched":
+        timed_prompts = len(encoded)
+    asked = encoding.select(encoded, np.arange(timed_prompts))
+    first = np.arange(len(encoded) if config.baseline == "batched" else 1)
+    baseline(scorer, shape, encoding.select(encoded, first), candidates[0])
     full_compiling = time.perf_counter() - began
 
     # A new scorer has kept no prefix yet; what was compiled is shared. The two sides take
@@ -109,11 +120,11 @@ def run(
                 continue
             stop.check()
             began = time.perf_counter()
-            expected = full_forward(scorer, shape, encoded, candidates[index])
-            full_seconds += time.perf_counter() - began
+            expected = baseline(scorer, shape, asked, candidates[index])
+            full_seconds += (time.perf_counter() - began) * len(encoded) / timed_prompts
             timed += 1
             for name, value in expected.items():
-                found = float(np.abs(scores[name][place] - value).max())
+                found = float(np.abs(scores[name][place, :timed_prompts] - value).max())
                 differences[name] = max(differences.get(name, 0.0), found)
         progress.update(count + 1)
     progress.close()
@@ -126,6 +137,8 @@ def run(
         "seconds_per_candidate/prefixes": ours,
         "candidates": len(candidates),
         "baseline_candidates": timed,
+        "baseline_prompts": timed_prompts,
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         **{f"difference/{name}": value for name, value in differences.items()},
     }
 
@@ -158,6 +171,22 @@ def full_forward(
     edited = scorer.decompositions.made(candidate)
     logits = _all_logits(edited, shape, scoring.flat(batch.tokens), scoring.flat(batch.mask))
     return jax.device_get(_score(logits, batch, encoded.vocabulary))
+
+
+def one_by_one(
+    scorer: Scorer,
+    shape: bridge.Config,
+    encoded: encoding.Encoded,
+    candidate: notation.Intervention,
+) -> dict[str, np.ndarray]:
+    """Edit the parameters once, then every prompt by itself: all its logits, and its scores."""
+    edited = scorer.decompositions.made(candidate)
+    found = []
+    for index in range(len(encoded)):
+        batch = encoding.take(encoded.batch, np.array([index]))
+        logits = _all_logits(edited, shape, scoring.flat(batch.tokens), scoring.flat(batch.mask))
+        found.append(jax.device_get(_score(logits, batch, encoded.vocabulary)))
+    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
 
 
 @functools.partial(jax.jit, static_argnames="shape")

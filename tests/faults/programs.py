@@ -78,8 +78,8 @@ TINY = {
         Tiny("benchmark", ("--quick", "--rounds=1"), None, ""),
         Tiny(
             "benchmark_search",
-            ("--size=14m", "--num_prompts=2", "--length=4", "--matrices=fc_in", "--rhos=0.5",
-             "--baseline_candidates=1"),
+            ("--shape=pythia-14m", "--num_prompts=2", "--length=4", "--matrices=fc_in",
+             "--rhos=0.5", "--baseline_candidates=1"),
             None,
             "seconds|ratio|difference",
         ),

@@ -1,13 +1,21 @@
+import jax
+import pytest
+
 import bridge
+from bridge import module
 from experiments.benchmark_search import experiment as benchmark_search
-from experiments.benchmark_search.settings import SIZES, BenchmarkSearch
+from experiments.benchmark_search import shapes
+from experiments.benchmark_search.settings import PYTHIA, SHAPES, BenchmarkSearch
 from truncation.notation import candidates as every_candidate
 
 
-def test_both_sides_agree_and_are_timed():
+@pytest.mark.parametrize("baseline", ["batched", "one_by_one"])
+def test_both_sides_agree_and_are_timed(baseline):
     """On a shape so small that only the agreement means anything."""
     config = BenchmarkSearch(
-        size="14m",
+        shape="pythia-14m",
+        baseline=baseline,
+        baseline_prompts=2,
         num_prompts=3,
         length=5,
         matrices=("fc_in",),
@@ -19,11 +27,19 @@ def test_both_sides_agree_and_are_timed():
     found = benchmark_search.run(config, shape, candidates)
     assert found["candidates"] == 4
     assert found["baseline_candidates"] == 2
+    assert found["baseline_prompts"] == (3 if baseline == "batched" else 2)
+    assert found["peak_memory_gb"] > 0.05
     assert found["difference/loss"] < 1e-4
     assert found["difference/rank"] == 0
     assert found["ratio"] > 0
     assert found["seconds_per_candidate/full"] > 0
 
 
-def test_the_sizes_are_those_of_the_bridge():
-    assert bridge.SIZES == SIZES
+def test_every_shape_has_a_name_and_the_size_that_it_says():
+    assert bridge.SIZES == PYTHIA
+    for name in SHAPES:
+        shape = shapes.named(name)
+        count = sum(leaf.size for leaf in jax.tree.leaves(module.shapes(shape)))
+        unit = {"m": 1e6, "b": 1e9}[name[-1]]
+        assert 0.95 < count / (float(name.split("-")[1][:-1]) * unit) < 1.05
+    assert shapes.named("llama-70m").groups < shapes.named("llama-70m").num_heads

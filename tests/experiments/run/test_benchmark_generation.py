@@ -1,5 +1,6 @@
 """The benchmark of generation at its smallest: it runs, compares the tokens, and says so."""
 
+import dataclasses
 import json
 
 import pytest
@@ -22,6 +23,17 @@ def test_the_three_ways_are_timed_and_agree(tmp_path, capsys):
     for name in ("uncached", "cached", "factored"):
         assert summary[f"tokens_per_second/{name}"] > 0
     assert "times uncached, the same tokens" in capsys.readouterr().out
+
+
+def test_a_shared_beginning_is_timed_beside(tmp_path, capsys):
+    config = BenchmarkGeneration(**(SMALL | {"length": 40, "shared": 36, "whole": False}))
+    experiment.main(config, Place("benchmark_generation", str(tmp_path / "a")))
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert summary["ratio/shared"] > 0
+    assert "ratio/cached" not in summary
+    assert "a beginning of 36 tokens run once" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="shared 40 leaves nothing of a prompt of 40"):
+        experiment.architecture(dataclasses.replace(config, shared=40))
 
 
 def test_other_tokens_fail_the_run(tmp_path, monkeypatch):
