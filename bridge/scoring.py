@@ -77,6 +77,7 @@ def scores_of_logits(
         per_token = longer / jnp.maximum(counts[:, 1:], 1)
         best = jnp.max(jnp.concatenate([singles, longer], axis=1), axis=1)
         best_per_token = jnp.max(jnp.concatenate([singles, per_token], axis=1), axis=1)
+        scores["p_distractor"] = jnp.exp(best)
         scores["logit_difference"] = totals[:, 0] - best
         chooses = totals[:, 0] / counts[:, 0] > best_per_token
         scores["choice"] = chooses.astype(jnp.float32)
@@ -87,7 +88,8 @@ def scores_of_logits(
 def names(vocabulary: Vocabulary) -> tuple[str, ...]:
     """The figures that examples of this vocabulary have."""
     common = ("loss", "loss_per_token", "accuracy", "rank", "p_answer", "p_the", "margin_the")
-    return (*common, "logit_difference", "choice", "choice_summed") if vocabulary.rivals else common
+    rivals = ("p_distractor", "logit_difference", "choice", "choice_summed")
+    return (*common, *rivals) if vocabulary.rivals else common
 
 
 def finish(

@@ -3,8 +3,8 @@
     python -m experiments.model_dynamics --checkpoints=DIR --task=indirect_object
 
 DIR holds a checkpoint directory per training step, stepN/, as experiments.fetch_model and
-experiments.train_mini_pythia write them. At each step: p(answer), p(" the"), the margin
-between them and the logit difference to the best distractor, for the full model and after
+experiments.train_mini_pythia write them. At each step: p(answer), p(" the"),
+p(best distractor) (in stories the giver, S), margins between them, for the full model and after
 each of --interventions, with 95 % intervals from resampling examples; and the singular
 values of --spectra. A step that was measured is not measured again when an interrupted run
 is continued. Some 10 s per step of Pythia-70m on two CPU cores.

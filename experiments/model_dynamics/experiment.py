@@ -24,7 +24,7 @@ from truncation import spectrum
 from truncation.notation import Intervention, Key
 from truncation.search import statistics
 
-TOLD = ("p_answer", "p_the", "margin_the", "accuracy")
+TOLD = ("p_answer", "p_the", "p_distractor", "margin_the", "accuracy")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -262,6 +262,8 @@ def report(plan: Plan, summary: Mapping[str, Any], directory: RunDirectory) -> N
     for model in ("full", *map(str, plan.interventions)):
         row: dict[str, str] = {"": model}
         for metric in TOLD:
+            if f"{name}/{model}/{metric}" not in summary:
+                continue
             mean, low, high = (
                 summary[f"{name}/{model}/{metric}{end}"] for end in ("", "_low", "_high")
             )

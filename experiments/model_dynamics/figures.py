@@ -21,6 +21,7 @@ def along_training(
     labels = {
         "p_answer": "p(answer)",
         "p_the": 'p(" the")',
+        "p_distractor": "p(best distractor)",
         "margin_the": 'log p(answer) - log p(" the")',
         "logit_difference": "logit(answer) - logit(distractor)",
         "accuracy": "accuracy",
@@ -29,7 +30,7 @@ def along_training(
     canvas, rows = style.figure(-(-len(shown) // 3), 3, height=2.2)
     for axes in rows.flat[len(shown) :]:
         axes.set_visible(False)
-    for letter, axes, metric in zip("abcde", rows.flat, shown, strict=False):
+    for letter, axes, metric in zip("abcdef", rows.flat, shown, strict=False):
         for colour, name in zip((COLOURS["neutral"], *CYCLE), names, strict=False):
             mean, low, high = intervals[metric][name]
             axes.plot(
@@ -37,7 +38,7 @@ def along_training(
                 ls="--" if name == "full" else "-", marker="o", ms=2,
             )  # fmt: skip
             axes.fill_between(_shifted(steps), low, high, color=colour, alpha=0.18, lw=0)
-        if metric in ("p_answer", "p_the", "accuracy"):
+        if metric in ("p_answer", "p_the", "p_distractor", "accuracy"):
             top = max(float(intervals[metric][name][2].max()) for name in names)
             axes.set_ylim(-0.02 * top, 1.05 * top or 1.0)
         else:

@@ -70,6 +70,7 @@ def by_hand(params, words, example):
         "p_answer": np.exp(sum(each)),
         "p_the": np.exp(laws[0][words(" the")[0]]),
         "margin_the": each[0] - laws[0][words(" the")[0]],
+        "p_distractor": np.exp(max(rivals)),
         "logit_difference": sum(each) - max(rivals),
         "choice": float(np.mean(each) > max(per_token)),
         "choice_summed": float(sum(each) > max(rivals)),
