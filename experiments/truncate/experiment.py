@@ -17,6 +17,7 @@ from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, UserError, user_errors
 from experiments.run.progress import Progress, stage
 from experiments.run.recall_setup import Setup
+from experiments.truncate import components
 from experiments.truncate import figures as figures_truncate
 from experiments.truncate.settings import Truncate
 from toy import recall, surgery, transformer
@@ -28,7 +29,7 @@ from truncation.notation import Intervention
 from truncation.search import network as search_network
 from truncation.search.scorer import Scorer
 
-DETAILS = ("parts", "flips", "factors", "notes")
+DETAILS = ("parts", "components", "flips", "factors", "notes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,7 @@ def measure(
 def look_inside(
     config: Truncate, setup: Setup, step: int, chosen: Sequence[Intervention]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Parts, flips, factors and ambiguous cuts of the first seed at the last checkpoint."""
+    """Parts, components, flips, factors and ambiguous cuts of the first seed, last checkpoint."""
     _, _, state = recall_setup.restore(config.run, step)
     weights = jax.tree.map(lambda leaf: leaf[0], transformer.combine(state.params, state.frozen))
     key = jax.random.fold_in(jax.random.key(setup.config.seed), 104729)
@@ -121,6 +122,8 @@ def look_inside(
         for row in ablation.report(on_clean, cut, everything):
             names = [_name(setup, token) for token in row.pop("top_classes")]
             found["parts"].append(row | {"top_tokens": names})
+        named = functools.partial(_name, setup)
+        found["components"] += components.removed(on_clean, setup.model, cut, everything, named)
         after = on_noisy.full(everything, on_noisy.expanded(cut))["accuracy"]
         rows = ablation.flips(
             before, after, np.asarray(noisy.weights), context_counts(setup.task, noisy)

@@ -22,6 +22,8 @@ def draw(arrays: Arrays, details: Mapping[str, Rows], alpha: float) -> Iterator[
     if len(arrays["steps"]) > 1:
         yield "along", along(arrays)
     yield "parts", parts(details["parts"])
+    if details["components"]:
+        yield "components", components(details["components"])
     yield "flips", flips(details["flips"])
 
 
@@ -84,6 +86,41 @@ def parts(rows: Rows) -> Figure:
         title = {"full": "nothing removed", "kept": "what is kept", "removed": "what is removed"}
         style.panel(axes, "abc"[("full", "kept", "removed").index(part)], title[part])
     axes_row[0].legend(loc="upper left")
+    return canvas
+
+
+def components(rows: Rows) -> Figure:
+    """What each removed component adds to logits at the mean input: its five tokens, the rest."""
+    names = list(dict.fromkeys((row["intervention"], row["layer"], row["matrix"]) for row in rows))[
+        :4
+    ]
+    # Components of little strength move every logit by next to nothing, whatever they say.
+    canvas, (axes_row,) = style.figure(1, len(names), width=max(3.5, 2.1 * len(names)), height=2.6)
+    for axes, name in zip(axes_row, names, strict=True):
+        own = [r for r in rows if (r["intervention"], r["layer"], r["matrix"]) == name]
+        for place, row in enumerate(own):
+            axes.hlines(
+                -place, *(row["strength"] * end for end in row["middle"]), color="0.75", lw=4
+            )
+            for token, logit in zip(row["tokens"], row["logits"], strict=True):
+                kind = "noise" if token == "noise" else "correct"
+                axes.plot(row["strength"] * logit, -place, "o", ms=3.5, color=COLOURS[kind])
+            axes.annotate(
+                row["tokens"][0], (row["strength"] * row["logits"][0], -place), (4, 0),
+                textcoords="offset points", va="center", fontsize=6,
+            )  # fmt: skip
+        # Near-equal values: only the space of all of them means something.
+        labels = [f"{r['component']}{'*' if r['near'] else ''}" for r in own]
+        axes.set_yticks([-i for i in range(len(own))], labels)
+        axes.set_ylim(-len(own) + 0.4, 0.6)
+        axes.margins(x=0.15)
+        axes.set_title(f"{name[0]}: {name[1]}.{name[2]}", loc="left")
+        axes.set_xlabel("added to a token's logit")
+    axes_row[0].set_ylabel("removed component")
+    for kind, label in (("noise", "noise token"), ("correct", "another token")):
+        axes_row[0].plot([], [], "o", ms=3.5, color=COLOURS[kind], label=label)
+    axes_row[0].plot([], [], color="0.75", lw=4, label="5 to 95 % of tokens")
+    axes_row[0].legend(loc="lower right")
     return canvas
 
 

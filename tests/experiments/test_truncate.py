@@ -45,9 +45,9 @@ def test_cuts_are_measured_looked_into_and_drawn(config, tmp_path, capsys):
     assert "clean/full/p_noise/sem" in summary
     arrays = directory.read_arrays()
     assert arrays["clean/0.mlp@0/p_correct"].shape == (2, 2)
-    for name in ("curves", "along", "parts", "flips"):
+    for name in ("curves", "along", "parts", "components", "flips"):
         assert (tmp_path / "out" / "figures" / f"{name}.png").stat().st_size > 5_000
-    for name in ("parts", "flips", "factors"):
+    for name in ("parts", "components", "flips", "factors"):
         assert len((tmp_path / "out" / f"{name}.csv").read_text().splitlines()) > 3
     printed = capsys.readouterr().out
     assert "0.fc_out@-0.07" in printed
