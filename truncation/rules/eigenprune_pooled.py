@@ -102,10 +102,15 @@ def largest(
         # Examples that only fill a batch up are no examples.
         valid = one.valid & (jnp.arange(len(one.valid)) < one.size)[:, None]
         for part in parts:
-            most, total = _reduced(
-                one.gradient[..., part.columns], one.difference[..., part.rows], valid,
-                known[part.key],
-            )  # fmt: skip
+            most, total = map(
+                np.asarray,
+                _reduced(
+                    one.gradient[..., part.columns],
+                    one.difference[..., part.rows],
+                    valid,
+                    known[part.key],
+                ),
+            )
             before = found.get(part.key, (np.full(len(most), -np.inf), np.zeros(len(total))))
             found[part.key] = (np.maximum(before[0], most), before[1] + total / len(examples))
     return found
