@@ -1,5 +1,6 @@
 """The papers' tasks in the truncation program: protocols, constants, generated answers, counts."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -183,6 +184,15 @@ def test_a_plan_needs_no_weights_and_writes_nothing(model, files, tmp_path, caps
     assert found.seconds["decompositions"] == pytest.approx(decomposition)
 
 
+def test_the_late_half_of_the_layers(model, files):
+    asked = {"model": model, "tasks": (f"fever:{files['claims']}",), "max_length": 256}
+    config = TruncateModel(**asked, search="grid", rhos=("0",), late_half=True)
+    found = [str(one) for one in experiment.make_plan(config).interventions]
+    assert found == ["1.fc_in@0", "1.fc_out@0"]
+    with pytest.raises(UserError, match="both say which layers"):
+        experiment.make_plan(dataclasses.replace(config, layers=(0,)))
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -191,7 +201,6 @@ def test_a_plan_needs_no_weights_and_writes_nothing(model, files, tmp_path, caps
         ({"tasks": ("fever:{claims}",), "counts": "{claims}"}, "'count' is None"),
         ({"tasks": ("wikidata:{pairs}",), "objective": "choice_summed"}, "needs distractors"),
         ({"tasks": ("fever:{claims}",), "objective": "contains"}, "are not marked so"),
-        ({"tasks": ("fever:{claims}",), "late_half": True, "layers": (0,)}, "both say which"),
     ],
 )
 def test_what_cannot_be_is_refused(model, files, tmp_path, changes, problem):
