@@ -15,7 +15,7 @@ def by_shots(rows: Sequence[Mapping[str, Any]]) -> Figure:
     models = list(dict.fromkeys(row["model"] for row in rows))
     for axes, name, label in (
         (panels[0, 0], "number", "share of right answers"),
-        (panels[0, 1], "loss", "loss per token of the solution (nats)"),
+        (panels[0, 1], "loss", "loss per solution token, nats"),
     ):
         for place, model in enumerate(models):
             own = [row for row in rows if row["model"] == model]
