@@ -139,7 +139,7 @@ def test_notation_round_trips(text):
         ("1.fc_in@magnitude:auto", "not a number"),
         ("1.fc_in@magnitude:2", "outside"),
         ("1.fc_in@magnitude", "not a number"),
-        ("1.ov@magnitude:0.5", "can be cut but not overwritten"),
+        ("1.ov@magnitude:0.5", "has no entries of its own to keep"),
         ("*.fc_in@0.1+-1.fc_in@0.5", "1.fc_in is cut twice"),
         ("1.fc_out@0.1", "layer 1 has only"),
         ("1.fc_in@0.1+1.all@0", "cut twice"),

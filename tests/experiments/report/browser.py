@@ -11,11 +11,18 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60.0
+PLACE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def executable() -> str | None:
@@ -30,18 +37,15 @@ class Browser:
         # High numbers first: 3 and 4 may themselves be ends of these pipes.
         pipes = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in (*os.pipe(), *os.pipe())]
         reads, self._to, self._from, writes = pipes
-
-        def place() -> None:
-            os.dup2(reads, 3)
-            os.dup2(writes, 4)
-
         command = [
             executable() or NAMES[0], "--headless=new", "--no-sandbox", "--disable-gpu",
             "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
             f"--user-data-dir={profile}",
         ]  # fmt: skip
+        # A process between, because a function of ours after the fork is what JAX warns of.
         self._process = subprocess.Popen(
-            command, preexec_fn=place, pass_fds=(3, 4), stdin=subprocess.DEVNULL,
+            [sys.executable, "-S", "-c", PLACE, str(reads), str(writes), *command],
+            pass_fds=(reads, writes), stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         os.close(reads)
