@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from experiments.report.claim import share_of_allowance
+from experiments.report.figures.curves import over_steps
 from experiments.report.figures.panel import Panel, below, draw, steps
 from experiments.report.reading import Found
 from experiments.run import style
@@ -81,7 +82,7 @@ def frequencies(run: Found) -> list[Panel]:
         axes.set_ylabel("margin: right above 0")
         below(axes)
 
-    alt = "Rare facts have negative margins in the full memory; the cut lifts those just too rare."
+    alt = "Margins of facts by frequency rank, in the full memory and with its top dropped."
     return [draw("frequencies", "Which facts a cut corrects", alt, body)]
 
 
@@ -114,7 +115,7 @@ def phase(run: Found) -> list[Panel]:
         below(axes, 1)
 
     title = f"Which end holds the noise, t = {arrays['times'][last]:g}"
-    alt = "The predicted boundary in the plane of N and alpha separates the trained memories."
+    alt = "Trained memories in the plane of N and alpha, with the predicted boundary."
     return [draw("phase", title, alt, body)]
 
 
@@ -211,28 +212,22 @@ def scaling(run: Found) -> list[Panel]:
         axes.set_ylabel("p(correct)")
         below(axes, 1)
 
-    alt = "p(correct) of the full model falls with alpha; with the top dropped it stays higher."
+    alt = "p(correct) against alpha, full and cut."
     return [draw("scaling", "Over tokens and alpha", alt, body, height=3.2)]
 
 
 def mini(run: Found) -> list[Panel]:
     """A small Pythia's answers to held-out stories along training."""
-
-    def body(axes: Axes) -> None:
+    lines = [
+        (f"prompts/story/{metric}", colour, label)
         for metric, colour, label in (
-            ("p_the", NOISE, '" the"'),
             ("p_answer", CORRECT, "right name"),
             ("p_distractor", PREVIOUS, "the other name"),
-        ):
-            name = f"prompts/story/{metric}"
-            axes.plot(run.steps(name), run.curve(name), color=colour, label=label)
-        steps(axes, run.steps("prompts/story/p_the"))
-        axes.set_ylim(0, 1)
-        axes.set_ylabel("probability, held-out stories")
-        below(axes)
-
-    alt = '" the" rises first, then either name of the story, then the right one.'
-    return [draw("mini", "A small Pythia along training", alt, body)]
+            ("p_the", NOISE, '" the"'),
+        )
+    ]
+    title, ylabel = "A small Pythia along training", "probability, held-out stories"
+    return [over_steps(run, "mini", title, ylabel, lines, columns=2)]
 
 
 def dynamics(run: Found) -> list[Panel]:

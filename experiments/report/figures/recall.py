@@ -2,6 +2,7 @@
 
 from matplotlib.axes import Axes
 
+from experiments.report.figures.curves import over_steps
 from experiments.report.figures.panel import Panel, below, draw, steps
 from experiments.report.reading import Found
 from experiments.run import style
@@ -79,10 +80,7 @@ def margins(run: Found) -> list[Panel]:
         axes.set_ylabel("noise logit - correct logit")
         below(axes)
 
-    alt = (
-        "Both feed-forwards write for the noise from the first steps; after about a hundred the "
-        "second attention writes against it."
-    )
+    alt = "What each block adds to the margin of the noise, against the training step."
     return [draw("margins", "Who writes the noise's margin", alt, body)]
 
 
@@ -126,44 +124,30 @@ def lazy(run: Found) -> list[Panel]:
 
 def attention(run: Found) -> list[Panel]:
     """Attention mass on correct, noise and previous tokens."""
-
-    def body(axes: Axes) -> None:
+    lines = [
+        (f"models/noisy/full/{metric}", colour, label)
         for metric, colour, label in (
             ("attention_correct", CORRECT, "on correct tokens"),
-            ("attention_noise", NOISE, "on noise tokens"),
             ("attention_previous", PREVIOUS, "first layer, on the token before"),
-        ):
-            name = f"models/noisy/full/{metric}"
-            axes.plot(run.steps(name), run.curve(name), color=colour, label=label)
-        steps(axes, run.steps("models/noisy/full/attention_noise"))
-        axes.set_ylim(0, 1)
-        axes.set_ylabel("attention at triggers")
-        below(axes, 1)
-
-    alt = "Attention on correct tokens rises between steps 100 and 250; on noise it stays near 0."
-    return [draw("attention", "Attention along training", alt, body)]
+            ("attention_noise", NOISE, "on noise tokens"),
+        )
+    ]
+    title = "Attention along training"
+    return [over_steps(run, "attention", title, "attention at triggers", lines)]
 
 
 def recalls(run: Found) -> list[Panel]:
     """The three memory recalls along training."""
-
-    def body(axes: Axes) -> None:
+    lines = [
+        (f"mechanisms/recall/{metric}", colour, label)
         for metric, colour, label in (
             ("induction", CORRECT, "trigger to what follows it"),
-            ("copy", PREVIOUS, "token to its unembedding"),
             ("previous_token", NEUTRAL, "position to the one before"),
-        ):
-            name = f"mechanisms/recall/{metric}"
-            axes.plot(run.steps(name), run.curve(name), color=colour, label=label)
-        steps(axes, run.steps("mechanisms/recall/copy"))
-        axes.set_ylim(0, 1.02)
-        axes.set_ylabel("share recalled")
-        below(axes, 1)
-
-    alt = (
-        "Induction and copying reach one after about a hundred steps, the previous token stays low."
-    )
-    return [draw("recalls", "Memory recalls along training", alt, body)]
+            ("copy", PREVIOUS, "token to its unembedding"),
+        )
+    ]
+    title = "Memory recalls along training"
+    return [over_steps(run, "recalls", title, "share recalled", lines, top=1.02)]
 
 
 def spectra(run: Found) -> list[Panel]:
@@ -279,7 +263,7 @@ def bigrams(run: Found) -> list[Panel]:
         axes.set_ylabel("nats per token")
         below(axes, 1)
 
-    alt = "Without its feed-forwards the model loses the bigrams; without the last attention less."
+    alt = "Loss away from triggers, full and without each part, against the training step."
     return [draw("bigrams", "Away from triggers", alt, body)]
 
 
