@@ -128,6 +128,10 @@ def guarded(main: Callable[[], int | None]) -> int:
         # The reader of what we print has gone, as head does; the results are in the files.
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_PATH:
+            # Any of the many flags that name a file may be the first to be looked at.
+            _complain(f"{str(error.filename)[:100]}: {error.strerror}")
+            return UserError.exit_code
         from experiments.run import processes
 
         if processes.is_loss(error):
@@ -225,6 +229,8 @@ def _keep_compilations() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
+# A text that cannot be the name of any file: longer than a name may be, or links in a circle.
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 

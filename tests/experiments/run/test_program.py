@@ -190,6 +190,17 @@ def test_what_is_our_own_fault_keeps_its_traceback(error):
         program.guarded(raising(error))
 
 
+def test_a_name_that_no_file_can_have_is_one_line(capsys, tmp_path):
+    def look():
+        (tmp_path / ("x" * 300)).exists()
+
+    assert program.guarded(look) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {str(tmp_path)[:100]}")
+    assert told.endswith(f": {os.strerror(errno.ENAMETOOLONG)}\n")
+    assert told.count("\n") == 1
+
+
 def test_a_reader_that_has_gone_is_no_failure(capsys):
     assert program.guarded(raising(BrokenPipeError(errno.EPIPE, "Broken pipe"))) == 0
     assert capsys.readouterr().err == ""
