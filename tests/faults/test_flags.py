@@ -11,6 +11,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -84,12 +85,18 @@ def pins(tiny, inputs):
 
 def run_all(commands):
     """How each [program, arguments] ended; a process that dies is replaced behind where it died."""
+    # Some of the names drawn are relative: what is written there must not land among the sources.
+    with tempfile.TemporaryDirectory() as here:
+        return _run_all(commands, here)
+
+
+def _run_all(commands, here):
     ended = []
     while len(ended) < len(commands):
         done = subprocess.run(
             [sys.executable, Path(__file__).with_name("fuzz.py")],
             input=json.dumps(commands[len(ended) :]), capture_output=True, text=True, check=False,
-            cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+            cwd=here, env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
         )  # fmt: skip
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         ended += [answer for answer in answers if "begun" not in answer]
