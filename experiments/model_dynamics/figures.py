@@ -34,10 +34,10 @@ def along_training(
         for colour, name in zip((COLOURS["neutral"], *CYCLE), names, strict=False):
             mean, low, high = intervals[metric][name]
             axes.plot(
-                _shifted(steps), mean, color=colour, label=name,
+                steps, mean, color=colour, label=name,
                 ls="--" if name == "full" else "-", marker="o", ms=2,
             )  # fmt: skip
-            axes.fill_between(_shifted(steps), low, high, color=colour, alpha=0.18, lw=0)
+            axes.fill_between(steps, low, high, color=colour, alpha=0.18, lw=0)
         if metric in ("p_answer", "p_the", "p_distractor", "accuracy"):
             top = max(float(intervals[metric][name][2].max()) for name in names)
             axes.set_ylim(-0.02 * top, 1.05 * top or 1.0)
@@ -63,13 +63,13 @@ def spectra(steps: np.ndarray, values: Mapping[str, np.ndarray]) -> Figure:
         rank = trajectory.shape[1]
         # Some 60 lines show the bulk; a thousand would only darken it.
         bulk = np.unique(np.linspace(0, rank - 1, min(60, rank)).astype(int))
-        axes.plot(_shifted(steps), trajectory[:, bulk], color="0.75", lw=0.5, zorder=0)
+        axes.plot(steps, trajectory[:, bulk], color="0.75", lw=0.5, zorder=0)
         for rank_index, colour in zip(range(min(3, rank)), CYCLE, strict=False):
             axes.plot(
-                _shifted(steps), trajectory[:, rank_index], color=colour, lw=1.2,
+                steps, trajectory[:, rank_index], color=colour, lw=1.2,
                 label=rf"$\sigma_{rank_index + 1}$",
             )  # fmt: skip
-        axes.set_title(name, loc="left")
+        style.panel(axes, "abcdefghijklmnop"[index % 16], name)
         axes.set_ylim(0, float(trajectory.max()) * 1.08)
         if index % columns == 0:
             axes.set_ylabel("singular value")
@@ -79,15 +79,9 @@ def spectra(steps: np.ndarray, values: Mapping[str, np.ndarray]) -> Figure:
     return canvas
 
 
-def _shifted(steps: np.ndarray) -> np.ndarray:
-    # Step 0 has a place on a logarithmic axis, half an octave below step 1.
-    return np.maximum(steps, 0.5)
-
-
 def _step_axis(axes: Axes, steps: np.ndarray) -> None:
+    axes.set_xlabel("training step")
     if len(steps) > 1:
-        style.step_axis(axes)
-    else:
-        axes.set_xlabel("training step")
-    if steps[0] == 0 and len(steps) > 1:
-        axes.axvline(0.5, color="0.85", lw=0.6, zorder=0)
+        # Step 0 has a place on this axis, unlike on a logarithmic one.
+        axes.set_xscale("symlog", linthresh=1, linscale=0.3)
+        axes.set_xlim(0, 1.15 * steps[-1])

@@ -96,7 +96,7 @@ def components(rows: Rows) -> Figure:
     ]
     # Components of little strength move every logit by next to nothing, whatever they say.
     canvas, (axes_row,) = style.figure(1, len(names), width=max(3.5, 2.1 * len(names)), height=2.6)
-    for axes, name in zip(axes_row, names, strict=True):
+    for letter, axes, name in zip("abcd", axes_row, names, strict=False):
         own = [r for r in rows if (r["intervention"], r["layer"], r["matrix"]) == name]
         for place, row in enumerate(own):
             axes.hlines(
@@ -114,13 +114,20 @@ def components(rows: Rows) -> Figure:
         axes.set_yticks([-i for i in range(len(own))], labels)
         axes.set_ylim(-len(own) + 0.4, 0.6)
         axes.margins(x=0.15)
-        axes.set_title(f"{name[0]}: {name[1]}.{name[2]}", loc="left")
+        # A group or a sum of cuts has a panel for each of its matrices.
+        matrix = f"{name[1]}.{name[2]}"
+        alone = name[0].partition("@")[0] == matrix
+        style.panel(axes, letter, name[0] if alone else f"{name[0]}: {matrix}")
         axes.set_xlabel("added to a token's logit")
     axes_row[0].set_ylabel("removed component")
     for kind, label in (("noise", "noise token"), ("correct", "another token")):
         axes_row[0].plot([], [], "o", ms=3.5, color=COLOURS[kind], label=label)
     axes_row[0].plot([], [], color="0.75", lw=4, label="5 to 95 % of tokens")
-    axes_row[0].legend(loc="lower right")
+    if any(row["near"] for row in rows):
+        axes_row[0].plot([], [], " ", label="* near-equal singular values")
+    handles, texts = axes_row[0].get_legend_handles_labels()
+    columns = 4 if len(names) > 2 else 2
+    canvas.legend(handles, texts, loc="outside lower center", ncols=columns)
     return canvas
 
 
