@@ -122,7 +122,8 @@ def encode_examples(
             else "no examples"
         )
     dropped = (f"{long} of {len(examples)} examples exceed {max_length} tokens",) if long else ()
-    vocabulary = Vocabulary(found[0], num_tokens, all(e.distractors for e in kept))
+    # Distractors that are not used are no rivals.
+    vocabulary = Vocabulary(found[0], num_tokens, all(places))
     return Encoded(
         tuple(kept),
         _arrays(rows, rivals, mask_token, list(suffix)),

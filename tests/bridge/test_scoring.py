@@ -300,3 +300,5 @@ def test_options_must_be_those_of_the_examples(params):
     few = encoded([example], max_distractors=2)
     with pytest.raises(ValueError, match="only 2 distractors of 3"):
         option_scores(params, CONFIG, few, CLOSED)
+    # None used: there is no rival to compare with.
+    assert not encoded([example], max_distractors=0).vocabulary.rivals
