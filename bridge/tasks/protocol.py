@@ -133,16 +133,18 @@ FEW_SHOT = dataclasses.replace(
 _PUBLISHED = {"laser": LASER, "eigenpruning": EIGENPRUNING, "few_shot": FEW_SHOT}
 
 
-def of(name: str, card: Card | None) -> Protocol:
+def of(name: str, card: Card | None, paper: str = "") -> Protocol:
     """The protocol of this name for a task with this card (None: a task of no paper).
 
+    paper: whose protocol is meant where that is not the card's: laser or eigenpruning.
     Raises ValueError for an unknown name, and where no paper has the task.
     """
     if name not in NAMES:
         raise ValueError(f"protocol {name!r}: expected {' or '.join(NAMES)}")
     if name == "honest":
         return HONEST
-    if card is None or card.protocol not in _PUBLISHED:
+    whose = paper or (card.protocol if card else "none")
+    if whose not in _PUBLISHED:
         told = "the task" if card is None else card.name
         raise ValueError(f"protocol published: {told} is asked by no paper's protocol")
-    return _PUBLISHED[card.protocol]
+    return _PUBLISHED[whose]

@@ -85,8 +85,7 @@ def card_of(text: str) -> Card | None:
 def files(text: str) -> tuple[str, ...]:
     """The files that the task `text` names, those of its options included; none of the hub."""
     bare, given = options.split(text)
-    argument = bare.partition(":")[2]
-    names = [argument] if pathlib.Path(argument).is_file() else argument.split("+")
+    names = _parts(bare.partition(":")[2])
     return tuple(name for name in (*names, *given.values()) if pathlib.Path(name).is_file())
 
 
@@ -119,8 +118,10 @@ def load(
     if name in READERS:
         if not argument:
             raise TaskError(f"task {text!r}: expected {name}:FILE")
-        examples = tuple(READERS[name](argument, add_space))
-        return _chosen(Task(pathlib.Path(argument).stem, examples), count, seed)
+        parts = _parts(argument)
+        examples = tuple(e for part in parts for e in READERS[name](part, add_space))
+        stem = "+".join(pathlib.Path(part).stem for part in parts)
+        return _chosen(Task(stem, examples), count, seed)
     if name == "relations":
         return relations.load(encode, relation=argument or None, count=count, seed=seed)
     if name not in NAMES:
@@ -142,8 +143,7 @@ def _files(card: Card, argument: str) -> Sequence[pathlib.Path]:
         if argument:
             raise TaskError(f"task {card.name}: takes no file")
         return ()
-    # A file whose own name has a plus is taken whole.
-    names = [argument] if pathlib.Path(argument).is_file() else argument.split("+")
+    names = _parts(argument)
     if not argument:
         names = list(card.hub)
     if not names:
@@ -153,6 +153,11 @@ def _files(card: Card, argument: str) -> Sequence[pathlib.Path]:
         is_hub = name.startswith(hub_rows.PREFIX)
         found += hub_rows.fetch(name) if is_hub else [pathlib.Path(name)]
     return found
+
+
+def _parts(argument: str) -> list[str]:
+    """Files joined by "+"; a file whose own name has a plus is taken whole."""
+    return [argument] if pathlib.Path(argument).is_file() else argument.split("+")
 
 
 def _chosen(task: Task, count: int | None, seed: int) -> Task:

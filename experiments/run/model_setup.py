@@ -83,17 +83,23 @@ def read_questions(
     test_task: str = "",
     validation: float = 0.2,
     protocol: str = "honest",
+    paper: str = "",
     counts: str = "",
 ) -> Questions:
     """The examples of a task, tokenised and divided.
 
     With a test_task its examples are the test ones and all of task's the validation ones;
     without, the protocol divides them: honest takes whole items at random, the share
-    `validation` for choosing; published what the paper took. counts is a file of how often
-    facts are told.
+    `validation` for choosing; published what the paper took; both is honest with the prompts of
+    the paper. paper says which one where the task's card does not. counts is a file of how
+    often facts are told.
     """
     with user_errors():
-        rules = protocols.of(protocol, tasks.card_of(task))
+        if protocol == "both":
+            bos = protocols.of("published", tasks.card_of(task), paper).bos
+            rules = dataclasses.replace(HONEST, bos=bos)
+        else:
+            rules = protocols.of(protocol, tasks.card_of(task), paper)
         found = [
             tasks.load(
                 text,

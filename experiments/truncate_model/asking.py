@@ -11,7 +11,7 @@ from bridge import answers, encoding, scoring
 from experiments.run import model_setup
 from experiments.run.model_setup import Questions
 from experiments.run.program import user_errors
-from experiments.truncate_model import components, worth
+from experiments.truncate_model import by_level, components, worth
 from experiments.truncate_model.plan import Plan, answers_of, generates, objective_of
 from experiments.truncate_model.worth import Worth
 from truncation import ablation, rules
@@ -46,19 +46,10 @@ class Result:
 def ask(plan: Plan, one: Questions, scorer: Scorer) -> Result:
     """Search, or compare the interventions given, and look into the choice."""
     config, test = plan.config, one.test
-    problem = SearchProblem(scorer, plan.interventions, one.validation, test)
-    rule = "grid" if config.search == "none" else config.search
-    options = {
-        "test_all": config.search == "none",
-        "order": config.order,
-        "fraction": config.fraction,
-        "fractions": config.removed,
-    }
     objective = objective_of(config, one, plan.architecture)
-    common = {"objective": objective, "seed": config.seed, "samples": config.bootstrap}
-    own = {name: value for name, value in options.items() if name in rules.options(rule)}
-    with user_errors():
-        outcome = rules.run(rule, problem, **common, **own)
+    outcome = search(
+        plan, SearchProblem(scorer, plan.interventions, one.validation, test), objective
+    )
     nearest = outcome.nearest
     params = nearest.params(scorer.decompositions)
     before, after = scorer.full(test), scorer.of_params(params, test)
@@ -68,19 +59,28 @@ def ask(plan: Plan, one: Questions, scorer: Scorer) -> Result:
             tokens = [plan.words.decode([token]) for token in row.pop("top_classes")]
             parts.append(row | {"top_tokens": tokens})
     told = components.removed(scorer, plan.architecture, nearest, test[:PARTS_EXAMPLES], plan.words)
-    weights = scorer.weights(test)
-    flips = ablation.flips(
-        before["accuracy"],
-        after["accuracy"],
-        weights,
-        levels(one, test),
-        seed=config.seed,
-        samples=config.bootstrap,
-    )
+    bootstrap = {"seed": config.seed, "samples": config.bootstrap}
+    flips = by_level.flips(one, before, after, scorer.weights(test), **bootstrap)
     said = predictions(plan, one, scorer, params, before, after)
     taken = outcome.improves or not one.protocol.full_competes
     chosen = nearest.name if taken else "full"
     return Result(outcome, nearest.name, chosen, params, before, after, parts, told, said, flips)
+
+
+def search(plan: Plan, problem: SearchProblem, objective: str) -> Outcome:
+    """The rule that is asked for, with its options; --interventions are a grid tested whole."""
+    config = plan.config
+    rule = "grid" if config.search == "none" else config.search
+    options = {
+        "test_all": config.search == "none",
+        "order": config.order,
+        "fraction": config.fraction,
+        "fractions": config.removed,
+    }
+    common = {"objective": objective, "seed": config.seed, "samples": config.bootstrap}
+    own = {name: value for name, value in options.items() if name in rules.options(rule)}
+    with user_errors():
+        return rules.run(rule, problem, **common, **own)
 
 
 def find_worth(plan: Plan, one: Questions, checkpoint: bridge.Checkpoint, result: Result) -> Worth:
@@ -140,20 +140,3 @@ def predictions(
                 row[f"{label}_top{place + 1}"] = plan.words.decode([int(ids[i, place])])
                 row[f"{label}_p{place + 1}"] = float(values[i, place])
     return rows
-
-
-def levels(one: Questions, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """Covariates of the examples as small integers: few values as they are, others in quarters."""
-    examples = [one.encoded.examples[i] for i in indices]
-    names = sorted(set.intersection(*(set(e.covariates) for e in examples)))
-    found = {}
-    for name in names:
-        values = np.array([e.covariates[name] for e in examples])
-        distinct = np.unique(values)
-        if len(distinct) < 2:
-            continue
-        # Equal quarters by rank: 0 holds the smallest values.
-        edges = distinct if len(distinct) <= 8 else np.quantile(values, [0, 0.25, 0.5, 0.75])
-        level = np.searchsorted(np.unique(edges), values, side="right") - 1
-        found[name] = level[:, None]
-    return found

@@ -12,7 +12,7 @@ from experiments.run import model_setup, provenance, stop
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, user_errors
 from experiments.run.progress import stage
-from experiments.truncate_model import planning
+from experiments.truncate_model import planning, ways
 from experiments.truncate_model.asking import Result, ask, find_worth, marks
 from experiments.truncate_model.plan import Plan, make_plan, require_place, told
 from experiments.truncate_model.settings import TruncateModel
@@ -78,10 +78,12 @@ def run(
     directory.rewrite_metrics([])
     for one in plan.questions:
         stop.check()
+        stage(f"asking {one.name}")
         for note in one.notes:
             print(f"{one.name}: {note}")
-        if config.protocol == "published":
-            print("\n".join(told(config, one, plan.architecture)))
+        if config.protocol != "honest":
+            paper = ways.paper_of(config, one.name)
+            print("\n".join(told(config, one, plan.architecture, paper)))
         store = directory.own("checkpoints/") / f"{one.name}.jsonl"
         # What scores depend on, weights and examples included, is in the key already.
         scorer = model_setup.make_scorer(
@@ -109,6 +111,12 @@ def run(
         found = find_worth(plan, one, checkpoint, result)
         print("".join(f"  {line}\n" for line in found.lines), end="")
         summary |= {f"{one.name}/{key}": value for key, value in found.figures.items()}
+        if config.protocol == "both":
+            stage(f"asking {one.name} in other ways")
+            rows = ways.compare(plan, one, scorer)
+            directory.write_csv(f"{one.name}_protocols.csv", rows)
+            summary |= ways.summarise(one.name, rows)
+            ways.report(rows)
         if found.rows:
             directory.write_jsonl(f"{one.name}_answers.jsonl", found.rows)
         if config.save:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bridge import tasks
 from bridge.config import Config
 from bridge.tasks.metrics import generated
+from bridge.tasks.protocol import Protocol
 from bridge.tokenizer import Tokenizer
 from experiments.run import model_setup
 from experiments.run.model_setup import Questions
@@ -48,6 +49,10 @@ def make_plan(config: TruncateModel) -> Plan:
         raise UserError("give either --interventions or --search, and not both")
     if config.test_tasks and len(config.test_tasks) != len(config.tasks):
         raise UserError(f"--test_tasks names {len(config.test_tasks)} of {len(config.tasks)} tasks")
+    if config.protocol == "both" and (config.search == "none" or config.test_tasks):
+        raise UserError("--protocol=both compares searches that divide one file; see --search")
+    if config.paper and config.protocol == "honest":
+        raise UserError("--paper says whose protocol --protocol=published or both is")
     if config.save and len(config.tasks) > 1:
         raise UserError("--save wants a single task: another task may choose another cut")
     if config.factored and (not config.save or "prun" in config.search):
@@ -74,6 +79,7 @@ def make_plan(config: TruncateModel) -> Plan:
             test_task=test,
             validation=config.validation,
             protocol=config.protocol,
+            paper=config.paper,
             counts=config.counts,
         )
         for task, test in zip(
@@ -106,8 +112,13 @@ def make_plan(config: TruncateModel) -> Plan:
 
 def objective_of(config: TruncateModel, one: Questions, architecture: Config) -> str:
     """What a choice improves: as asked for, or what the paper of the task chose by."""
-    if config.protocol == "honest":
+    if one.protocol.name == "honest":
         return config.objective
+    return published_objective(one, architecture)
+
+
+def published_objective(one: Questions, architecture: Config) -> str:
+    """What the paper of the task chose by."""
     # The number that a solution ends in was nobody's objective: see told.
     metric = one.marking.metric
     if metric == "choice_summed" or (metric == "contains" and not architecture.masked):
@@ -120,10 +131,12 @@ def generates(config: TruncateModel, one: Questions, architecture: Config) -> bo
     return objective_of(config, one, architecture) == "contains"
 
 
-def told(config: TruncateModel, one: Questions, architecture: Config) -> list[str]:
+def told(
+    config: TruncateModel, one: Questions, architecture: Config, protocol: Protocol
+) -> list[str]:
     """The protocol, what differs from it here, and what was published of this model."""
     search = config.search != "none"
-    lines = one.protocol.lines(
+    lines = protocol.lines(
         rhos=config.rhos if config.search == "grid" else (),
         matrices=config.matrices if search else (),
         rule=config.search if search else "",

@@ -52,9 +52,12 @@ class TruncateModel(ModelSettings):
     )
     validation: float = setting(0.2, "Share of examples for choosing.", lower=0.001, upper=0.999)
     protocol: str = setting(
-        "honest", "Split, objective and choice: as they should be, or as the task's paper has "
-        "them.", choices=("honest", "published"),
+        "honest", "Split, objective and choice: as they should be, as the task's paper has them, "
+        "or both side by side.", choices=("honest", "published", "both"),
     )  # fmt: skip
+    paper: str = setting(
+        "", "Whose protocol, where the task is in no paper.", choices=("", "laser", "eigenpruning")
+    )
     counts: str = setting("", "File of how often facts are told: flips by frequency.")
     answers: int = setting(
         256,

@@ -10,7 +10,7 @@ from experiments.run import heatmaps
 from experiments.run import table as terminal
 from experiments.run.directory import RunDirectory
 from experiments.run.model_setup import Questions
-from experiments.truncate_model import figures
+from experiments.truncate_model import by_level, figures
 from experiments.truncate_model.asking import Result
 
 
@@ -97,6 +97,7 @@ def report(name: str, result: Result) -> None:
             f"{rows[0]['accuracy']:.3f} to {rows[1]['accuracy']:.3f}, loss from "
             f"{rows[0]['loss']:.3f} to {rows[1]['loss']:.3f} nats."
         )
+    by_level.report(result.flips)
     for row in result.parts:
         tokens = ", ".join(
             f"{token!r} {p:.2f}"

@@ -1,5 +1,6 @@
 """The papers' tasks in the truncation program: protocols, constants, generated answers, counts."""
 
+import csv
 import dataclasses
 import json
 import pathlib
@@ -12,7 +13,7 @@ import bridge
 from bridge import answers
 from bridge.tasks import split
 from experiments.run.program import Place, UserError
-from experiments.truncate_model import experiment, planning
+from experiments.truncate_model import by_level, experiment, planning
 from experiments.truncate_model.settings import TruncateModel
 from tests.experiments.model_checkpoint import write_checkpoint
 
@@ -113,11 +114,71 @@ def test_facts_stay_whole_and_are_told_by_frequency(model, files, tmp_path, caps
     summary = go(model, tmp_path / "run", validation=0.4, **config)
     assert summary["counterfact/items"] == 3
     assert "resampling 3 items" in capsys.readouterr().out
-    flips = (tmp_path / "run" / "counterfact_flips.csv").read_text()
-    assert "count" in flips
     change = summary[f"counterfact/test/{CUT}/loss_change"]
     low, high = (summary[f"counterfact/by_items/loss_change_{end}"] for end in ("low", "high"))
     assert low <= change <= high
+
+
+def test_flips_by_count_where_some_facts_have_none(model, files, tmp_path, capsys):
+    """Against the flips of every example, counted by hand; no count is a level of its own."""
+    some = tmp_path / "some.jsonl"
+    some.write_text("\n".join(pathlib.Path(files["counts"]).read_text().splitlines()[:4]))
+    config = {"tasks": (f"counterfact:{files['facts']}",), "counts": str(some), "validation": 0.2}
+    go(model, tmp_path / "run", **config)
+    (one,) = experiment.make_plan(
+        TruncateModel(model=model, interventions=(CUT,), **config)
+    ).questions
+    with np.load(tmp_path / "run" / "trajectory.npz") as arrays:
+        before, after = (arrays[f"counterfact/test/{name}/accuracy"] for name in ("full", CUT))
+    told = np.array([one.encoded.examples[i].covariates.get("count", -1) for i in one.test])
+    with (tmp_path / "run" / "counterfact_flips.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["covariate"] == "count"]
+    assert [float(row["smallest"] or -1) for row in rows] == sorted(set(told.tolist()))
+    for row in rows:
+        own = told == float(row["smallest"] or -1)
+        assert int(row["answers"]) == own.sum()
+        assert float(row["wrong_to_right"]) == pytest.approx(np.mean((after > before)[own]))
+        assert float(row["right_to_wrong"]) == pytest.approx(np.mean((after < before)[own]))
+    assert ("no count" in capsys.readouterr().out) == (told == -1).any()
+
+
+def test_quarters_hold_equally_many():
+    level = by_level.levels(np.array([*range(1, 21), np.nan]))
+    assert np.bincount(level[:-1]).tolist() == [5, 5, 5, 5]
+    assert level[-1] == by_level.UNKNOWN
+    assert (np.diff(level[:-1]) >= 0).all()
+    assert by_level.levels(np.array([3.0, 1.0, 3.0])).tolist() == [1, 0, 1]
+
+
+def test_both_protocols_side_by_side(model, files, tmp_path, capsys):
+    """Every way against a search of its own rows, asked for by itself."""
+    asked = {
+        "tasks": (f"counterfact:{files['facts']}",), "interventions": (), "search": "grid",
+        "rhos": ("0.5", "0"), "layers": (1,), "matrices": ("fc_in",), "validation": 0.4,
+    }  # fmt: skip
+    both = go(model, tmp_path / "both", protocol="both", **asked)
+    out = capsys.readouterr().out
+    assert "told on its choosers" in out
+    assert "protocol published: LASER" in out
+    for name in ("honest", "published"):
+        alone = go(model, tmp_path / name, protocol=name, **asked)
+        way = f"counterfact/protocols/{name}"
+        chosen = both[f"{way}/chosen"]
+        assert chosen == alone["counterfact/chosen"]
+        for metric in ("accuracy", "loss"):
+            full = both[f"{way}/{metric}_full"]
+            assert full == pytest.approx(alone[f"counterfact/test/full/{metric}"])
+            if chosen != "full":
+                assert both[f"{way}/{metric}_cut"] == pytest.approx(
+                    alone[f"counterfact/test/{chosen}/{metric}"]
+                )
+    ways = {name.split("/")[2] for name in both if "/protocols/" in name}
+    assert len(ways) == 6
+    assert both["counterfact/protocols/all rows/told_on"] == 15
+    assert both["counterfact/protocols/told on its choosers/told_on"] == 6
+    assert both["counterfact/protocols/first rows/chosen_on"] == 6
+    assert both["counterfact/protocols/no unedited/chosen"] != "full"
+    assert both["counterfact/protocols/honest/best_constant"] == 1.0
 
 
 def test_generated_answers_are_written_for_reading(model, files, tmp_path, capsys):
@@ -197,6 +258,8 @@ def test_the_late_half_of_the_layers(model, files):
     ("changes", "problem"),
     [
         ({"tasks": ("sums",), "protocol": "published"}, "asked by no paper's protocol"),
+        ({"tasks": ("sums",), "protocol": "both"}, "compares searches that divide one file"),
+        ({"tasks": ("sums",), "paper": "laser"}, "--paper says whose"),
         ({"tasks": ("wikidata:{pairs}",), "max_length": 1}, "max_length"),
         ({"tasks": ("fever:{claims}",), "counts": "{claims}"}, "'count' is None"),
         ({"tasks": ("wikidata:{pairs}",), "objective": "choice_summed"}, "needs distractors"),
