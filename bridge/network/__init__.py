@@ -42,7 +42,7 @@ from bridge.network.one_layer import (
     mlp_inputs,
     normalise,
 )
-from bridge.network.stops import READ_EVERYWHERE, enter, leave, matrix_inputs
+from bridge.network.stops import READ_EVERYWHERE, enter, leave
 from bridge.network.whole import (
     final_logits,
     final_norm,
@@ -76,7 +76,6 @@ __all__ = [
     "keys_and_values",
     "layer",
     "leave",
-    "matrix_inputs",
     "mixed_values",
     "mlp_hidden",
     "mlp_inputs",

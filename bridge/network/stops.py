@@ -113,11 +113,3 @@ def leave(
         outputs = apply_linear(layer_params["fc_out"], hidden)
     inputs = mlp_inputs(layer_params, config, here, attended)
     return layer_sum(layer_params, config, here, attended, inputs, outputs)
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def matrix_inputs(
-    layer_params: Params, config: Config, x: Activations, context: Context
-) -> dict[str, Float[Array, "batch length _"]]:
-    """What each of the matrices of a layer reads when the layer's input is x."""
-    return {name: enter(layer_params, config, name, x, context)[0] for name in config.matrices}

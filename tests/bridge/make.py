@@ -1,5 +1,6 @@
 """Small checkpoints in every format, written by other means than the code under test."""
 
+import functools
 import io
 import json
 import pickle
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 
 import bridge
-from bridge import families, module
+from bridge import families, module, network
 
 CONFIG = bridge.Config(
     vocab_size=19, num_layers=2, d_model=8, num_heads=2, d_ff=12, rotary_fraction=0.5
@@ -22,6 +23,12 @@ def random_params(config=CONFIG, seed=0):
     return jax.tree.map(
         lambda s: jax.numpy.asarray(rng.normal(size=s.shape), s.dtype), module.shapes(config)
     )
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def matrix_inputs(layer_params, config, x, context):
+    """{name: what that matrix of a layer reads} when the layer's input is x."""
+    return {n: network.enter(layer_params, config, n, x, context)[0] for n in config.matrices}
 
 
 def stored(params, config=CONFIG):

@@ -11,6 +11,7 @@ import pytest
 import bridge
 from bridge import module
 from bridge import network as model
+from tests.bridge.make import matrix_inputs
 
 CONFIG = bridge.Config(
     vocab_size=53, num_layers=3, d_model=24, num_heads=3, d_ff=40, rotary_fraction=0.5
@@ -140,7 +141,7 @@ def test_matrix_inputs_are_what_the_matrices_read(params, config):
     context = model.context_of(jnp.ones(TOKENS.shape, bool))
     x = model.residual_streams(params, config, TOKENS)[0]
     first = params["layers"][0]
-    inputs = model.matrix_inputs(first, config, x, context)
+    inputs = matrix_inputs(first, config, x, context)
     names = ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out")
     assert set(inputs) == set(names)
 

@@ -11,6 +11,7 @@ import bridge
 from bridge import encoding, scoring, surgery
 from bridge import network as model
 from bridge.tasks import Example
+from tests.bridge.make import matrix_inputs
 from tests.bridge.words import Words
 from truncation import ablation, editing, factored, notation, rules
 from truncation.rules import gradient_guided
@@ -192,7 +193,7 @@ def test_what_a_matrix_reads(params, encoded):
     batch = found.examples.select(np.arange(4))
     tokens, mask = (jnp.asarray(scoring.flat(a)) for a in (batch.tokens, batch.mask))
     x = model.residual_streams(params, CONFIG, tokens, mask)[1]
-    inputs = model.matrix_inputs(params["layers"][1], CONFIG, x, model.context_of(mask))
+    inputs = matrix_inputs(params["layers"][1], CONFIG, x, model.context_of(mask))
     for name, expected in inputs.items():
         entry = entered(found, params, (1, name), batch)
         real = np.asarray(mask).reshape(4, -1)

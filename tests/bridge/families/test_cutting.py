@@ -13,6 +13,7 @@ from bridge import encoding, scoring, surgery
 from bridge import network as model
 from bridge.tasks import Example
 from tests.bridge.families.test_goldens import checkpoint, golden
+from tests.bridge.make import matrix_inputs
 from tests.bridge.words import Words
 from truncation import editing, notation
 
@@ -59,7 +60,7 @@ def test_what_matrices_read_is_what_their_gradients_say(case):
     context = model.context_of(mask)
     x = model.first_stream(found.params, config, tokens, context.positions)
     first = found.params["layers"][0]
-    inputs = model.matrix_inputs(first, config, x, context)
+    inputs = matrix_inputs(first, config, x, context)
     assert set(inputs) == set(names)
 
     def loss(kernels, biases):
@@ -140,7 +141,7 @@ def test_a_shared_norm_reaches_both_its_readers():
     first = found.params["layers"][0]
     norm = {**first["attn_norm"], "scale": 2 * first["attn_norm"]["scale"]}
     before, after = (
-        model.matrix_inputs(layer, found.config, x, context)
+        matrix_inputs(layer, found.config, x, context)
         for layer in (first, {**first, "attn_norm": norm})
     )
     for name in ("q_proj", "fc_in"):

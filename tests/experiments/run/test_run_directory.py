@@ -15,8 +15,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.run import previous, program
-from experiments.run.directory import open_finished, open_run, read_config, settings_of
+from experiments.run import program
+from experiments.run.directory import (
+    open_finished,
+    open_run,
+    previous,
+    read_config,
+    settings_of,
+)
 from experiments.run.program import Place, UserError
 from training.settings import Settings, setting
 

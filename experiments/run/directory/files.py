@@ -1,0 +1,203 @@
+"""The files of one run: named in its manifest, written whole, read back with their faults told."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.run import program
+from experiments.run.directory import previous
+from experiments.run.directory.replacing import replacing
+from experiments.run.directory.strict import line, plain
+from experiments.run.program import UserError, one_line
+
+
+class RunDirectory:
+    """The files of one run; open_run opens one for writing."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, owned: Iterable[str] = (), begun: bool = True
+    ):
+        """Reading what is there needs no open_run, and this does not touch the disk.
+
+        owned: what is the run's already. begun: whether it has shown a result; until then
+        take_back undoes it.
+        """
+        self.path = Path(path)
+        self._owned = dict.fromkeys(owned)
+        self._begun, self._undone = begun, False
+
+    @property
+    def checkpoints(self) -> Path:
+        """Absolute, as orbax wants it."""
+        return (self.path / "checkpoints").absolute()
+
+    def promise(self) -> str:
+        """What an interrupted run says about continuing."""
+        if self._undone:
+            return "nothing was begun, and what was there before is there again"
+        with contextlib.suppress(OSError):
+            if not self._begun and (self.path / ".previous").exists():
+                return "nothing was begun, the earlier results stay"
+            if any(not path.name.startswith(".") for path in self.checkpoints.iterdir()):
+                return "the same command continues from the last checkpoint"
+        return "no checkpoint was written yet, the same command begins again"
+
+    def own(self, name: str) -> Path:
+        """The path of a file, or with a slash at the end a folder, that this run is to write.
+
+        It is in the manifest before it is on the disk, so that nothing is left behind.
+        """
+        if name not in self._owned and not any(
+            name.startswith(folder) for folder in self._owned if folder.endswith("/")
+        ):
+            self._owned[name] = None
+            with replacing(self.path / previous.MANIFEST) as temporary:
+                temporary.write_text(json.dumps(list(self._owned), indent=0) + "\n")
+        path = self.path / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        return path
+
+    def begin(self) -> None:
+        """The run has its first result: what it replaces is removed for good."""
+        if not self._begun:
+            self._begun = True
+            previous.discard(self.path)
+
+    def take_back(self) -> None:
+        """Leave the directory as it was found, if the run failed before its first result."""
+        if not self._begun:
+            self._begun = self._undone = True
+            if not previous.put_back(self.path):
+                previous.remove(self.path)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write one JSON file, floats with all their digits."""
+        self.write_text(name, json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one text file."""
+        with replacing(self.own(name)) as temporary:
+            temporary.write_text(text)
+
+    def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """One line per row under the union of their keys in order of appearance."""
+        buffer = io.StringIO()
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write_text(name, buffer.getvalue())
+
+    def write_jsonl(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """One JSON object per row."""
+        self.write_text(name, "".join(line(row) for row in rows))
+
+    def write_arrays(self, arrays: Mapping[str, Any], name: str = "trajectory.npz") -> None:
+        """Write named arrays as one .npz."""
+        self.begin()
+        buffer = io.BytesIO()
+        np.savez(buffer, **{key: np.asarray(value) for key, value in arrays.items()})  # type: ignore[arg-type]
+        with replacing(self.own(name)) as temporary:
+            temporary.write_bytes(buffer.getvalue())
+
+    def read_arrays(self, name: str = "trajectory.npz") -> dict[str, np.ndarray]:
+        """What write_arrays wrote; empty where nothing was, UserError where it is damaged."""
+        file = self.path / name
+        if not file.exists():
+            return {}
+        try:
+            # The checksum of every array is verified as it is read.
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except Exception as error:  # zipfile, zlib and numpy have an exception for every damage
+            raise UserError(f"{file} is damaged; add --overwrite to begin again") from error
+
+    def keep(self, name: str, arrays: Mapping[str, Any], value: Any = None) -> None:
+        """Keep a finished part of the run, arrays and a JSON-able value: checkpoints/NAME.npz."""
+        self.own("checkpoints/")
+        text = json.dumps(plain(value), allow_nan=False)
+        self.write_arrays({**arrays, "json": np.array(text)}, f"checkpoints/{name}.npz")
+
+    def kept(self, name: str) -> tuple[dict[str, np.ndarray], Any] | None:
+        """What keep kept; None where it did not, or where it is damaged: then make it again."""
+        try:
+            arrays = self.read_arrays(f"checkpoints/{name}.npz")
+            return (arrays, json.loads(str(arrays.pop("json")))) if arrays else None
+        except (UserError, ValueError, KeyError):
+            program.note(f"checkpoints/{name}.npz is damaged; that part is made again")
+            return None
+
+    def forget(self, name: str) -> None:
+        """Remove what was kept under a name, file or folder, and is no longer needed."""
+        (self.path / "checkpoints" / f"{name}.npz").unlink(missing_ok=True)
+        shutil.rmtree(self.path / "checkpoints" / name, ignore_errors=True)
+
+    def read_rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows that write_jsonl wrote; UserError where they are not there or damaged."""
+        file = self.path / name
+        try:
+            return [json.loads(line) for line in file.read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} is missing or damaged: {one_line(error)}") from error
+
+    def rewrite_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Replace metrics.jsonl: on continuing, lines beyond the checkpoint go."""
+        self.write_jsonl("metrics.jsonl", records)
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add one flat record to metrics.jsonl."""
+        self.begin()
+        with self.own("metrics.jsonl").open("a") as file:
+            file.write(line(record))
+
+    def save_figure(self, figure: Figure, name: str) -> Path:
+        """Write figures/NAME.png and .pdf and return the first."""
+        for suffix in ("png", "pdf"):
+            # No dates inside: the same arrays give the same bytes.
+            stamp = {"CreationDate": None} if suffix == "pdf" else {}
+            with replacing(self.own(f"figures/{name}.{suffix}")) as temporary:
+                figure.savefig(temporary, format=suffix, dpi=160, metadata=stamp)
+            # The layout is found by drawing; both files have the one that was found first.
+            figure.set_layout_engine("none")
+        return self.path / "figures" / f"{name}.png"
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json, which marks the run as finished."""
+        self.begin()
+        self.write_json("summary.json", summary)
+
+
+class Bystander(RunDirectory):
+    """The directory as a process sees it that only helps to compute: read, never written."""
+
+    def own(self, name: str) -> Path:
+        """Where process 0 has this file."""
+        return self.path / name
+
+    def begin(self) -> None:
+        """Nothing: process 0 does."""
+
+    def write_text(self, name: str, text: str) -> None:
+        """Nothing: process 0 does."""
+
+    def write_arrays(self, arrays: Mapping[str, Any], name: str = "trajectory.npz") -> None:
+        """Nothing: process 0 does."""
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Nothing: process 0 does."""
+
+    def save_figure(self, figure: Figure, name: str) -> Path:
+        """Nothing: process 0 does."""
+        return self.path / "figures" / f"{name}.png"
+
+    def forget(self, name: str) -> None:
+        """Nothing: process 0 does."""
