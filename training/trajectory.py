@@ -64,10 +64,3 @@ class Trajectory:
 
     def _groups(self) -> list[str]:
         return sorted(n.rsplit("/", 1)[0] for n in self._columns if n.endswith("/steps"))
-
-
-def series(
-    arrays: Mapping[str, np.ndarray], group: str, name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Steps [records] and values [records, seeds, ...] of one quantity."""
-    return arrays[f"{group}/steps"], arrays[f"{group}/{name}"]

@@ -7,7 +7,6 @@ k (d_in + d_out) multiplications replace d_in d_out per input.
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,11 +18,6 @@ from truncation.search.decompositions import Decompositions
 def pays(kept: int, shape: tuple[int, int]) -> bool:
     """Whether k (d_in + d_out) < d_in d_out."""
     return kept * (shape[0] + shape[1]) < shape[0] * shape[1]
-
-
-def num_parameters(params: Params) -> int:
-    """How many numbers a tree of parameters holds."""
-    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
 
 
 def apply(

@@ -80,14 +80,6 @@ def soft_rank(singular_values: Float[Array, "*batch r"]) -> Float[Array, "*batch
     return jnp.where(top > 0, frobenius / jnp.where(top > 0, top, 1), 0)
 
 
-def effective_rank(singular_values: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
-    """exp(entropy of s / sum s), Roy and Vetterli (2007): between 1 and r; 0 for W = 0."""
-    total = jnp.sum(singular_values, axis=-1, keepdims=True)
-    share = singular_values / jnp.where(total > 0, total, 1)
-    entropy = -jnp.sum(jax.scipy.special.xlogy(share, share), axis=-1)
-    return jnp.where(total[..., 0] > 0, jnp.exp(entropy), 0)
-
-
 def marchenko_pastur_edge(shape: tuple[int, int], sigma: float) -> float:
     """Largest singular value of an m x n matrix of iid noise: sigma (sqrt m + sqrt n).
 

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from experiments.find_noise import compared, figures
 from experiments.find_noise.compared import Comparison, Found
 from experiments.find_noise.settings import FindNoise
-from experiments.run import heatmaps, memory, recall_setup, stop
-from experiments.run import table as terminal
+from experiments.run import heatmaps, memory, recall_setup, stop, table
 from experiments.run.directory import RunDirectory, open_finished, open_run, plain
 from experiments.run.program import Place, UserError, user_errors
 from experiments.run.progress import Progress, stage
@@ -23,7 +22,6 @@ from toy import recall, surgery, transformer
 from training.checkpoint import Store
 from training.loop import State
 from truncation import notation
-from truncation.search import table
 from truncation.search.cache import Cache
 from truncation.search.problem import NO_CHOICE, Outcome, SearchProblem
 from truncation.search.scorer import Scorer
@@ -300,7 +298,7 @@ def report(rows: list[dict[str, Any]], summary: dict[str, Any], directory: RunDi
     """Print the table, what it says, warnings, and where the pictures are."""
     judged = [row for row in rows if row["step"] == rows[0]["step"]]
     lines = paper_table(judged, summary)
-    print(terminal.text(lines))
+    print(table.text(lines))
     named = {line["rule"]: f"clean/{_label(line['rule'])}" for line in lines}
     found = {rule: summary[f"{label}/p_correct"] for rule, label in named.items()}
     best = max(found, key=found.__getitem__)

@@ -1,4 +1,4 @@
-"""Tables for a terminal: columns as wide as they need, cut to what fits."""
+"""Tables for a terminal, columns as wide as they need, cut to what fits; and in Markdown."""
 
 import re
 import shutil
@@ -57,10 +57,21 @@ def text(
     return "\n".join(lines)
 
 
+def markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """The rows as a Markdown table of these columns, floats with three decimals."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_number(row.get(c, "")) for c in columns) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
 def cell(value: Any) -> str:
     """A value as the table shows it; what does not exist is a dash."""
     if value is None or value == "":
         return "-"
+    return _number(value)
+
+
+def _number(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

@@ -10,8 +10,8 @@ from experiments.find_noise.compared import Found
 from experiments.find_noise.settings import FindNoise
 from experiments.run import directory as run_directory
 from experiments.run import recall_setup
+from experiments.run.directory import RunDirectory
 from experiments.run.program import Place, UserError
-from truncation.search import table
 from truncation.search.problem import NO_CHOICE, Outcome
 
 RHOS = ("0.9", "0.6", "0.4", "0.2", "0.1", "0.05", "0", "-0.07", "-0.2")
@@ -99,7 +99,7 @@ def test_is_written_and_can_be_redrawn(finished):
     assert len((out / "rules.csv").read_text().splitlines()) == len(rows) + 1
     for name in ("find_noise", "heatmaps"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 10_000
-    again = figures.rules(table.read_jsonl(out / "rules.jsonl"), 120)
+    again = figures.rules(RunDirectory(out).read_rows("rules.jsonl"), 120)
     assert len(again.axes) == 4
 
 
@@ -113,7 +113,7 @@ def test_an_interrupted_comparison_continues(config, finished, tmp_path, monkeyp
         if len(judged) == 2:
             raise KeyboardInterrupt
         mine = [row for row in rows if (row["step"], row["seed"]) == judged[-1]]
-        table_rows = table.read_jsonl(out / "grid.jsonl")
+        table_rows = RunDirectory(out).read_rows("grid.jsonl")
         return {"grid": [Found(Outcome(NO_CHOICE, NO_CHOICE, table_rows, 0, 0.0))]}, mine
 
     monkeypatch.setattr(find_noise, "judge", replay)

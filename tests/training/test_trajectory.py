@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from training.loop import Record
-from training.trajectory import Trajectory, series
+from training.trajectory import Trajectory
 
 
 def record(step, **measured):
@@ -32,9 +32,8 @@ def equal(a, b):
 
 def test_each_group_has_its_own_steps(grown):
     arrays = grown.arrays()
-    steps, values = series(arrays, "models", "p")
-    np.testing.assert_array_equal(steps, [0, 3, 6])
-    np.testing.assert_array_equal(values, [[0, 1], [0.5, 1], [0.2, np.inf]])
+    np.testing.assert_array_equal(arrays["models/steps"], [0, 3, 6])
+    np.testing.assert_array_equal(arrays["models/p"], [[0, 1], [0.5, 1], [0.2, np.inf]])
     np.testing.assert_array_equal(arrays["spectra/steps"], [0, 6])
     assert arrays["spectra/s"].shape == (2, 2, 3)
     np.testing.assert_array_equal(arrays["train/steps"], [0, 3, 4, 6])

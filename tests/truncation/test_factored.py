@@ -9,6 +9,10 @@ from truncation import editing, factored, linear, notation
 EXAMPLES = np.arange(60)
 
 
+def numbers(params):
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 @pytest.mark.parametrize("text", ["0.fc_in@0.2", "1.fc_in@-0.7", "1.ov@0.2", "0.mlp@0.3:0.5"])
 def test_factors_give_the_same_outputs_in_fewer_numbers(planted, text):
     scorer = planted.scorer()
@@ -22,7 +26,7 @@ def test_factors_give_the_same_outputs_in_fewer_numbers(planted, text):
     )
     saved = sum(row["parameters_before"] - row["parameters_after"] for row in rows)
     assert saved > 0
-    assert factored.num_parameters(dense) - factored.num_parameters(params) == saved
+    assert numbers(dense) - numbers(params) == saved
     # A factored matrix reads, and can be cut again, like any other.
     for key in planted.matrices:
         address = planted.matrices[key]

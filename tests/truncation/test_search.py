@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from truncation import editing, notation
-from truncation.search import network, table
+from truncation.search import network
 from truncation.search.cache import Cache, digest_of_arrays
 from truncation.search.examples import Examples
 
@@ -188,13 +188,3 @@ def test_refuses_by_name(planted):
         Examples(planted.examples.data, np.ones((3, 2)))
     with pytest.raises(ValueError, match="no example selected"):
         scorer.full(np.arange(0))
-
-
-def test_tables_are_written_whole(tmp_path):
-    rows = [{"a": 1, "b": "x, y"}, {"a": 2.5, "c": None}]
-    table.write_csv(tmp_path / "t.csv", rows)
-    assert (tmp_path / "t.csv").read_text() == 'a,b,c\n1,"x, y",\n2.5,,\n'
-    table.write_jsonl(tmp_path / "t.jsonl", rows)
-    lines = (tmp_path / "t.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == rows
-    assert table.markdown(rows, ["a", "b"]).splitlines()[2:] == ["| 1 | x, y |", "| 2.500 |  |"]

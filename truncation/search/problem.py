@@ -91,8 +91,8 @@ class Outcome:
     """What a rule found and what it cost.
 
     choice is NO_CHOICE where leaving the model alone is best on validation; nearest is the best
-    that was tried, whether or not it helps (the choice itself where there is one). rows are flat
-    and go to table.write_csv. evaluations counts as search.cost says. warning says where the
+    that was tried, whether or not it helps (the choice itself where there is one). rows are flat:
+    they go to a table. evaluations counts as search.cost says. warning says where the
     choice is within noise of doing nothing, None where it is not.
     """
 

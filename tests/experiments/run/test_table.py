@@ -33,3 +33,13 @@ def test_what_does_not_fit_comes_below_and_no_number_is_lost(fit):
 def test_the_width_of_the_terminal_is_asked_for(monkeypatch):
     monkeypatch.setenv("COLUMNS", "50")
     assert table.width() == 50
+
+
+def test_a_table_in_markdown():
+    rows = [{"a": 1, "b": "x, y"}, {"a": 2.5, "c": None}]
+    assert table.markdown(rows, ["a", "b"]).splitlines() == [
+        "| a | b |",
+        "|---|---|",
+        "| 1 | x, y |",
+        "| 2.500 |  |",
+    ]
