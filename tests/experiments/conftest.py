@@ -1,8 +1,13 @@
-"""A small finished run of noisy recall, two seeds and two checkpoints, made in seconds."""
+"""A small finished run of noisy recall, and command lines run in this process."""
+
+import importlib
+import logging
+import sys
 
 import pytest
 
 from experiments.run import directory as run_directory
+from experiments.run import progress
 from experiments.run.program import Place
 from toy import setup as toy_setup
 from toy.settings import NoisyRecall
@@ -11,7 +16,10 @@ from training.checkpoint import Store
 
 @pytest.fixture(scope="session")
 def recall_run(tmp_path_factory):
-    """One layer, so that few functions are compiled; trained until the noise is learned."""
+    """Two seeds and two checkpoints, made in seconds.
+
+    One layer, so that few functions are compiled; trained until the noise is learned.
+    """
     config = NoisyRecall(
         num_tokens=10,
         length=24,
@@ -36,3 +44,25 @@ def recall_run(tmp_path_factory):
         store.save(step, state)
         store.wait()
     return path
+
+
+@pytest.fixture
+def drive(capsys, monkeypatch):
+    """drive(program, *command lines) -> [{code, out, err}]: starting JAX costs more than most."""
+    # A program owns its process and quietens it; this one it only borrows.
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    absl = logging.getLogger("absl")
+    monkeypatch.setattr(absl, "level", absl.level)
+
+    def run(name, *command_lines):
+        program = importlib.import_module(f"experiments.{name}.__main__").PROGRAM
+        ended = []
+        for given in command_lines:
+            # As if it had started just now: one that was silent for long would tell of it.
+            monkeypatch.setattr(progress, "_voice", progress._Voice())
+            code = program.run(given)
+            said = capsys.readouterr()
+            ended.append({"code": code, "out": said.out, "err": said.err})
+        return ended
+
+    return run

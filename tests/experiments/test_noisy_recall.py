@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.noisy_recall import figures as figures_recall
 from experiments.run import recall_setup
+from tests.faults.house import until
 
 STEPS = 1500
 TINY = [
@@ -25,32 +25,10 @@ TINY = [
     # Checkpoints, records and spectra at steps that do not fit each other.
     "--eval_every=500", "--checkpoint_every=400", "--spectrum_every=350",
 ]  # fmt: skip
-SMALL_MACHINE = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
 
 
-def start(out, *arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.noisy_recall", *TINY, f"--out={out}", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | SMALL_MACHINE | environment,
-    )
-
-
-def drive(*argument_lists):
-    """Each argument list through one process; see drive.py."""
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("drive.py"), "experiments.noisy_recall"],
-        input=json.dumps(argument_lists),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=os.environ | SMALL_MACHINE,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def start(house, out, *arguments):
+    return house.start("experiments.noisy_recall", [*TINY, f"--out={out}", *arguments])
 
 
 def read(path):
@@ -59,22 +37,19 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run that nothing disturbed, and what it printed."""
+    """A run that nothing disturbed, and what it printed.
+
+    A process of its own from the interpreter on, and all that it runs it compiles: the runs that
+    must equal it to the bit share compilations among themselves, never with this one.
+    """
     out = tmp_path_factory.mktemp("finished") / "run"
-    running = start(out)
-    printed, err = running.communicate(timeout=300)
-    assert running.returncode == 0, err
-    return out, printed, err
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """Interrupted runs share compilations among themselves, never with the one they must equal."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    running = subprocess.run(
+        [sys.executable, "-m", "experiments.noisy_recall", *TINY, f"--out={out}"],
+        capture_output=True, text=True, check=False, timeout=300,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"},
+    )  # fmt: skip
+    assert running.returncode == 0, running.stderr
+    return out, running.stdout, running.stderr
 
 
 def test_a_run_leaves_every_file_and_says_where(finished):
@@ -147,43 +122,40 @@ def test_metrics_are_flat_lines_in_order_of_steps(finished):
     assert by_step[STEPS]["train/loss"] < by_step[1]["train/loss"]
 
 
-def wait_for(running, condition):
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+def reached(running, out, step):
+    """Whether the run stored this step before it ended."""
+    stored = out / "checkpoints" / str(step)
+    return until(lambda: stored.exists() or running.wait(0) is not None) and stored.exists()
 
 
-def test_a_killed_run_continues_and_ends_the_same_to_the_bit(finished, tmp_path, quick):
+def test_a_killed_run_continues_and_ends_the_same_to_the_bit(finished, house, tmp_path):
     out = tmp_path / "run"
     chance = random.Random(0)
     # Between two checkpoints, with a record in between that no checkpoint shares.
-    running = start(out, **quick)
-    wait_for(running, (out / "checkpoints" / "512").exists)
+    running = start(house, out)
+    assert reached(running, out, 512), running.said
     time.sleep(0.02 * chance.random())
-    running.kill()
-    running.communicate()
+    assert running.send(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
     assert not (out / "summary.json").exists()
 
     # While it starts or continues, whatever it is doing then.
-    running = start(out, **quick)
-    time.sleep(2 + 2 * chance.random())
-    running.kill()
-    running.communicate()
+    running = start(house, out)
+    time.sleep(1 + 2 * chance.random())
+    running.send(signal.SIGKILL)
+    running.wait()
 
     # Then asked to stop, once it has come further than before.
-    running = start(out, **quick)
-    wait_for(running, (out / "checkpoints" / "1024").exists)
-    running.send_signal(signal.SIGTERM)
-    _, err = running.communicate(timeout=240)
-    assert running.returncode == 130
-    assert err.endswith("error: interrupted; the same command continues from the last checkpoint\n")
-    assert "Traceback" not in err
+    running = start(house, out)
+    assert reached(running, out, 1024), running.said
+    running.send(signal.SIGTERM)
+    assert running.wait() == 130
+    ending = "error: interrupted; the same command continues from the last checkpoint\n"
+    assert running.said.endswith(ending)
+    assert "Traceback" not in running.said
 
-    running = start(out, **quick)
-    _, err = running.communicate(timeout=240)
-    assert running.returncode == 0, err
+    running = start(house, out)
+    assert running.wait() == 0, running.said
     whole, *_ = finished
     assert (out / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
     assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
@@ -193,21 +165,20 @@ def test_a_killed_run_continues_and_ends_the_same_to_the_bit(finished, tmp_path,
             assert np.array_equal(got[name], expected[name], equal_nan=True), name
 
 
-def test_a_run_that_diverges_names_the_step_and_the_last_checkpoint(tmp_path, quick):
-    running = start(tmp_path / "run", "--learning_rate=1e25", **quick)
-    _, err = running.communicate(timeout=240)
-    assert running.returncode == 1
-    last = err.splitlines()[-1]
+def test_a_run_that_diverges_names_the_step_and_the_last_checkpoint(house, tmp_path):
+    running = start(house, tmp_path / "run", "--learning_rate=1e25")
+    assert running.wait() == 1
+    last = running.said.splitlines()[-1]
     assert last.startswith("error: the loss of seed ")
     assert "is not finite at step " in last
     step = int(last.split("at step ")[1].split(";")[0])
     kept = sorted(int(p.name) for p in (tmp_path / "run/checkpoints").iterdir())
     assert last.endswith(f"the last good checkpoint is {kept[-1]} in checkpoints/")
     assert kept[-1] < step <= 4
-    assert "Traceback" not in err
+    assert "Traceback" not in running.said
 
 
-def test_a_bad_command_is_one_line_before_any_work(finished, tmp_path):
+def test_a_bad_command_is_one_line_before_any_work(finished, drive, tmp_path):
     whole, *_ = finished
     (tmp_path / "one").write_text("aaaa")
     (tmp_path / "bytes").write_bytes(b"ab\xff")
@@ -251,7 +222,8 @@ def test_a_bad_command_is_one_line_before_any_work(finished, tmp_path):
     (unfinished / "checkpoints" / "8" / "default").mkdir(parents=True)
     (unfinished / "checkpoints" / "8" / "_CHECKPOINT_METADATA").write_text("{}")
     out = tmp_path / "out"
-    results = drive(*([*TINY, f"--out={out}", *a] for a in cases.values()))
+    lines = ([*TINY, f"--out={out}", *given] for given in cases.values())
+    results = drive("noisy_recall", *lines)
     for message, result in zip(cases, results, strict=True):
         assert result["code"] == 2, (message, result)
         assert result["err"].startswith("error: "), (message, result)
@@ -261,31 +233,23 @@ def test_a_bad_command_is_one_line_before_any_work(finished, tmp_path):
     assert not out.exists()
 
 
-def test_figures_are_redrawn_from_the_arrays_alone(finished, tmp_path):
+def test_figures_are_redrawn_from_the_arrays_alone(finished, drive, tmp_path):
     whole, *_ = finished
     out = tmp_path / "run"
     out.mkdir()
     for name in ("config.json", "trajectory.npz"):
         shutil.copy(whole / name, out)
-    refused = redraw(out)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    # A busy machine may have told before that JAX is starting.
-    last = refused.stderr.splitlines()[-1]
-    assert last == f"error: --out={out} is not finished: it has no summary.json yet"
+    again = ["--redraw", f"--out={out}"]
+    (refused,) = drive("noisy_recall", again)
+    told = f"error: --out={out} is not finished: it has no summary.json yet\n"
+    assert refused == {"code": 2, "out": "", "err": told}
 
     shutil.copy(whole / "summary.json", out)
-    redrawn = redraw(out)
-    assert redrawn.returncode == 0, redrawn.stderr
-    assert redrawn.stdout.split() == [str(p) for p in figures(out)]
+    (redrawn,) = drive("noisy_recall", again)
+    assert redrawn["code"] == 0, redrawn["err"]
+    assert redrawn["out"].split() == [str(p) for p in figures(out)]
     for path in figures(whole):
         assert (out / "figures" / path.name).read_bytes() == path.read_bytes()
-
-
-def redraw(out):
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.noisy_recall", "--redraw", f"--out={out}"],
-        capture_output=True, text=True, check=False, env=os.environ | SMALL_MACHINE,
-    )  # fmt: skip
 
 
 def figures(out):
@@ -314,11 +278,12 @@ def test_the_default_setting_shows_the_phenomenon(tmp_path):
     assert 4 * summary["learning/noise_half_step"] < summary["learning/recall_half_step"]
 
 
-def test_a_warm_start_begins_with_the_last_weights_and_says_which(finished, tmp_path):
+def test_a_warm_start_begins_with_the_last_weights_and_says_which(finished, drive, tmp_path):
     before, *_ = finished
     tiny = [flag for flag in TINY if not flag.startswith(("--steps", "--eval_every"))]
     common = [*tiny, "--steps=2", f"--start_from={before}"]
     done, refused = drive(
+        "noisy_recall",
         [*common, f"--out={tmp_path}/after"],
         [*common, "--d_model=6", f"--out={tmp_path}/other"],
     )

@@ -1,8 +1,5 @@
 import csv
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -206,7 +203,7 @@ def test_objectives_that_need_distractors(settings, tmp_path):
         truncate_model.make_plan(TruncateModel(**{**settings, **changes}))
 
 
-def test_from_the_command_line(model, prompts, tmp_path):
+def test_from_the_command_line(drive, model, prompts, tmp_path):
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "a", "answer": "b"}\n{"prompt": "a"\n')
     common = [f"--model={model}", f"--out={tmp_path / 'run'}"]
@@ -215,14 +212,7 @@ def test_from_the_command_line(model, prompts, tmp_path):
         [*common, "--tasks=sums", "--search=annealing"],
         ["--tasks=sums", "--search=grid"],
     ]
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("drive.py"), "experiments.truncate_model"],
-        input=json.dumps(requests),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    first, second, third = json.loads(done.stdout)
+    first, second, third = drive("truncate_model", *requests)
     assert [r["code"] for r in (first, second, third)] == [2, 2, 2]
     assert first["err"].startswith(f"error: {broken}, line 2: not JSON")
     assert "annealing" in second["err"]

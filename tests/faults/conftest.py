@@ -1,4 +1,4 @@
-"""One starter of processes and one set of tiny inputs for the whole fault matrix."""
+"""One set of tiny inputs for the whole fault matrix."""
 
 import collections
 import dataclasses
@@ -10,25 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.house import House
 from tests.faults.programs import TINY, make_inputs, require_strict
-
-
-@pytest.fixture(scope="session")
-def house(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
-    # Compiled once for all: what is disturbed is then the program and not the compiler.
-    opened = House(
-        folder,
-        {
-            "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR")
-            or str(folder / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        },
-    )
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -53,14 +53,14 @@ class Process:
 class House:
     """Starts processes by forking one that has imported the libraries; see zygote.py."""
 
-    def __init__(self, scratch: Path, environment: dict[str, str]):
+    def __init__(self, scratch: Path):
         self.scratch = scratch
         self._number = itertools.count()
         self._lock = threading.Lock()
         self._zygote = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("zygote.py")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
         )  # fmt: skip
 
     def ask(self, request):

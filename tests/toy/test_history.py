@@ -10,8 +10,8 @@ from toy.probes import outputs
 from toy.settings import NoisyRecall
 
 TINY = {
-    "num_tokens": 5, "length": 12, "d_model": 8, "batch_size": 8, "feed_forward": ("linear",),
-    "interventions": ("0.fc_in@0",), "rhos": ("0.5",), "devices": 1, "eval_batch": 4,
+    "num_tokens": 5, "length": 12, "d_model": 8, "batch_size": 4, "feed_forward": ("linear",),
+    "interventions": ("0.fc_in@0",), "rhos": ("0.5",), "devices": 1, "eval_batch": 8,
     "eval_every": 2, "steps": 3,
 }  # fmt: skip
 
@@ -32,7 +32,7 @@ def test_a_record_is_what_the_weights_say(history):
     assert weights["embed"].shape == (task.vocab_size, 8)
     params, frozen = transformer.init(model, _key(0, 0))
     np.testing.assert_array_equal(weights["embed"], frozen["embed"])
-    batch = recall.sample(task, _key(0, 2), batch_size=4, alpha=0.0)
+    batch = recall.sample(task, _key(0, 2), batch_size=8, alpha=0.0)
     trace = network.run(model, weights, batch.tokens, batch.positions)
     expected = outputs.means(task, trace.logits, batch)
     for name in ("p_noise", "p_correct", "loss"):

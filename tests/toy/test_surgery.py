@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,9 @@ VARIANTS = {
 }
 
 
-def build(variant, *, num_sequences=12):
+@functools.cache
+def build(variant):
+    """One number of sequences for all: another one would compile every operation again."""
     task = recall.make_task(language.zipf(12), alpha=0.3, length=24)
     config = transformer.TransformerConfig(
         vocab_size=task.vocab_size, length=24, d_model=16, **VARIANTS[variant]
@@ -28,7 +32,7 @@ def build(variant, *, num_sequences=12):
     weights = transformer.combine(*transformer.init(config, jax.random.key(0)))
     # Larger than at the start, so that every block matters.
     weights["layers"] = jax.tree.map(lambda w: 2 * w, weights["layers"])
-    batch = recall.sample(task, jax.random.key(1), batch_size=num_sequences)
+    batch = recall.sample(task, jax.random.key(1), batch_size=12)
     return task, config, weights, batch, surgery.RecallNetwork(task, config)
 
 
@@ -80,8 +84,8 @@ def test_searches_like_one_candidate_at_a_time():
 
 
 def test_factors_and_biases_run():
-    _, _, weights, batch, net = build("mlp", num_sequences=8)
-    scorer, indices = Scorer(net, weights, surgery.examples(batch)), np.arange(8)
+    _, _, weights, batch, net = build("mlp")
+    scorer, indices = Scorer(net, weights, surgery.examples(batch)), np.arange(12)
     cut = notation.parse("0.v_proj@0.2+1.fc_in@0.2+1.k_proj@0.3")
     thin, rows = factored.apply(scorer.decompositions, cut)
     assert all(row["factored"] for row in rows)
@@ -105,7 +109,7 @@ def test_factors_and_biases_run():
 
 @pytest.mark.parametrize("name", ["v_proj", "out_proj", "fc_in"])
 def test_a_matrix_with_a_bias_goes_on_with_it(name):
-    _, _, weights, batch, net = build("mlp", num_sequences=8)
+    _, _, weights, batch, net = build("mlp")
     with jax.disable_jit():
         check_bias(name, weights, batch, net)
 

@@ -6,7 +6,10 @@ CheckpointError or in a checkpoint. In zip archives, which have checksums, that 
 must be the original. In safetensors and legacy files payload bytes have no checksum, so it
 must be the original with the mutated payload bytes: never another shape, name or structure.
 
-    python tests/bridge/formats/fuzz.py 150        # mutations per file; prints counts as JSON
+    python tests/bridge/formats/fuzz.py formats 150        # mutations per file
+    python tests/bridge/formats/fuzz.py families 25 formats 150
+
+prints the counts as JSON.
 """
 
 import functools
@@ -209,7 +212,7 @@ def fuzz_config(source, directory, mutations):
     return refused, mutations - refused
 
 
-def main(kind, mutations):
+def counts_of(kind, mutations):
     counts = {}
     names = FILES if kind == "formats" else [f"../families/{c}/model.safetensors" for c in CASES]
     folders = [TINY] if kind == "formats" else [DATA / "families" / case for case in CASES]
@@ -222,9 +225,10 @@ def main(kind, mutations):
             directory = pathlib.Path(scratch) / str(len(counts))
             directory.mkdir()
             counts[f"{source.name}/config.json"] = fuzz_config(source, directory, mutations)
-    print(json.dumps(counts))
+    return counts
 
 
 if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
-    main(sys.argv[1], int(sys.argv[2]))
+    wanted = zip(sys.argv[1::2], map(int, sys.argv[2::2]), strict=True)
+    print(json.dumps({kind: counts_of(kind, mutations) for kind, mutations in wanted}))

@@ -106,13 +106,14 @@ def test_a_finished_group_is_not_trained_again(finished, groups, monkeypatch):
 
 
 def test_a_lost_run_does_not_stop_the_others(tmp_path):
+    """As many runs of the same shape as the first group above: what that compiled serves here."""
     config = SETTINGS(
         num_tokens=(5,), length=(10,), d_model=(6,), batch_size=(4,), steps=(STEPS,),
-        feed_forward=("linear",), interventions=("0.fc_in@0",), alpha=(0.5,), num_seeds=1,
+        feed_forward=("linear",), interventions=("0.fc_in@0",), alpha=(0.5,), num_seeds=2,
         learning_rate=(0.3, 1e30), eval_batch=8, devices=1,
     )  # fmt: skip
     directory = run_directory.open_run(Place("sweep", str(tmp_path / "run")), config)
     found = experiment.run(config, plan.group(plan.expand(config), jax.devices()[:1]), directory)
-    assert [row["lost_at"] is None for row in found] == [True, False]
-    assert found[1]["clean/full/p_correct"] is None
+    assert [row["lost_at"] is None for row in found] == [True, True, False, False]
+    assert found[2]["clean/full/p_correct"] is None
     assert found[0]["clean/full/p_correct"] > 0

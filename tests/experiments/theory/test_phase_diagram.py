@@ -1,8 +1,5 @@
 import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,7 +79,7 @@ def test_bad_times_are_named(times):
         PhaseDiagram(times=times)
 
 
-def test_the_program_answers_and_refuses(tmp_path):
+def test_the_program_answers_and_refuses(drive, tmp_path):
     tiny = ["--times=4,40", "--max_inputs=4", "--resolution=3", "--points=2"]
     runs = [
         [*tiny, f"--out={tmp_path / 'run'}"],
@@ -91,16 +88,7 @@ def test_the_program_answers_and_refuses(tmp_path):
         ["--step_size=2", f"--out={tmp_path / 'never'}"],
         ["--points=many"],
     ]
-    done = subprocess.run(
-        [sys.executable, Path(__file__).parents[1] / "drive.py", "experiments.phase_diagram"],
-        input=json.dumps(runs),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = drive("phase_diagram", *runs)
     assert [run["code"] for run in found] == [0, 2, 2, 2, 2]
     assert "0 of 4 points disagree" in found[0]["out"]
     assert "holds a finished run" in found[1]["err"]
