@@ -16,22 +16,35 @@ so, exactly (Box and Jenkins):
   - mu rho_{k-2};
 - variance eta sigma^2 (1 + mu) / ((1 - mu) h (2 (1 + mu) - eta h)).
 
-Labels. With K the kernel of two triggers (`theory.lazy`), h = K alpha (1 - alpha), and n coin
-flips per step, of weight K each, give sigma^2 = K^2 alpha (1 - alpha) / n. With
-dp = alpha (1 - alpha) dz
+Labels. Where the model says what the labels are drawn from, the gradient of one label has mean
+zero and covariance G = E[J^T (diag p - p p^T) J], the Gauss-Newton matrix (Fisher's identity);
+labels of one sequence do not correlate, because each is fair given what came before. So n labels
+a step give sigma^2 = h / n along a direction of curvature h: the variance above becomes
 
-    variance of p(noise) = eta h alpha (1 - alpha) (1 + mu) / ((1 - mu) n (2 (1 + mu) - eta h)),
+    s(h) = eta (1 + mu) / (n (1 - mu) (2 (1 + mu) - eta h)),
 
-close to eta h alpha (1 - alpha) / (2 n (1 - mu)) far from the edge. Regime (heuristic): p near
-alpha, all triggers move together, no noise but that of the labels.
+which is eta / (2 n (1 - mu)) in EVERY direction while h is far below the edge: weights wander
+alike along all of them, and flat directions only take longer. With g the gradient of p(noise) by
+the weights and g_i its components along the directions,
 
-Measured on the Transformer: the wander is not the edge of stability. d = T = 64, rate .03,
-momentum .9, batch 64, one seed, steps 600 to 1,000: sharpness 13 to 20 where the edge is at 127;
-deviation .030, period 9, where h = 15 and n = 700 predict .028 and 9.4. And at the plateau
-eta h / (1 - mu) hardly depends on rate or momentum (2.5, 2.7, 2.7 at rates .03, .015, .06 and
-momentum .9, 2.6 and 2.1 at .03, .06 and .8; d = T = 32, batch 32, two seeds):
-the sharpness adapts to the step, which is why the deviation does not change with the rate. Why
-it settles there is not derived here.
+    variance of p(noise) = sum_i g_i^2 s(h_i)   -> eta |g|^2 / (2 n (1 - mu)),        (modes)
+
+and its autocorrelation is the mean of rho_k(h_i) with those weights. No eigenvector is needed:
+Lanczos from g gives the few (h_i, g_i^2) that stand for all (toy.sharpness.lanczos).
+
+One mode. If all triggers move together and nothing but the noise logit moves, K the kernel of two
+triggers (`theory.lazy`), then h = K alpha (1 - alpha), g^2 = h alpha (1 - alpha), and
+
+    variance of p(noise) = h alpha (1 - alpha) s(h).                                  (one mode)
+
+Over a window. Within W steps the mean of the window is subtracted, and what moves more slowly
+than W is not seen: each mode's covariance at lag k loses the variance of that mean,
+s(h) sum_{|k| < W} (W - |k|) rho_k / W^2.
+
+Proved: stationary laws of the autoregression, and (modes) for a quadratic loss whose labels are
+drawn from the model. Heuristic: that the Transformer's plateau is one, with curvature constant
+over the window. Refuted: the edge of stability as the cause (sharpness stands far below it).
+Measured by experiments.plateau; not derived: why the curvature adapts to the step.
 """
 
 from typing import NamedTuple
@@ -43,7 +56,7 @@ from theory import checks
 
 
 class Wander(NamedTuple):
-    """Stationary wander of p(noise).
+    """Wander of p(noise).
 
     Attributes:
       deviation: standard deviation of p(noise).
@@ -71,7 +84,7 @@ def wander(
     labels: float | int,
     lags: int = 24,
 ) -> Wander:
-    """What the model predicts from a measured (or predicted) sharpness.
+    """What one mode predicts from a measured (or predicted) sharpness, ever watched.
 
     Args:
       sharpness: h, between 0 and the edge of stability.
@@ -86,18 +99,115 @@ def wander(
 
     """
     alpha = checks.open_fraction("alpha", alpha)
-    if not 0.0 <= momentum < 1.0 or learning_rate <= 0.0 or labels <= 0.0:
-        raise ValueError("momentum must lie in [0, 1), learning_rate and labels be positive")
-    edge = edge_of_stability(learning_rate, momentum)
-    if not 0.0 < sharpness < edge:
-        raise ValueError(f"sharpness must lie between 0 and the edge {edge:g}, got {sharpness:g}")
+    curvatures = np.array([float(sharpness)])
+    _refuse(curvatures, learning_rate, momentum, labels)
+    variance = _variance(curvatures, learning_rate, momentum, labels)[0]
     first = 1.0 + momentum - learning_rate * sharpness
-    spread = alpha * (1.0 - alpha)
-    variance = learning_rate * sharpness * spread * (1.0 + momentum)
-    variance /= (1.0 - momentum) * labels * (2.0 * (1.0 + momentum) - learning_rate * sharpness)
     rings = first**2 < 4.0 * momentum
     period = 2.0 * np.pi / np.arccos(first / (2.0 * np.sqrt(momentum))) if rings else np.inf
-    correlation = [1.0, first / (1.0 + momentum)]
-    while len(correlation) <= lags:
-        correlation.append(first * correlation[-1] - momentum * correlation[-2])
-    return Wander(float(np.sqrt(variance)), float(period), np.array(correlation[: lags + 1]))
+    return Wander(
+        float(np.sqrt(sharpness * alpha * (1.0 - alpha) * variance)),
+        float(period),
+        _correlation(curvatures, learning_rate, momentum, lags)[:, 0],
+    )
+
+
+def wander_of_modes(
+    curvatures: Float[np.ndarray, " modes"],
+    weights: Float[np.ndarray, " modes"],
+    *,
+    learning_rate: float,
+    momentum: float,
+    labels: float | int,
+    window: int,
+    lags: int = 24,
+) -> Wander:
+    """What all directions together predict, as a window of so many steps shows it.
+
+    Args:
+      curvatures: h_i, positive and below the edge of stability.
+      weights: g_i^2, squared components of the gradient of p(noise).
+      learning_rate: eta.
+      momentum: mu, in [0, 1).
+      labels: n, scored positions per batch.
+      window: W, steps over which deviation and correlation are taken; more than `lags`.
+      lags: how many autocorrelations after the zeroth.
+
+    Raises:
+      ValueError: where a curvature is not stable, or as the arguments' bounds say.
+
+    """
+    window = checks.at_least("window", window, lags + 1)
+    _refuse(curvatures, learning_rate, momentum, labels)
+    if np.any(weights < 0.0) or not np.any(weights > 0.0):
+        raise ValueError("weights must not be negative, nor all zero")
+    power = weights * _variance(curvatures, learning_rate, momentum, labels)
+    correlation = _correlation(curvatures, learning_rate, momentum, window - 1)
+    share = np.where(np.arange(window) == 0, 1.0, 2.0) * (window - np.arange(window)) / window**2
+    seen = (correlation[: lags + 1] - share @ correlation) @ power
+    found = seen / seen[0]
+    return Wander(float(np.sqrt(seen[0])), 2.0 * first_dip(found), found)
+
+
+def observed(series: Float[np.ndarray, "runs steps"], *, lags: int = 24) -> Wander:
+    """The same figures of watched series, their own means subtracted; runs weigh the same."""
+    checks.at_least("steps", series.shape[1], lags + 1)
+    away = series - series.mean(axis=1, keepdims=True)
+    steps = away.shape[1]
+    covariance = np.array(
+        [np.mean(away[:, lag:] * away[:, : steps - lag]) for lag in range(lags + 1)]
+    )
+    found = covariance / max(covariance[0], np.finfo(np.float64).tiny)
+    return Wander(float(np.sqrt(covariance[0])), 2.0 * first_dip(found), found)
+
+
+def deviation_error(wander: Wander, steps: int) -> float:
+    """Standard error of a deviation measured over so many steps of a Gaussian series (Bartlett).
+
+    Neighbouring steps are alike, so that they count as steps / (sum over all lags of rho^2).
+    """
+    alike = 2.0 * float(np.sum(wander.correlation**2)) - 1.0
+    return wander.deviation * float(np.sqrt(alike / (2.0 * steps)))
+
+
+def first_dip(correlation: Float[np.ndarray, " lags"]) -> float:
+    """Lag of the first local minimum of an autocorrelation, by a parabola; inf without one.
+
+    Half of the period of what rings at one frequency and dies out slowly; less where it dies fast.
+    """
+    inner = (correlation[1:-1] < correlation[:-2]) & (correlation[1:-1] <= correlation[2:])
+    if not inner.any():
+        return float("inf")
+    lag = 1 + int(np.argmax(inner))
+    before, here, after = correlation[lag - 1 : lag + 2]
+    return lag + 0.5 * float((before - after) / (before - 2.0 * here + after))
+
+
+def _refuse(
+    curvatures: Float[np.ndarray, " modes"], rate: float, momentum: float, labels: float | int
+) -> None:
+    if not 0.0 <= momentum < 1.0 or rate <= 0.0 or labels <= 0.0:
+        raise ValueError("momentum must lie in [0, 1), learning_rate and labels be positive")
+    edge = edge_of_stability(rate, momentum)
+    if not (np.all(curvatures > 0.0) and np.all(curvatures < edge)):
+        worst = curvatures[np.argmax(np.abs(curvatures - edge / 2.0))]
+        raise ValueError(f"sharpness must lie between 0 and the edge {edge:g}, got {worst:g}")
+
+
+def _variance(
+    curvatures: Float[np.ndarray, " modes"], rate: float, momentum: float, labels: float | int
+) -> Float[np.ndarray, " modes"]:
+    """s(h) of the module's docstring."""
+    room = 2.0 * (1.0 + momentum) - rate * curvatures
+    return rate * (1.0 + momentum) / ((1.0 - momentum) * labels * room)
+
+
+def _correlation(
+    curvatures: Float[np.ndarray, " modes"], rate: float, momentum: float, lags: int
+) -> Float[np.ndarray, "lags_1 modes"]:
+    """rho_k(h) at lags 0, ..., lags."""
+    first = 1.0 + momentum - rate * curvatures
+    found = [np.ones_like(first), first / (1.0 + momentum)]
+    while len(found) <= lags:
+        found.append(first * found[-1] - momentum * found[-2])
+    return np.array(found[: lags + 1])

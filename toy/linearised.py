@@ -57,6 +57,10 @@ class LinearisedProblem:
         params, frozen = self.recall.init(key)
         return params, {"rest": frozen, "start": jax.tree.map(jnp.copy, params)}
 
+    def given(self, values: Mapping[str, Array]) -> "LinearisedProblem":
+        """The same problem with other numbers, traced; see RecallProblem.given."""
+        return dataclasses.replace(self, recall=self.recall.given(values))
+
     def loss(
         self, params: Weights, frozen: Weights, key: PRNGKeyArray, shard: Shard
     ) -> Float[Array, ""]:

@@ -5,12 +5,16 @@
 by power iteration on Hessian-vector products (a derivative of the gradient: one forward and
 backward more, never a matrix). Heavy ball with rate eta and momentum mu is stable along u while
 lambda < 2 (1 + mu) / eta, the edge of stability.
+
+And which curvatures a given direction g meets: the measure sum_i (g . u_i)^2 delta(h - h_i) over
+the eigenpairs of the Gauss-Newton part of H, by Lanczos from g.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -47,6 +51,66 @@ def sharpest(loss: Loss, params: Weights, key: PRNGKeyArray, *, iterations: int 
     )
     direction, value = jax.lax.fori_loop(0, iterations, one, (start, jnp.zeros(())))
     return Sharpest(value, _unit(direction))
+
+
+class Modes(NamedTuple):
+    """Curvatures that a direction meets, rising, and its squared components along them."""
+
+    curvatures: Float[Array, " modes"]
+    weights: Float[Array, " modes"]
+
+
+def gauss_newton(
+    logits: Callable[[Weights], Float[Array, "batch scored classes"]],
+    params: Weights,
+    counted: Float[Array, "batch scored"],
+) -> Callable[[Weights], Weights]:
+    """v -> G v, G = mean of J^T (diag p - p p^T) J over what is counted.
+
+    The Hessian of the mean cross-entropy less what the residuals add, which vanishes in the mean
+    where the labels are drawn from the model. Never negative, as the Hessian may be.
+    """
+    values, push = jax.linearize(logits, params)
+    pull = jax.linear_transpose(push, params)
+    p = jax.nn.softmax(values, axis=-1)
+    share = (counted / jnp.sum(counted))[:, :, None]
+
+    def product(direction: Weights) -> Weights:
+        change = push(direction)
+        centred = change - jnp.sum(p * change, axis=-1, keepdims=True)
+        return pull(share * p * centred)[0]
+
+    return product
+
+
+def lanczos(product: Callable[[Weights], Weights], start: Weights, *, steps: int) -> Modes:
+    """Gauss quadrature of the measure of `start` over the eigenvalues of a symmetric matrix.
+
+    steps: nodes, at most as many as the matrix has rows. Moments up to 2 steps - 1 are exact up
+    to rounding; weights sum to |start|^2. Where fewer directions are met the rest weighs nothing.
+    Memory: `steps` copies of the weights, against which each new one is made orthogonal twice.
+    """
+    flat, unflatten = jax.flatten_util.ravel_pytree(start)
+    size = jnp.linalg.norm(flat)
+
+    def one(carry: tuple[Array, Array], place: Array) -> tuple[tuple[Array, Array], tuple]:
+        basis, vector = carry
+        basis = basis.at[place].set(vector)
+        bent = jax.flatten_util.ravel_pytree(product(unflatten(vector)))[0]
+        diagonal = jnp.vdot(vector, bent)
+        for _ in range(2):
+            bent = bent - basis.T @ (basis @ bent)
+        beside = jnp.linalg.norm(bent)
+        # Rounding alone is left where the space is exhausted: no direction, not a false one.
+        there = beside > 1e-5 * jnp.maximum(jnp.abs(diagonal), 1e-30)
+        after = jnp.where(there, bent / jnp.maximum(beside, 1e-30), 0.0)
+        return (basis, after), (diagonal, jnp.where(there, beside, 0.0))
+
+    begun = (jnp.zeros((steps, flat.size), flat.dtype), flat / size)
+    _, (diagonal, beside) = jax.lax.scan(one, begun, jnp.arange(steps))
+    matrix = jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1)
+    values, vectors = jnp.linalg.eigh(matrix)
+    return Modes(values, size**2 * vectors[0] ** 2)
 
 
 def response(

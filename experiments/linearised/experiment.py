@@ -1,5 +1,6 @@
 """The comparison itself: train every variant, predict the noise, compare, draw."""
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -107,12 +108,13 @@ def train(
     problem = LinearisedProblem(
         RecallProblem(task, model, config.batch_size), linear_matrices(model, variant)
     )
-    descent = optimizer.OptimizerConfig(
-        learning_rate=rate, momentum=config.momentum, weight_decay=0.0
-    )
+    # Weight decay of zero leaves the optimiser; the rate is traced, so that all rates of a width
+    # and variant are one program.
+    descent = optimizer.OptimizerConfig(momentum=config.momentum, weight_decay=0.0)
     seeds = tuple(range(config.seed, config.seed + config.num_seeds))
+    values = {"learning_rate": np.full(len(seeds), rate, np.float32)}
     steps = loop.log_spaced(config.steps, every=config.eval_every)
-    steps |= frozenset(range(min(8, config.steps) + 1))
+    steps |= frozenset(range(min(config.every_step_until, config.steps) + 1))
     measurement = Measurement(
         "model", linearised.measure(problem, batch_size=config.eval_batch), steps
     )
@@ -123,7 +125,13 @@ def train(
         for key, value in record.measured["model"].items():
             found.setdefault(key, []).append(np.asarray(value))
 
-    trainer = Trainer(problem, optimizer.build(descent), seeds, num_steps=config.steps)
+    trainer = Trainer(
+        problem,
+        functools.partial(optimizer.build, descent),
+        seeds,
+        num_steps=config.steps,
+        values=values,
+    )
     try:
         end = loop.run(trainer, [measurement], report=report, should_stop=stop.asked)
     except NonFiniteError as error:
@@ -153,8 +161,13 @@ def run_name(width: int, rate: float, variant: str) -> str:
 
 
 def summarise(config: Linearised, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Final figures; the first record at which a variant and full training have parted."""
+    """Final figures with standard errors, and where each variant parts from full training.
+
+    KEY/parted: first record at which a seed's curve is more than PARTED off the full one of the
+    same seed, mean over the seeds that part, -1 where none does; KEY/parting: how many do.
+    """
     summary: dict[str, float] = {}
+    seeds = config.num_seeds
     for width in config.widths:
         for rate in config.learning_rates:
             full = run_name(width, rate, "full")
@@ -163,18 +176,48 @@ def summarise(config: Linearised, arrays: Mapping[str, np.ndarray]) -> dict[str,
                 for key in ("p_noise", "p_correct"):
                     values = arrays[f"{name}/{key}"]
                     summary[f"{name}/{key}"] = float(values[-1].mean())
+                    if seeds > 1:
+                        error = values[-1].std(ddof=1) / np.sqrt(seeds)
+                        summary[f"{name}/{key}/sem"] = float(error)
                     if "full" in config.variants and variant != "full":
-                        gap = np.abs(values.mean(axis=1) - arrays[f"{full}/{key}"].mean(axis=1))
-                        apart = arrays[f"{name}/steps"][gap > PARTED]
-                        summary[f"{name}/{key}/parted"] = float(apart[0]) if apart.size else -1.0
-            first = config.variants[0]
-            name = run_name(width, rate, first)
+                        gap = np.abs(values - arrays[f"{full}/{key}"]) > PARTED
+                        apart = arrays[f"{name}/steps"][np.argmax(gap, axis=0)][gap.any(axis=0)]
+                        first = float(apart.mean()) if apart.size else -1.0
+                        summary[f"{name}/{key}/parting"] = float(apart.size)
+                        summary[f"{name}/{key}/parted"] = first
+                        if apart.size > 1:
+                            error = apart.std(ddof=1) / np.sqrt(apart.size)
+                            summary[f"{name}/{key}/parted/sem"] = float(error)
+            summary |= _rise(config, arrays, width, rate)
+            name = run_name(width, rate, config.variants[0])
             early = arrays[f"{name}/steps"] <= 4
             exact = arrays[f"{run_name(width, rate, 'predicted')}/p_noise"]
             gap = arrays[f"{name}/p_noise"][early].mean(axis=1)
             gap = gap - exact[arrays[f"{name}/steps"][early]]
             summary[f"{name}/largest_prediction_error_to_step_4"] = float(np.max(np.abs(gap)))
     return summary
+
+
+def _rise(
+    config: Linearised, arrays: Mapping[str, np.ndarray], width: int, rate: float
+) -> dict[str, float]:
+    """Largest gap to the full p(noise), means over seeds, until that first passes alpha.
+
+    rise/step: the step at which it does; rise/linearised, rise/predicted: the gaps after step 0.
+    """
+    if "full" not in config.variants:
+        return {}
+    name = f"d{width}/rate{rate:g}"
+    full, steps = arrays[f"{name}/full/p_noise"].mean(axis=1), arrays[f"{name}/full/steps"]
+    above = full >= config.alpha
+    last = int(np.argmax(above)) + 1 if above.any() else full.size
+    found = {f"{name}/rise/step": float(steps[last - 1])}
+    curves = {"predicted": arrays[f"{name}/predicted/p_noise"][steps]}
+    if "linearised" in config.variants:
+        curves["linearised"] = arrays[f"{name}/linearised/p_noise"].mean(axis=1)
+    for variant, curve in curves.items():
+        found[f"{name}/rise/{variant}"] = float(np.max(np.abs(curve - full)[1:last], initial=0.0))
+    return found
 
 
 def report(config: Linearised, summary: Mapping[str, float], directory: RunDirectory) -> None:
@@ -194,13 +237,21 @@ def report(config: Linearised, summary: Mapping[str, float], directory: RunDirec
                     }
                 )
     print(table.text(rows))
-    for name, value in summary.items():
-        if name.endswith("largest_prediction_error_to_step_4"):
-            print(f"{name.rpartition('/')[0]}: p(noise) predicted to {value:.3f} up to step 4")
+    for width in config.widths:
+        for rate in config.learning_rates:
+            name = f"d{width}/rate{rate:g}"
+            if f"{name}/rise/step" in summary:
+                linear = summary.get(f"{name}/rise/linearised")
+                told = "" if linear is None else f"by the linear network to {linear:.3f}, "
+                print(
+                    f"{name}: p(noise) foretold {told}with no network to "
+                    f"{summary[f'{name}/rise/predicted']:.3f} until it passes alpha at step "
+                    f"{summary[f'{name}/rise/step']:.0f}"
+                )
     print(f"figures: {directory.path / 'figures'}")
 
 
 def _step(parted: float | None) -> str:
     if parted is None:
         return ""
-    return "never" if parted < 0 else f"{parted:.0f}"
+    return "never" if parted < 0 else f"{parted:.3g}"

@@ -33,7 +33,10 @@ class Linearised(Settings):
     momentum: float = setting(0.9, "Momentum.", lower=0.0, upper=0.999)
     eval_batch: int = setting(128, "Clean sequences per record.", lower=1, upper=10**6)
     eval_every: int = setting(
-        50, "Steps between records, beside the first 8 and 16, 32, ...", lower=1
+        50, "Steps between later records, beside 1, 2, 4, ...", lower=1, upper=10**6
+    )
+    every_step_until: int = setting(
+        64, "Every step up to this one is recorded.", lower=0, upper=10**6
     )
     seed: int = setting(0, "First seed.", lower=0, upper=2**31)
     num_seeds: int = setting(2, "Seeds trained side by side.", lower=1, upper=65_536)

@@ -26,7 +26,9 @@ class Effort:
     training_sizes: N of the learning times. training_step, training_batch: of those runs.
     overlaps, window_alphas: r and alpha of the memories with frequencies, every pair.
     lazy_seeds: Transformers whose kernel and first steps are measured.
-    plateau_rates: learning rates whose plateau is measured; none in the quick version.
+    noise_points: (N, alpha) at which the half time of the noise is measured.
+    first_draws: gradients at the start, per batch size of first_batches.
+    plateau_cells: (learning rate, batch, momentum) of the plateaus, plateau_seeds networks each.
     """
 
     memory_step: float
@@ -41,7 +43,11 @@ class Effort:
     overlaps: tuple[float, ...]
     window_alphas: tuple[float, ...]
     lazy_seeds: int
-    plateau_rates: tuple[float, ...]
+    noise_points: tuple[tuple[int, float], ...]
+    first_draws: int
+    first_batches: tuple[int, ...]
+    plateau_cells: tuple[tuple[float, int, float], ...]
+    plateau_seeds: int
 
 
 QUICK = Effort(
@@ -57,7 +63,11 @@ QUICK = Effort(
     overlaps=(0.2, 0.5),
     window_alphas=(0.3,),
     lazy_seeds=3,
-    plateau_rates=(),
+    noise_points=((32, 0.3), (32, 0.5)),
+    first_draws=100,
+    first_batches=(8, 64),
+    plateau_cells=((0.03, 32, 0.9),),
+    plateau_seeds=1,
 )
 FULL = Effort(
     memory_step=0.5,
@@ -72,5 +82,11 @@ FULL = Effort(
     overlaps=(0.2, 0.5, 0.8),
     window_alphas=(0.1, 0.3, 0.45),
     lazy_seeds=8,
-    plateau_rates=(0.015, 0.03, 0.06),
+    noise_points=tuple((n, a) for n in (16, 32, 64) for a in (0.2, 0.3, 0.5)),
+    first_draws=400,
+    first_batches=(8, 32, 128),
+    plateau_cells=tuple(
+        (r, b, m) for b in (16, 64) for r in (0.015, 0.03, 0.06) for m in (0.8, 0.9)
+    ),
+    plateau_seeds=2,
 )

@@ -11,20 +11,20 @@ from experiments.run import table as terminal
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place
 from experiments.run.progress import Progress
-from experiments.verify_theory import (
+from experiments.verify_theory import effort, figures, table
+from experiments.verify_theory.effort import Effort, Outcome
+from experiments.verify_theory.families import (
     attention_step,
-    effort,
-    figures,
     first_step,
     frequent_memory,
     lazy,
     learning_times,
     memory_decay,
     memory_flow,
+    plateau,
     recall_chain,
-    table,
+    transformer,
 )
-from experiments.verify_theory.effort import Effort, Outcome
 from experiments.verify_theory.settings import VerifyTheory
 from experiments.verify_theory.table import Row
 
@@ -37,6 +37,8 @@ FAMILIES: dict[str, Callable[[Effort, int], Outcome]] = {
     "attention": attention_step.verify,
     "learning": learning_times.verify,
     "lazy": lazy.verify,
+    "transformer": transformer.verify,
+    "plateau": plateau.verify,
 }
 
 

@@ -11,8 +11,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from experiments.run import style
 from experiments.run.style import COLOURS, CYCLE
-from experiments.verify_theory import learning_times as learning
-from experiments.verify_theory import memory_flow as memory
+from experiments.verify_theory.families import learning_times as learning
+from experiments.verify_theory.families import memory_flow as memory
 from theory import attention_step, finite_samples, first_step
 from theory import learning_times as reduced
 

@@ -4,7 +4,10 @@ import dataclasses
 
 from training.settings import Settings, setting
 
-FAMILIES = ("memory", "frequent", "decay", "chain", "first", "attention", "learning", "lazy")
+FAMILIES = (
+    "memory", "frequent", "decay", "chain", "first", "attention", "learning", "lazy",
+    "transformer", "plateau",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,8 @@ Two kinds of rows. A statistical row has a standard error; it fails where
 prediction exact, the whole table would raise a false alarm with probability at most `rate`
 (Bonferroni over every comparison, also those a row only shows the worst of). A relative row has
 a tolerance, the error its own source of approximation allows (finite steps, an asymptotic
-regime, a heuristic), and the note says which.
+regime, a heuristic), and the note says which; where it is a mean over seeds its standard error
+is told beside it and has no part in the verdict.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ FALSE_ALARMS = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line. Exactly one of error and tolerance is given.
+    """One line. At least one of error and tolerance is given; with a tolerance it is relative.
 
     error: standard error of `measured`. tolerance: allowed |measured - predicted|, relative to
     |predicted|. comparisons: how many comparisons the row is the worst of.
@@ -43,9 +44,9 @@ class Row:
         difference = self.measured - self.predicted
         if not math.isfinite(difference):
             return math.inf
-        scale = abs(self.predicted) if self.error is None else self.error
         if difference == 0.0:
             return 0.0
+        scale = abs(self.predicted) if self.tolerance is not None else self.error or 0.0
         return difference / scale if scale > 0 else math.copysign(math.inf, difference)
 
     def passes(self, z_limit: float) -> bool:
@@ -102,7 +103,7 @@ def deviation_and_error(samples: np.ndarray) -> tuple[float, float]:
 
 def z_limit(rows: Sequence[Row], rate: float = FALSE_ALARMS) -> float:
     """Two-sided Bonferroni limit over all statistical comparisons of the table."""
-    comparisons = sum(row.comparisons for row in rows if row.error is not None)
+    comparisons = sum(row.comparisons for row in rows if row.tolerance is None)
     return float(stats.norm.isf(rate / (2 * max(comparisons, 1))))
 
 
@@ -159,7 +160,7 @@ def told(rows: Sequence[Row]) -> list[dict[str, str]]:
             "prediction": f"{row.family}: {row.name}",
             "setting": row.setting,
             "predicted": f"{row.predicted:.5g}",
-            "measured": f"{row.measured:.5g}",
+            "measured": f"{row.measured:.5g}" + (f" ± {row.error:.1g}" if row.error else ""),
             "z or error": f"{row.discrepancy:+.2f} z"
             if row.tolerance is None
             else f"{100 * row.discrepancy:+.2g} %",

@@ -75,6 +75,11 @@ TINY = {
             ("--widths=4,6", "--num_tokens=5", "--length=8", "--steps=3", "--batch_size=4",
              "--eval_batch=4", "--num_seeds=1"),
         ),
+        Tiny(
+            "plateau",
+            ("--learning_rates=0.01,0.02", "--batch_sizes=4", "--momenta=0.5", "--num_tokens=5",
+             "--length=8", "--d_model=4", "--settling=5", "--watched=48", "--num_seeds=1"),
+        ),
         Tiny("benchmark", ("--quick", "--rounds=1"), None, ""),
         Tiny(
             "benchmark_search",

@@ -1,5 +1,6 @@
 """The verification program: its statistics, its verdicts, and a small version of each family."""
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -10,8 +11,15 @@ import pytest
 
 from experiments.run import directory as run_directory
 from experiments.run.program import Place, UserError
-from experiments.verify_theory import experiment, memory_flow, recall_chain, sampling, table
+from experiments.verify_theory import experiment, table
 from experiments.verify_theory.effort import QUICK, Effort
+from experiments.verify_theory.families import (
+    memory_flow,
+    plateau,
+    recall_chain,
+    sampling,
+    transformer,
+)
 from experiments.verify_theory.settings import FAMILIES, VerifyTheory
 from experiments.verify_theory.table import Row
 from theory import recall_chain as exact_chain
@@ -29,7 +37,11 @@ SMALL = Effort(
     overlaps=(0.5,),
     window_alphas=(0.3,),
     lazy_seeds=2,
-    plateau_rates=(),
+    noise_points=(),
+    first_draws=0,
+    first_batches=(),
+    plateau_cells=(),
+    plateau_seeds=0,
 )
 
 
@@ -96,7 +108,8 @@ def finished(tmp_path_factory):
         patch.setattr(memory_flow, "NO_CROSSINGS", ((8, 0.4),))
         patch.setattr(memory_flow, "D_MODELS", (32, 64, 128))
         patch.setattr(sampling, "GROUPS", 64)
-        config = VerifyTheory(quick=True, seed=1)
+        # The last two train networks: by themselves below, and at their sizes in the slow test.
+        config = VerifyTheory(quick=True, seed=1, families=FAMILIES[:-2])
         out = tmp_path_factory.mktemp("verify") / "run"
         directory = run_directory.open_run(Place("verify_theory", str(out)), config)
         rows = experiment.run(config, directory, SMALL)
@@ -153,6 +166,37 @@ def test_a_row_without_a_number_fails_before_and_after_it_was_kept():
     assert kept["measured"] is None
     assert not table.restored(kept).passes(5.0)
     assert table.restored(vars(row())) == row()
+
+
+def test_the_plateau_is_watched_and_judged(monkeypatch):
+    # Shapes of tests/experiments/theory/test_plateau.py: compiled once for both.
+    for name, value in dict(WIDTH=4, LENGTH=8, TOKENS=5, SETTLING=5, WATCHED=48).items():
+        monkeypatch.setattr(plateau, name, value)
+    sizes = dataclasses.replace(SMALL, plateau_cells=((0.02, 4, 0.5),), plateau_seeds=1)
+    rows, arrays = plateau.verify(sizes, 0)
+    assert len(rows) == 4
+    # Five steps are no plateau: the network still says what it began with.
+    assert not next(row for row in rows if row.name == "p(noise)").passes(5.0)
+    drawn, fair = (arrays[f"plateau/0.02/4/0.5/{kind}"] for kind in ("drawn", "fair"))
+    assert drawn.shape == fair.shape == (1, 48)
+    assert not np.array_equal(drawn, fair)
+    labels = math.sqrt(max(drawn.var() - fair.var(), 0))
+    assert rows[0].measured == pytest.approx(labels, rel=1e-6)
+
+
+def test_half_of_a_curve_is_interpolated():
+    assert transformer._half(np.array([0.0, 0.1, 0.3, 0.2]), 0.4) == pytest.approx(1.5)
+    assert transformer._half(np.array([0.3, 0.4]), 0.4) == 0.0
+    assert math.isnan(transformer._half(np.array([0.0, 0.1]), 0.4))
+
+
+def test_a_relative_row_tells_its_error_and_is_judged_by_its_tolerance():
+    told = row(error=0.01, tolerance=0.2)
+    assert told.discrepancy == pytest.approx(0.15)
+    assert told.passes(0.0)
+    assert table.z_limit([told]) == table.z_limit([])
+    assert "0.01" in table.markdown([told])
+    assert table.restored(vars(told)) == told
 
 
 def test_a_wrong_formula_is_found_out(monkeypatch):

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.verify_theory import sampling, simplified
 from experiments.verify_theory.effort import Effort, Outcome
+from experiments.verify_theory.families import sampling, simplified
 from experiments.verify_theory.table import Row, mean_and_error, worst
 from theory import attention_step
 from toy import language, recall

@@ -7,8 +7,8 @@ The reduced flow is a heuristic of leading order in 1/N, so these rows allow a r
 import numpy as np
 import optax
 
-from experiments.verify_theory import sampling, simplified
 from experiments.verify_theory.effort import Effort, Outcome
+from experiments.verify_theory.families import sampling, simplified
 from experiments.verify_theory.table import Row
 from theory import learning_times
 from toy import language

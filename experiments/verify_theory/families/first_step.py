@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.verify_theory import sampling, simplified
 from experiments.verify_theory.effort import Effort, Outcome
+from experiments.verify_theory.families import sampling, simplified
 from experiments.verify_theory.table import Row, deviation_and_error, mean_and_error, worst
 from theory import finite_samples, first_step
 from toy import language, recall

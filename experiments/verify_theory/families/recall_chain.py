@@ -5,8 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from experiments.verify_theory import sampling, simplified
 from experiments.verify_theory.effort import Effort, Outcome
+from experiments.verify_theory.families import sampling, simplified
 from experiments.verify_theory.table import Row, mean_and_error, worst
 from theory import recall_chain
 from toy import language, recall

@@ -1,0 +1,132 @@
+"""The kernel of the two-layer Transformer at its start, and the noise it learns with it.
+
+Predictions neglect attention and finite width, so that rows have a tolerance beside the standard
+error over seeds.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.verify_theory.effort import Effort, Outcome
+from experiments.verify_theory.table import Row, mean_and_error
+from theory import lazy
+from toy import language, linearised, recall, transformer
+from toy.recall_problem import RecallProblem
+from training.loop import Trainer
+
+FAMILY = "lazy"
+WIDTH, LENGTH, TOKENS, ALPHA = 64, 64, 32, 0.5
+SEQUENCES = 16
+LEARNING_RATE, MOMENTUM, BATCH = 0.03, 0.9, 64
+STEPS = 4
+# Both full and linearised, so that where they agree says that the noise is learned lazily.
+VARIANTS = ("full", "linearised")
+
+
+def verify(effort: Effort, seed: int) -> Outcome:
+    """Rows and arrays of the family."""
+    task = recall.make_task(language.zipf(TOKENS), alpha=ALPHA, length=LENGTH)
+    config = transformer.TransformerConfig(task.vocab_size, LENGTH, d_model=WIDTH)
+    seeds = tuple(range(seed, seed + effort.lazy_seeds))
+    kernels = _kernels(task, config, seeds)
+    predicted = lazy.part_kernels(WIDTH, 4 * WIDTH, 1.0)
+    setting = f"d={WIDTH}, T={LENGTH}, {len(seeds)} seeds"
+    rows = []
+    for name in lazy.PARTS:
+        mean, error = mean_and_error(kernels[name])
+        rows.append(
+            Row(
+                FAMILY,
+                f"kernel of {name}, two triggers",
+                setting,
+                predicted[name],
+                float(mean),
+                error=float(error),
+                tolerance=0.25,
+                note="attention neglected",
+            )
+        )
+    total = np.sum(list(kernels.values()), axis=0)
+    rest = 1.0 - sum(kernels[name] for name in lazy.PARTS) / total
+    mean, error = mean_and_error(1.0 + rest)
+    rows.append(
+        Row(
+            FAMILY,
+            "one plus share of attention in the kernel",
+            setting,
+            1.0,
+            float(mean),
+            error=float(error),
+            tolerance=0.25,
+            note="small in the limit of long contexts",
+        )
+    )
+    noise = {variant: _training(task, config, seeds, variant) for variant in VARIANTS}
+    curves = lazy.trigger_curves(
+        width=WIDTH,
+        hidden=4 * WIDTH,
+        num_outputs=task.outputs.size,
+        num_classes=task.vocab_size,
+        alpha=ALPHA,
+        learning_rate=LEARNING_RATE,
+        momentum=MOMENTUM,
+        steps=STEPS,
+    )
+    for step in range(1, STEPS + 1):
+        mean, error = mean_and_error(noise["full"][step - 1])
+        linear = float(noise["linearised"][step - 1].mean())
+        _, paired = mean_and_error(noise["full"][step - 1] - noise["linearised"][step - 1])
+        for name, predicted, sem, note in (
+            ("no network", float(curves.noise[step]), error, "attention neglected"),
+            ("linearised network", linear, paired, "the same seeds, error of the difference"),
+        ):
+            rows.append(
+                Row(
+                    FAMILY,
+                    f"one plus p(noise), step {step}, by {name}",
+                    setting,
+                    1.0 + predicted,
+                    1.0 + float(mean),
+                    error=float(sem),
+                    tolerance=0.1,
+                    note=note,
+                )
+            )
+    return Outcome(rows, {f"lazy/{variant}/p_noise": found for variant, found in noise.items()})
+
+
+def _kernels(
+    task: recall.Task, config: transformer.TransformerConfig, seeds: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """Mean kernel over pairs of triggers at different positions, one entry per seed."""
+
+    @jax.jit
+    def one(key: jax.Array) -> dict[str, jax.Array]:
+        start, data, signs = jax.random.split(key, 3)
+        params, frozen = transformer.init(config, start)
+        batch = recall.sample(task, data, batch_size=SEQUENCES)
+        found = linearised.part_kernels(task, config, params, frozen, batch, signs, draws=4)
+        where = jnp.max(batch.positions * batch.weights.astype(int), axis=1)
+        apart = where[:, None] != where[None]
+        return {k: jnp.sum(v * apart) / jnp.sum(apart) for k, v in found.items()}
+
+    found = [jax.device_get(one(jax.random.key(seed))) for seed in seeds]
+    return {name: np.array([f[name] for f in found], np.float64) for name in found[0]}
+
+
+def _training(
+    task: recall.Task, config: transformer.TransformerConfig, seeds: tuple[int, ...], variant: str
+) -> np.ndarray:
+    """p(noise) on clean sequences after each of the first steps, [steps, seeds]."""
+    linear = linearised.matrices(config) if variant == "linearised" else ()
+    problem = linearised.LinearisedProblem(RecallProblem(task, config, BATCH), linear)
+    descent = optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
+    trainer = Trainer(problem, descent, seeds, num_steps=STEPS)
+    measure = trainer.measure(linearised.measure(problem, batch_size=BATCH))
+    state, found = trainer.init(), []
+    for _ in range(STEPS):
+        state = trainer.advance(state, 1)
+        found.append(np.asarray(measure(state)["p_noise"], np.float64))
+    return np.array(found)
