@@ -52,8 +52,11 @@ def _against(
         axes.errorbar(row[f"modes/{figure}"], row[measured], yerr=bar, elinewidth=0.7, **shared)
     ends = [row[key] for row in kept for key in (measured, f"modes/{figure}")]
     if ends:
+        ends += [row[f"one_mode/{figure}"] for row in kept if row.get(f"one_mode/{figure}")]
         axes.axline((ends[0], ends[0]), slope=1, color="0.6", lw=0.8, zorder=0)
         _log(axes)
+        for limits in (axes.set_xlim, axes.set_ylim):
+            limits(min(ends) / 1.15, max(ends) * 1.15)
     for index, rate in enumerate(config.learning_rates):
         axes.plot([], [], "o", color=CYCLE[index % len(CYCLE)], ms=3.6, label=f"rate {rate:g}")
     for index, momentum in enumerate(config.momenta):

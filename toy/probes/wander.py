@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from toy import network, recall, sharpness, transformer
 from toy.layer import Weights
+from toy.linearised import matrix_name
 from toy.probes.outputs import predictions
 from toy.recall_problem import RecallProblem
 
@@ -104,6 +105,19 @@ class Watcher:
             return jax.lax.scan(one, state, length=steps)
 
         return jax.jit(run, static_argnums=3)
+
+    def p_noise(self, state: State, without: str = "") -> float:
+        """p(noise) of a state; without: LAYER.MATRIX that is set to zero, as 1.fc_out."""
+
+        def kept(path: tuple, leaf: Array) -> Array:
+            return jnp.zeros_like(leaf) if matrix_name(path) == without else leaf
+
+        params = jax.tree_util.tree_map_with_path(kept, state.params)
+        return float(self._measured(params, state.frozen))
+
+    @functools.cached_property
+    def _measured(self) -> Callable[[Weights, Weights], Array]:
+        return jax.jit(self._p_noise)
 
     @functools.cached_property
     def curvature(self) -> Callable[[State], Curvature]:

@@ -1,7 +1,8 @@
 """The wander of p(noise) after recall has come, against the model of theory/plateau.py.
 
 A small network is trained past recall, its curvature measured, and p(noise) watched: as ever,
-with every label replaced by the law it is drawn from, and cut.
+with every label replaced by the law it is drawn from, and in the end without its second
+feed-forward.
 """
 
 import numpy as np
@@ -50,7 +51,8 @@ def _watch(
         # At both ends of what is compared: the curvature falls under way.
         bent = [watcher.curvature(state) for state in (settled, after)]
         for key, value in (
-            ("drawn", here), ("fair", fair), ("sharpness", [float(b.sharpness) for b in bent]),
+            ("drawn", here), ("fair", fair), ("cut", watcher.p_noise(after, "1.fc_out")),
+            ("sharpness", [float(b.sharpness) for b in bent]),
             ("curvatures", np.concatenate([b.modes.curvatures for b in bent])),
             ("weights", np.concatenate([b.modes.weights for b in bent]) / len(bent)),
         ):  # fmt: skip
@@ -85,6 +87,8 @@ def _rows(
         Row(FAMILY, "one plus share of the variance that is no label noise", setting, 1.0,
             1.0 + (fair.deviation / seen.deviation) ** 2, tolerance=0.25,
             note="labels replaced by their law"),
+        Row(FAMILY, "one plus p(noise) without the second feed-forward", setting, 1.0,
+            1.0 + float(found["cut"].mean()), tolerance=0.15, note="the noise is in that layer"),
         Row(FAMILY, "p(noise)", setting, ALPHA, float(found["drawn"].mean()), error=error,
             tolerance=0.15, note="alpha; clean sequences, recall not finished"),
     ]  # fmt: skip

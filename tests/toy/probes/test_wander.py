@@ -41,6 +41,8 @@ def test_steps_are_heavy_ball_on_the_loss_of_training(watcher):
     logits = linearised.scored_logits(watcher.problem.config, watched.params, watched.frozen, clean)
     last = recall.mean(predictions(task, logits, clean)["p_noise"], clean)
     assert float(series[-1]) == pytest.approx(float(last), rel=1e-4)
+    assert watcher.p_noise(watched) == pytest.approx(float(last), rel=1e-4)
+    assert watcher.p_noise(watched, "1.fc_out") != pytest.approx(float(last), rel=1e-4)
 
 
 def _whole(batch):
