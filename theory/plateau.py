@@ -43,8 +43,18 @@ s(h) sum_{|k| < W} (W - |k|) rho_k / W^2.
 
 Proved: stationary laws of the autoregression, and (modes) for a quadratic loss whose labels are
 drawn from the model. Heuristic: that the Transformer's plateau is one, with curvature constant
-over the window. Refuted: the edge of stability as the cause (sharpness stands far below it).
-Measured by experiments.plateau; not derived: why the curvature adapts to the step.
+over the window. Refuted: the edge of stability as its cause (sharpness is 4 to 27 where the edge
+is at 60 to 250).
+
+Measured (experiments.plateau: d = T = 32, 18 settings of rate, batch and momentum): what the
+labels add to the deviation is 1.02 times (modes) in the mean, 1.16 at worst, a cell being
+measured to 6 per cent; one mode is as right in the mean and off by 1.5 at worst. The lag of the
+first dip is within 4 per cent of (modes), 12 at worst. Labels replaced by their law leave 5 to 30
+per cent of the variance: that is which sequences are drawn, and slow learning.
+
+Not derived: the curvature itself, which adapts. eta h / (1 - mu) stands at 1.1 to 1.8 at batch 16
+(3.4 at the largest step), 1.5 to 2.6 at 32 and 2.0 to 3.2 at 64, whatever rate and momentum: that
+is why the deviation hardly changes with the rate, and less than as n^(-1/2) with the batch.
 """
 
 from typing import NamedTuple

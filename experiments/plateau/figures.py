@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from experiments.plateau.settings import LAGS, Plateau
 from experiments.run import style
@@ -54,9 +54,9 @@ def _against(
     if ends:
         ends += [row[f"one_mode/{figure}"] for row in kept if row.get(f"one_mode/{figure}")]
         axes.axline((ends[0], ends[0]), slope=1, color="0.6", lw=0.8, zorder=0)
-        _log(axes)
-        for limits in (axes.set_xlim, axes.set_ylim):
-            limits(min(ends) / 1.15, max(ends) * 1.15)
+        low, room = min(ends), 0.15 * (max(ends) - min(ends)) + 1e-12
+        axes.set_xlim(low - room, max(ends) + room)
+        axes.set_ylim(low - room, max(ends) + room)
     for index, rate in enumerate(config.learning_rates):
         axes.plot([], [], "o", color=CYCLE[index % len(CYCLE)], ms=3.6, label=f"rate {rate:g}")
     for index, momentum in enumerate(config.momenta):
@@ -126,18 +126,11 @@ def _causes(config: Plateau, axes: Axes, rows: Rows) -> None:
                 mew=0.8,
             )
         axes.plot([], [], "o", color=colours[kind], mfc="white", ms=3, label=titles[kind])
-    _log(axes)
-    axes.set_xlabel("batch, sequences")
-    axes.set_ylabel("deviation of p(noise)")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high * (high / low) ** 0.4)
-    axes.legend(loc="upper right", fontsize=6)
-
-
-def _log(axes: Axes) -> None:
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(FixedLocator([float(size) for size in config.batch_sizes]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("batch; in each, the rates rising")
+    axes.set_ylabel("deviation of p(noise)")
+    axes.set_ylim(0, 1.35 * max(row[f"{kind}/deviation"] for row in rows for kind in config.kinds))
+    axes.legend(loc="upper right", fontsize=6)
