@@ -78,7 +78,7 @@ def verify(effort: Effort, seed: int) -> Outcome:
         mean, error = mean_and_error(noise["full"][step - 1])
         linear = float(noise["linearised"][step - 1].mean())
         _, paired = mean_and_error(noise["full"][step - 1] - noise["linearised"][step - 1])
-        for name, predicted, sem, note in (
+        for name, foretold, sem, note in (
             ("no network", float(curves.noise[step]), error, "attention neglected"),
             ("linearised network", linear, paired, "the same seeds, error of the difference"),
         ):
@@ -87,7 +87,7 @@ def verify(effort: Effort, seed: int) -> Outcome:
                     FAMILY,
                     f"one plus p(noise), step {step}, by {name}",
                     setting,
-                    1.0 + predicted,
+                    1.0 + foretold,
                     1.0 + float(mean),
                     error=float(sem),
                     tolerance=0.1,
