@@ -47,6 +47,39 @@ def test_an_interrupted_run_trains_only_what_is_missing(finished, monkeypatch):
     assert again == summary
 
 
+def test_where_curves_part_and_how_well_the_rise_is_foretold():
+    config = Linearised(widths=(16, 32), learning_rates=(0.1, 0.2), steps=5, num_seeds=2)
+    steps = np.arange(6)
+    rise = np.array([0.1, 0.2, 0.4, 0.6, 0.5, 0.5])
+    arrays = {}
+    for width in config.widths:
+        for rate in config.learning_rates:
+            name = f"d{width}/rate{rate:g}"
+            full = np.stack([rise, rise], axis=1)
+            # Seed 0 of the linear network goes its own way from step 3, seed 1 from step 4.
+            linear = full + np.array([[0, 0], [0.01, 0.01], [0.02, 0.04], [0.2, 0.0],
+                                      [0.3, 0.3], [0.3, 0.3]])  # fmt: skip
+            for variant, values in (("full", full), ("linearised", linear)):
+                arrays[f"{name}/{variant}/steps"] = steps
+                arrays[f"{name}/{variant}/p_noise"] = values
+                arrays[f"{name}/{variant}/p_correct"] = 0.1 * values
+            arrays[f"{name}/predicted/p_noise"] = rise - 0.05 * (steps > 1)
+            arrays[f"{name}/predicted/p_correct"] = rise
+    summary = program.summarise(config, arrays)
+    name = "d16/rate0.2"
+    assert summary[f"{name}/linearised/p_noise/parted"] == 3.5
+    assert summary[f"{name}/linearised/p_noise/parted/sem"] == pytest.approx(0.5)
+    assert summary[f"{name}/linearised/p_correct/parted"] == -1
+    assert summary[f"{name}/linearised/p_correct/parting"] == 0
+    # The full curve passes alpha = 0.5 at step 3, which is part of the rise.
+    assert summary[f"{name}/rise/step"] == 3
+    assert summary[f"{name}/rise/linearised"] == pytest.approx(0.1)
+    assert summary[f"{name}/rise/predicted"] == pytest.approx(0.05)
+    drawn = dict(program.figures.draw(config, arrays))
+    assert list(drawn)[0] == "overview"
+    assert len(drawn["overview"].axes) == 4
+
+
 def test_what_each_variant_makes_linear():
     model = transformer.TransformerConfig(8, 12, d_model=4)
     known = set(linearised.matrices(model))
