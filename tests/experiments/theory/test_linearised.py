@@ -76,7 +76,7 @@ def test_where_curves_part_and_how_well_the_rise_is_foretold():
     assert summary[f"{name}/rise/linearised"] == pytest.approx(0.1)
     assert summary[f"{name}/rise/predicted"] == pytest.approx(0.05)
     drawn = dict(program.figures.draw(config, arrays))
-    assert list(drawn)[0] == "overview"
+    assert next(iter(drawn)) == "overview"
     assert len(drawn["overview"].axes) == 4
 
 
