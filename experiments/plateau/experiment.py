@@ -19,6 +19,8 @@ from toy.probes import wander
 from toy.recall_problem import RecallProblem
 
 Arrays = Mapping[str, np.ndarray]
+# Settling steps sent to the device at once; a stop is obeyed between them.
+AT_ONCE = 200
 
 
 def main(config: Plateau, place: Place) -> None:
@@ -106,12 +108,16 @@ def _watch(
     progress: Progress,
     done: int,
 ) -> dict[str, np.ndarray]:
-    """p(noise) [seeds, watched] by kind, curvatures [seeds], modes [seeds, nodes], labels."""
+    """p(noise) [seeds, watched] by kind, sharpness [seeds, 2], modes [seeds, nodes], labels."""
     found: dict[str, list[Any]] = {}
     for place, seed in enumerate(range(config.seed, config.seed + config.num_seeds)):
         stop.check()
         drawn = wander.Numbers(rate, momentum)
-        settled = watcher.advance(watcher.start(seed), drawn, seed, config.settling)
+        settled = watcher.start(seed)
+        for begin in range(0, config.settling, AT_ONCE):
+            stop.check()
+            count = min(AT_ONCE, config.settling - begin)
+            settled = watcher.advance(settled, drawn, seed, count)
         here: dict[str, Any] = {}
         state = settled
         for kind in config.kinds:
@@ -207,7 +213,8 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for row in rows:
         name = cell_name(row["batch"], row["rate"], row["momentum"])
-        summary |= {f"{name}/{k}": v for k, v in row.items() if k not in name}
+        told = {k: v for k, v in row.items() if k not in ("batch", "rate", "momentum")}
+        summary |= {f"{name}/{k}": v for k, v in told.items()}
     for model in ("one_mode", "modes"):
         for figure, measured in compared(rows):
             pairs = [(row[measured], row.get(f"{model}/{figure}")) for row in rows]
