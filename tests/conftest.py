@@ -50,12 +50,12 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Compile without optimising, except for what trains for minutes.
+    """Compile without optimising, except for what computes for long.
 
     A fast test runs what it compiles a few times on a few numbers: optimising takes as long
     again as all the rest of compiling, and never pays for itself. The formulas are the same.
     """
-    quick = item.get_closest_marker("slow") is None
+    quick = not any(item.iter_markers("slow")) and not any(item.iter_markers("optimised"))
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1" if quick else "0"
     jax.config.update("jax_disable_most_optimizations", quick)
 

@@ -1,10 +1,12 @@
 """The noisy-recall run itself: train, measure, draw, and print what was found."""
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from experiments.noisy_recall import figures as figures_recall
 from experiments.run import memory, provenance, table
@@ -34,10 +36,14 @@ def main(config: NoisyRecall, place: Place) -> None:
 def run(setup: Setup, trainer: Trainer, directory: RunDirectory) -> dict[str, float]:
     """Train, measure, draw; returns what summary.json holds."""
     arrays, state = trained(setup, trainer, directory)
-    arrays |= evaluate(setup, trainer, state)
+    measured = evaluate(setup, trainer, state)
+    # Drawn while the device still measures.
+    for name, figure in figures_recall.along_training(arrays):
+        directory.save_figure(figure, name)
+    arrays |= {f"final/{name}": np.asarray(value) for name, value in measured.items()}
     directory.write_arrays(arrays)
     summary = summarise(arrays)
-    for name, figure in figures_recall.draw(arrays, setup.config.alpha):
+    for name, figure in figures_recall.at_the_end(arrays, setup.config.alpha):
         directory.save_figure(figure, name)
     directory.finish(summary)
     return summary
@@ -85,8 +91,11 @@ def shown(record: Record) -> dict[str, float]:
     return {short: float(np.nanmean(full[name])) for short, name in names.items()}
 
 
-def evaluate(setup: Setup, trainer: Trainer, state: State) -> dict[str, np.ndarray]:
-    """Final figures of the full model, the followed cuts and the whole curves over rho."""
+def evaluate(setup: Setup, trainer: Trainer, state: State) -> Mapping[str, Array]:
+    """Final figures of the full model, the followed cuts and the whole curves over rho.
+
+    Arrays on the device, which may still be at work on them.
+    """
     chosen = tuple(dict.fromkeys(map(str, (*setup.interventions, *setup.curves))))
     by_name = {str(i): i for i in (*setup.interventions, *setup.curves)}
     measure = records.measure_models(
@@ -94,8 +103,7 @@ def evaluate(setup: Setup, trainer: Trainer, state: State) -> dict[str, np.ndarr
         variants=setup.config.variants,
         batch_size=setup.config.final_batch,
     )
-    measured = jax.device_get(trainer.measure(measure)(state))
-    return {f"final/{name}": np.asarray(value) for name, value in measured.items()}
+    return trainer.measure(measure)(state)
 
 
 def summarise(arrays: dict[str, np.ndarray]) -> dict[str, float]:

@@ -15,9 +15,19 @@ Arrays = Mapping[str, np.ndarray]
 
 def draw(arrays: Arrays, alpha: float) -> Iterator[tuple[str, Figure]]:
     """Every figure of a run, with its name."""
+    yield from at_the_end(arrays, alpha)
+    yield from along_training(arrays)
+
+
+def at_the_end(arrays: Arrays, alpha: float) -> Iterator[tuple[str, Figure]]:
+    """The figures that show what the last weights do, cut and uncut."""
     yield "recall", overview(arrays, alpha)
     if _curve_matrices(arrays):
         yield "truncation", truncation_curves(arrays, alpha)
+
+
+def along_training(arrays: Arrays) -> Iterator[tuple[str, Figure]]:
+    """The figures that need nothing but what was recorded while training."""
     if "bigrams/bigram/loss" in arrays:
         yield "bigrams", bigrams(arrays)
     yield "mechanisms", mechanisms(arrays)
