@@ -174,9 +174,10 @@ def observed(series: Float[np.ndarray, "runs steps"], *, lags: int = 24) -> Wand
 def deviation_error(wander: Wander, steps: int) -> float:
     """Standard error of a deviation measured over so many steps of a Gaussian series (Bartlett).
 
-    Neighbouring steps are alike, so that they count as steps / (sum over all lags of rho^2).
+    Neighbouring steps are alike, so that they count as steps / (sum over all lags of rho^2). Zero
+    for a series that does not move.
     """
-    alike = 2.0 * float(np.sum(wander.correlation**2)) - 1.0
+    alike = max(2.0 * float(np.sum(wander.correlation**2)) - 1.0, 0.0)
     return wander.deviation * float(np.sqrt(alike / (2.0 * steps)))
 
 
