@@ -105,6 +105,12 @@ TINY = {
             ("checkpoints", "steps"),
         ),
         Tiny(
+            "fact_frequency",
+            ("--matrices=fc_out", "--rhos=0.5,0", "--shared=0,0.3", "--longest=100",
+             "--bootstrap=100"),
+            ("runs", "mini"),
+        ),
+        Tiny(
             "few_shot",
             ("--problems={inputs}/problems.jsonl", "--shots=0", "--interventions=1.mlp@0",
              "--new_tokens=4", "--batch=2", "--bootstrap=100"),
@@ -179,6 +185,10 @@ def make_inputs(folder: Path, tiny: Tiny, start, seed: int = 0) -> Path:
                     for i in range(4)]  # fmt: skip
         lines = "".join(json.dumps(problem) + "\n" for problem in problems)
         (folder / "problems.jsonl").write_text(lines)
+    if kind == "mini":
+        from tests.experiments.fact_frequency.mini_run import write_run
+
+        write_run(folder / "mini", seed)
     if kind == "cache":
         fill_cache(folder / "cache")
     if kind == "reports":

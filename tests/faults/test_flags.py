@@ -46,6 +46,8 @@ EXTRA = {
     "truncate_model": (("rhos", "0.5"), ("bootstrap", "100"), ("search", "grid", "none"),
                        ("plan", "")),
     "model_dynamics": (("steps", "0", "0,1"), ("bootstrap", "100")),
+    "fact_frequency": (("shared", "0", "0,0.3"), ("longest", "10.0", "20"), ("rhos", "0.5"),
+                       ("bootstrap", "100"), ("search", "grid"), ("steps", "", "64")),
     "few_shot": (("shots", "0", "0,1"), ("new_tokens", "1", "3"), ("num_examples", "0", "2")),
     "benchmark_generation": (("num_layers", "1", "2"), ("new_tokens", "1", "4"), ("rounds", "1")),
     "train_word_problems": (("steps", "2", "1"), ("block_steps", "1", "2"),
