@@ -29,9 +29,14 @@ What follows. Feed-forwards carry the noise, first and second alike, W_out 1.8 H
 W_in does. At H = 4 d the kernel of two triggers is r = 0.55 of that of one with itself: the
 Transformer reading the trigger is the memory of `theory.frequent_memory` with that r, which is
 why noise comes first. And nothing in (lazy) at this order knows the context: recall is not here.
+Beyond this order it is, slowly: values read the context under uniform attention, in which the
+correct token is more frequent than others. Measured (experiments.linearised, 300 steps, p(correct)
+full / linearised): .03 / .02 to .51 / .07 at d = 32, .44 / .05, .52 / .13, .51 / .27 at d = 128 and
+rates .01, .03, .1. That this is what the linear network recalls by is a hypothesis.
 
 Proved: the limits of each term at d, H -> infinity with attention neglected. Heuristic: that at
-finite width and context the rest is small. Measured at d = 64, T = 64 by `toy.linearised`.
+finite width and context the rest is small. Measured until p(noise) passes alpha, d = 32, 64, 128:
+this p(noise) is off by up to .14, .02, .06, the linearised network's by .02 at most.
 """
 
 from collections.abc import Mapping

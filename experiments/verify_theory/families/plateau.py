@@ -63,8 +63,9 @@ def _watch(
 def _rows(
     found: dict[str, np.ndarray], rate: float, momentum: float, labels: float, setting: str
 ) -> list[Row]:
-    sharp, edge = found["sharpness"].mean(), plateau.edge_of_stability(rate, momentum)
-    note = f"sharpness {sharp:.3g}, edge of stability {edge:.3g}"
+    sharp, edge = found["sharpness"], plateau.edge_of_stability(rate, momentum)
+    # A single network's curvature changes by a factor of two or three within the window.
+    note = f"sharpness {sharp.min():.3g} to {sharp.max():.3g}, edge of stability {edge:.3g}"
     curvatures = found["curvatures"].ravel()
     expected = plateau.wander_of_modes(
         np.maximum(curvatures, 1e-6 * curvatures.max()),
@@ -83,7 +84,7 @@ def _rows(
             float(np.sqrt(max(seen.deviation**2 - fair.deviation**2, 0.0))),
             error=error, tolerance=0.35, note=note),
         Row(FAMILY, "lag of the first dip", setting, expected.period / 2, seen.period / 2,
-            tolerance=0.35, note=note),
+            tolerance=0.5, note=f"goes like the root of the sharpness; {note}"),
         Row(FAMILY, "one plus share of the variance that is no label noise", setting, 1.0,
             1.0 + (fair.deviation / seen.deviation) ** 2, tolerance=0.25,
             note="labels replaced by their law"),
