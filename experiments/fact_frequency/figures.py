@@ -92,10 +92,9 @@ def window(rows: Sequence[Mapping[str, Any]], frequency: np.ndarray) -> Figure:
     for which, label, line, title in LINES:
         said = [r for r in own if r["who"] == f"shared, {'top' if which == 'none' else which}"]
         left.plot(*_borders(said, label), color=COLOUR[label], ls=line, lw=0.9, label=title)
-    left.set_xscale("log")
+    _step_axis(left, own)
     left.set_yscale("log")
     left.set_ylim(0.8 * frequency.min(), 1.25 * frequency.max())
-    left.set_xlabel("training step")
     left.set_ylabel("rarest known frequency")
     style.panel(left, "a", "between whole and cut: corrected")
     style.legend_below(left, 1)
@@ -123,8 +122,16 @@ def _gains(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         gain = [row["cut_accuracy"] - row["whole_accuracy"] for row in own]
         axes.plot([row["step"] for row in own], gain, line, ms=3, lw=0.9, color=colour, label=label)
     axes.axhline(0.0, color="0.8", lw=0.8, zorder=0)
-    axes.set_xscale("log")
-    axes.set_xlabel("training step")
+    _step_axis(axes, rows)
     axes.set_ylabel("gain in accuracy by the cut")
     style.panel(axes, "b", "all facts")
     style.legend_below(axes, 1)
+
+
+def _step_axis(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    # The steps themselves: between two powers of ten a locator's labels run into each other.
+    style.step_axis(axes)
+    steps = sorted({row["step"] for row in rows})
+    shown = [s for s, after in zip(steps, [*steps[1:], np.inf], strict=True) if after > 1.2 * s]
+    axes.set_xticks(shown, [str(step) for step in shown])
+    axes.minorticks_off()
