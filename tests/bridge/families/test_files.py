@@ -75,7 +75,8 @@ def test_factors_are_stored_apart_and_read_back(case, tmp_path):
     assert jax.tree.structure(dense.params) == jax.tree.structure(found.params)
     tokens = golden(case)["none_tokens"]
     one, other = (bridge.logits(c, tokens) for c in (kept, dense))
-    assert error(one, other, np.ones(tokens.shape, bool)) < 1e-5
+    # Two orders of the same sums of large numbers: their rounding, and what XLA makes of it.
+    assert error(one, other, np.ones(tokens.shape, bool)) < 3e-5
 
 
 @pytest.mark.parametrize("case", ["gptj", "gpt2", "mistral", "phi3", "roberta"])
