@@ -133,6 +133,9 @@ RUNS = {
     "linearised": Run(
         "linearised", ("--steps=600", "--num_seeds=4"), ("--steps=200",), (1.5, 9.0)
     ),
+    "plateau": Run(
+        "plateau", (), ("--learning_rates=0.03", "--batch_sizes=32"), (0.5, 4.0)
+    ),
     "mini": Run("train_mini_pythia", (_TINY,), (_TINY, "--steps=800"), (3.1, 4.6)),
     "mini_cuts": Run(
         "truncate_model",

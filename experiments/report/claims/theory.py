@@ -1,6 +1,6 @@
 """Every prediction of theory/ against simulation, read from the table of verify_theory."""
 
-from experiments.report.claim import OURS, RECALL, Claim, Rows, Subject
+from experiments.report.claim import OURS, RECALL, AtMost, Claim, Near, Quantity, Rows, Subject
 
 
 def _claim(
@@ -113,6 +113,29 @@ SUBJECT = Subject(
             "theory/lazy, wide layers",
             "Which matrices carry the noise in the first steps, and how fast.",
             "lazy/",
+        ),
+        Claim(
+            "plateau",
+            "Why p(noise) wanders at its plateau",
+            paper=OURS,
+            where="theory/plateau, all directions of the Gauss-Newton matrix",
+            statement="The coin flips of the labels, ringing with the optimiser's momentum in "
+            "every direction, make p(noise) wander as far and as fast as it does; with the labels "
+            "replaced by their law little is left, and nothing stands at the edge of stability.",
+            run="plateau",
+            checks=(
+                Near("modes/deviation/factor", 1.0, 0.2, "measured over predicted deviation"),
+                Near("modes/dip/factor", 1.0, 0.1, "measured over predicted lag of the first dip"),
+                AtMost(
+                    Quantity(
+                        "batch32/rate0.03/momentum0.9/fair/deviation",
+                        over="batch32/rate0.03/momentum0.9/drawn/deviation",
+                    ),
+                    0.5,
+                    "less than half of it without the coin flips",
+                ),
+                AtMost("beyond_edge", 0, "no setting at the edge of stability"),
+            ),
         ),
     ),
 )

@@ -36,7 +36,7 @@ DRAWINGS: dict[str, tuple[tuple[str, Drawing], ...]] = {
         ("phase", others.phase),
         ("memory_zipf", others.frequencies),
     ),
-    "theory": (("theory", others.theory),),
+    "theory": (("theory", others.theory), ("plateau", others.plateau)),
     "mini_pythia": (("mini", others.mini), ("mini_dynamics", others.dynamics)),
     "models": (("model", others.changes),),
 }

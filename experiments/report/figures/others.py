@@ -146,6 +146,29 @@ def theory(run: Found) -> list[Panel]:
     return [draw("theory", "Predictions against simulations", alt, body)]
 
 
+def plateau(run: Found) -> list[Panel]:
+    """p(noise) after settling, the labels drawn and replaced by their law."""
+    cell = "batch32/rate0.03/momentum0.9"
+    watched = {kind: run.arrays[f"{cell}/{kind}"][0, :200] for kind in ("drawn", "fair")}
+
+    def body(axes: Axes) -> None:
+        for kind, colour, label in (
+            ("drawn", NOISE, "labels drawn"),
+            ("fair", CORRECT, "labels replaced by their law"),
+        ):
+            axes.plot(watched[kind], color=colour, lw=0.8, label=label)
+        axes.set_xlabel("step after settling")
+        axes.set_ylabel("p(noise)")
+        below(axes, 1)
+
+    drawn, fair = (watched[kind].std() for kind in ("drawn", "fair"))
+    alt = (
+        f"One run, batch 32, rate 0.03, momentum 0.9: standard deviation {drawn:.3f} with labels "
+        f"drawn, {fair:.3f} with labels replaced by their law."
+    )
+    return [draw("plateau", "The plateau with and without coin flips", alt, body)]
+
+
 def rules(run: Found) -> list[Panel]:
     """p(correct) of what each rule chose."""
     names = [
