@@ -18,8 +18,8 @@ class Run:
     """One run of one program.
 
     full, quick: flags beside --out; quick is full where it is empty. minutes: quick and full on
-    two CPU cores, an estimate: six tenths of what the quick run took on one core, and for the full
-    one that times its steps and seeds over the quick one's.
+    two CPU cores: what the quick run took in a whole report, and for the full one, an estimate,
+    that times its steps and seeds over the quick one's.
     """
 
     program: str
@@ -69,21 +69,21 @@ _DYNAMICS = (
 )  # fmt: skip
 
 RUNS = {
-    "memory_two": Run("associative_memory", ("--num_inputs=2",), (), (0.3, 0.3)),
-    "memory_four": Run("associative_memory", ("--num_inputs=4",), (), (0.3, 0.3)),
+    "memory_two": Run("associative_memory", ("--num_inputs=2",), (), (0.15, 0.15)),
+    "memory_four": Run("associative_memory", ("--num_inputs=4",), (), (0.15, 0.15)),
     "memory_zipf": Run(
         "associative_memory",
         ("--num_inputs=64", "--frequencies=zipf", "--shared=0.5", "--step_size=1"),
         (),
         (0.2, 0.2),
     ),
-    "phase": Run("phase_diagram", ("--points=128",), ("--points=32",), (0.8, 3.2)),
-    "theory": Run("verify_theory", (), ("--quick",), (2.0, 9.0)),
+    "phase": Run("phase_diagram", ("--points=128",), ("--points=32",), (0.3, 1.2)),
+    "theory": Run("verify_theory", (), ("--quick",), (2.2, 9.9)),
     "recall": Run(
         "noisy_recall",
         (_CUTS, _RHOS, "--num_seeds=8", "--steps=1500", "--checkpoint_every=50"),
         (_CUTS, _RHOS, "--num_seeds=2", "--checkpoint_every=50"),
-        (2.0, 24.0),
+        (2.6, 31.2),
     ),
     "cuts": Run(
         "truncate",
@@ -95,26 +95,26 @@ RUNS = {
         "find_noise",
         ("--run={recall}", "--max_seeds=4", "--along=8"),
         ("--run={recall}", "--max_seeds=1", "--validation=32", "--test=256"),
-        (1.2, 20.0),
+        (1.1, 18.3),
     ),
     "no_feed_forward": Run(
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/no_feed_forward.flags", *_FEW, "--num_seeds=4"),
         ("--flagfile={presets}/noisy_recall/no_feed_forward.flags", *_FEW),
-        (2.1, 8.4),
+        (1.5, 6.0),
     ),
     "linear_feed_forward": Run(
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", "--rhos=0,1",
          "--num_seeds=4"),
         ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", "--rhos=0,1"),
-        (1.5, 6.0),
+        (1, 4.0),
     ),
     "all_tokens": Run(
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/all_tokens.flags", "--rhos=0,1", "--num_seeds=4"),
         ("--loss_on=all", "--bigram_batch=16", "--steps=400", "--rhos=0,1"),
-        (2.2, 33.0),
+        (1.5, 22.5),
     ),
     "published": Run(
         "noisy_recall",
@@ -128,23 +128,23 @@ RUNS = {
         ("--flagfile={presets}/sweep/phase_map.flags",),
         ("--flagfile={presets}/sweep/phase_map.flags", "--alpha=0.1,0.5", "--num_tokens=16,32",
          "--num_seeds=1"),
-        (0.8, 6.0),
+        (0.75, 5.6),
     ),
     "linearised": Run(
-        "linearised", ("--steps=600", "--num_seeds=4"), ("--steps=200",), (1.5, 9.0)
+        "linearised", ("--steps=600", "--num_seeds=4"), ("--steps=200",), (0.9, 5.4)
     ),
     "plateau": Run(
-        "plateau", (), ("--learning_rates=0.03", "--batch_sizes=32"), (0.5, 4.0)
+        "plateau", (), ("--learning_rates=0.03", "--batch_sizes=32"), (0.6, 4.8)
     ),
-    "mini": Run("train_mini_pythia", (_TINY,), (_TINY, "--steps=800"), (3.1, 4.6)),
+    "mini": Run("train_mini_pythia", (_TINY,), (_TINY, "--steps=600"), (4.6, 9.2)),
     "mini_cuts": Run(
         "truncate_model",
         ("--model={mini}/checkpoints/step1200", *_ASKED, *_GRID,
          "--matrices=q_proj,k_proj,v_proj,out_proj,fc_in,fc_out"),
-        ("--model={mini}/checkpoints/step800", *_ASKED, *_GRID, "--rhos=0.8,0.6,0.4,0.2,0.1,0"),
-        (0.7, 3.2),
+        ("--model={mini}/checkpoints/step600", *_ASKED, *_GRID, "--rhos=0.8,0.6,0.4,0.2,0.1,0"),
+        (0.9, 4.1),
     ),
-    "mini_dynamics": Run("model_dynamics", _DYNAMICS, (), (0.2, 0.3)),
+    "mini_dynamics": Run("model_dynamics", _DYNAMICS, (), (0.3, 0.4)),
     "model": Run(
         "truncate_model",
         ("--model={model}", "--tasks=indirect_object,country_facts",
