@@ -136,7 +136,7 @@ RUNS = {
     "plateau": Run(
         "plateau", (), ("--learning_rates=0.03", "--batch_sizes=32"), (0.6, 4.8)
     ),
-    "mini": Run("train_mini_pythia", (_TINY,), (_TINY, "--steps=600"), (4.6, 9.2)),
+    "mini": Run("train_mini_pythia", (_TINY,), (_TINY, "--steps=600"), (5.1, 10.2)),
     "mini_cuts": Run(
         "truncate_model",
         ("--model={mini}/checkpoints/step1200", *_ASKED, *_GRID,
