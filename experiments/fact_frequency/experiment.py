@@ -22,6 +22,8 @@ FIRST = 64
 GAINS = ("p_answer", "loss")
 # What is predicted of cuts; see predicted.py.
 CUTS = ("top", "matched")
+# Of an interval, as they are called in tables and summary.
+ENDS = ("", "_low", "_high")
 Arrays = dict[str, np.ndarray]
 
 
@@ -117,9 +119,6 @@ def run(plan: Plan, directory: RunDirectory) -> dict[str, Any]:
         directory.save_figure(figure, name)
     directory.finish(summary)
     return summary
-
-
-ENDS = ("", "_low", "_high")
 
 
 def measure_all(plan: Plan, directory: RunDirectory) -> tuple[Arrays, list[list[str]]]:

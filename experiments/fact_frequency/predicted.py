@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+from scipy.special import softmax
 
 from experiments.fact_frequency.facts import Facts
 from theory import frequent_memory
@@ -87,7 +88,7 @@ def predict(
         for cut, found in scores.items():
             for row, values in enumerate(logits):
                 left = cut(memory, values)
-                law = shared_answers.softmax(left)
+                law = softmax(left, axis=-1)
                 right = law[np.arange(size), numbers]
                 found["p_answer"][row, kind.where] = right
                 found["p_the"][row, kind.where] = law[:, -1]

@@ -18,8 +18,8 @@ class Run:
     """One run of one program.
 
     full, quick: flags beside --out; quick is full where it is empty. minutes: quick and full on
-    two CPU cores: what the quick run took in a whole report, and for the full one, an estimate,
-    that times its steps and seeds over the quick one's.
+    two CPU cores: what the quick run took in a whole report (an estimate where it needs what a user
+    has), and for the full one, an estimate, that times its steps and seeds over the quick one's.
     """
 
     program: str

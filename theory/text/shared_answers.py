@@ -29,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.integrate import solve_ivp
+from scipy.special import softmax
 
 from theory import checks, frequent_memory, frequent_window
 from theory.frequent_memory import Facts
@@ -87,7 +88,7 @@ def logits(given: Memory, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, "
         return np.zeros((times.size, *target.shape))
 
     def velocity(_: float, state: np.ndarray) -> np.ndarray:
-        pull = pi * (target - softmax(state.reshape(target.shape)))
+        pull = pi * (target - softmax(state.reshape(target.shape), axis=-1))
         return ((1.0 - r) * pull + r * pull.sum(axis=0)).ravel()
 
     solution = solve_ivp(
@@ -105,12 +106,6 @@ def targets(given: Memory) -> Float[np.ndarray, "facts classes"]:
     found[np.arange(given.answers.size), given.answers] = 1.0 - given.facts.alpha
     found[:, -1] = given.facts.alpha
     return found
-
-
-def softmax(values: Float[np.ndarray, "*n classes"]) -> Float[np.ndarray, "*n classes"]:
-    """Probabilities of the classes."""
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def without_top(

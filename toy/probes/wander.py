@@ -26,7 +26,6 @@ from toy.linearised import matrix_name
 from toy.probes.outputs import predictions
 from toy.recall_problem import RecallProblem
 
-KINDS = ("drawn", "fair")
 # Sequences that p(noise) is watched on, without noise, and that curvatures are measured on, with.
 WATCHED_ON, BENT_ON = 128, 128
 POWER_STEPS, LANCZOS_STEPS = 20, 24

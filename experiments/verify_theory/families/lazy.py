@@ -7,28 +7,24 @@ error over seeds.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.verify_theory.effort import Effort, Outcome
+from experiments.verify_theory.families import early
+from experiments.verify_theory.families.early import LENGTH, WIDTH
 from experiments.verify_theory.table import Row, mean_and_error
 from theory import lazy
 from toy import language, linearised, recall, transformer
-from toy.recall_problem import RecallProblem
-from training.loop import Trainer
 
 FAMILY = "lazy"
-WIDTH, LENGTH, TOKENS, ALPHA = 64, 64, 32, 0.5
+TOKENS, ALPHA = 32, 0.5
 SEQUENCES = 16
-LEARNING_RATE, MOMENTUM, BATCH = 0.03, 0.9, 64
 STEPS = 4
-# Both full and linearised, so that where they agree says that the noise is learned lazily.
-VARIANTS = ("full", "linearised")
 
 
 def verify(effort: Effort, seed: int) -> Outcome:
     """Rows and arrays of the family."""
     task = recall.make_task(language.zipf(TOKENS), alpha=ALPHA, length=LENGTH)
-    config = transformer.TransformerConfig(task.vocab_size, LENGTH, d_model=WIDTH)
+    config = early.model(task)
     seeds = tuple(range(seed, seed + effort.lazy_seeds))
     kernels = _kernels(task, config, seeds)
     predicted = lazy.part_kernels(WIDTH, 4 * WIDTH, 1.0)
@@ -63,21 +59,16 @@ def verify(effort: Effort, seed: int) -> Outcome:
             note="small in the limit of long contexts",
         )
     )
-    noise = {variant: _training(task, config, seeds, variant) for variant in VARIANTS}
-    curves = lazy.trigger_curves(
-        width=WIDTH,
-        hidden=4 * WIDTH,
-        num_outputs=task.outputs.size,
-        num_classes=task.vocab_size,
-        alpha=ALPHA,
-        learning_rate=LEARNING_RATE,
-        momentum=MOMENTUM,
-        steps=STEPS,
-    )
+    # Both, so that where they agree says that the noise is learned lazily.
+    noise = {
+        "full": early.trained(task, seeds, STEPS),
+        "linearised": early.trained(task, seeds, STEPS, linear=True),
+    }
+    curves = early.foretold(task, ALPHA, STEPS)
     for step in range(1, STEPS + 1):
-        mean, error = mean_and_error(noise["full"][step - 1])
-        linear = float(noise["linearised"][step - 1].mean())
-        _, paired = mean_and_error(noise["full"][step - 1] - noise["linearised"][step - 1])
+        mean, error = mean_and_error(noise["full"][step])
+        linear = float(noise["linearised"][step].mean())
+        _, paired = mean_and_error(noise["full"][step] - noise["linearised"][step])
         for name, foretold, sem, note in (
             ("no network", float(curves.noise[step]), error, "attention neglected"),
             ("linearised network", linear, paired, "the same seeds, error of the difference"),
@@ -114,19 +105,3 @@ def _kernels(
 
     found = [jax.device_get(one(jax.random.key(seed))) for seed in seeds]
     return {name: np.array([f[name] for f in found], np.float64) for name in found[0]}
-
-
-def _training(
-    task: recall.Task, config: transformer.TransformerConfig, seeds: tuple[int, ...], variant: str
-) -> np.ndarray:
-    """p(noise) on clean sequences after each of the first steps, [steps, seeds]."""
-    linear = linearised.matrices(config) if variant == "linearised" else ()
-    problem = linearised.LinearisedProblem(RecallProblem(task, config, BATCH), linear)
-    descent = optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
-    trainer = Trainer(problem, descent, seeds, num_steps=STEPS)
-    measure = trainer.measure(linearised.measure(problem, batch_size=BATCH))
-    state, found = trainer.init(), []
-    for _ in range(STEPS):
-        state = trainer.advance(state, 1)
-        found.append(np.asarray(measure(state)["p_noise"], np.float64))
-    return np.array(found)

@@ -4,24 +4,21 @@ Predictions neglect attention and finite width (theory/lazy), so that rows have 
 the standard error over seeds.
 """
 
-import functools
 import math
 
 import jax
 import numpy as np
 
 from experiments.verify_theory.effort import Effort, Outcome
+from experiments.verify_theory.families import early
+from experiments.verify_theory.families.early import LENGTH, WIDTH
 from experiments.verify_theory.table import Row, mean_and_error
 from theory import lazy
-from toy import language, linearised, recall, transformer
+from toy import language, recall, transformer
 from toy.probes import deviation
 from toy.recall_problem import RecallProblem
-from training import optimizer
-from training.loop import Trainer
 
 FAMILY = "transformer"
-WIDTH, LENGTH, BATCH = 64, 64, 64
-LEARNING_RATE, MOMENTUM = 0.03, 0.9
 # p(noise) passes alpha / 2 within these steps at every point.
 STEPS, SEEDS = 8, 4
 # The deviations are of the gradient at the start, for which a small network is enough.
@@ -41,17 +38,8 @@ def _noise_rows(effort: Effort, seed: int) -> tuple[list[Row], dict[str, np.ndar
     rows, arrays = [], {}
     for size, alpha in effort.noise_points:
         task = recall.make_task(language.zipf(size), alpha=alpha, length=LENGTH)
-        curves = lazy.trigger_curves(
-            width=WIDTH,
-            hidden=4 * WIDTH,
-            num_outputs=task.outputs.size,
-            num_classes=task.vocab_size,
-            alpha=alpha,
-            learning_rate=LEARNING_RATE,
-            momentum=MOMENTUM,
-            steps=STEPS,
-        )
-        found = _training(task, alpha, range(seed, seed + SEEDS))
+        curves = early.foretold(task, alpha, STEPS)
+        found = early.trained(task, tuple(range(seed, seed + SEEDS)), STEPS)
         halves = np.array([_half(curve, alpha) for curve in found.T])
         mean, error = mean_and_error(halves)
         rows.append(
@@ -79,29 +67,6 @@ def _half(curve: np.ndarray, alpha: float) -> float:
         return 0.0
     before, after = curve[above - 1 : above + 1]
     return float(above - 1 + (alpha / 2 - before) / (after - before))
-
-
-def _training(task: recall.Task, alpha: float, seeds: range) -> np.ndarray:
-    """p(noise) on clean sequences, [steps + 1, seeds]; alpha is traced: only N compiles anew."""
-    config = transformer.TransformerConfig(task.vocab_size, LENGTH, d_model=WIDTH)
-    problem = linearised.LinearisedProblem(RecallProblem(task, config, BATCH), ())
-    descent = optimizer.OptimizerConfig(
-        learning_rate=LEARNING_RATE, momentum=MOMENTUM, weight_decay=0.0
-    )
-    trainer = Trainer(
-        problem,
-        functools.partial(optimizer.build, descent),
-        tuple(seeds),
-        num_steps=STEPS,
-        values={"alpha": np.full(len(seeds), alpha, np.float32)},
-    )
-    measure = trainer.measure(linearised.measure(problem, batch_size=BATCH))
-    state = trainer.init()
-    found = [np.asarray(measure(state)["p_noise"], np.float64)]
-    for _ in range(STEPS):
-        state = trainer.advance(state, 1)
-        found.append(np.asarray(measure(state)["p_noise"], np.float64))
-    return np.array(found)
 
 
 def _batch_rows(effort: Effort, seed: int) -> tuple[list[Row], np.ndarray]:
