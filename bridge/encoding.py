@@ -7,7 +7,7 @@ longer distractors have rows of their own.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -155,6 +155,11 @@ def select(encoded: Encoded, indices: Int[np.ndarray, " n"]) -> Encoded:
     batch = Batch(*(leaf[indices] for leaf in encoded.batch))
     places = tuple(encoded.places[i] for i in indices)
     return Encoded(examples, batch, encoded.vocabulary, places=places)
+
+
+def flat(leaf: Any) -> Any:
+    """[examples, rows, ...] -> [examples * rows, ...], as the network reads it."""
+    return leaf.reshape(-1, *leaf.shape[2:])
 
 
 def bucket_length(length: int) -> int:

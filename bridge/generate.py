@@ -78,7 +78,8 @@ def _layer(
         jax.lax.dynamic_update_slice(kept.keys, keys, corner),
         jax.lax.dynamic_update_slice(kept.values, values, corner),
     )
-    mixed = model.attend(layer_params, config, inputs, rows, kept.keys, kept.values, context)
+    query = model.queries(layer_params, config, inputs)
+    mixed = model.attend(config, query, rows, kept.keys, kept.values, context)
     attended = model.apply_linear(layer_params["out_proj"], mixed)
     return model.after_attention(layer_params, config, x, attended), kept
 

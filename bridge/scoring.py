@@ -33,7 +33,7 @@ from jaxtyping import Array, Float, Int
 
 from bridge import network as model
 from bridge.config import Config
-from bridge.encoding import Batch, Encoded, Vocabulary, bucket_length, take
+from bridge.encoding import Batch, Encoded, Vocabulary, bucket_length, flat, take
 from bridge.network import outer_params
 from bridge.tokenizer import mask_padding
 
@@ -106,11 +106,6 @@ def finish(
     """
     logits = model.final_logits(outer, config, x)
     return scores_of_logits(logits.reshape(*batch.at.shape, -1), batch, vocabulary)
-
-
-def flat(leaf: Any) -> Any:
-    """[examples, rows, ...] -> [examples * rows, ...], as the network reads it."""
-    return leaf.reshape(-1, *leaf.shape[2:])
 
 
 def last_stream(

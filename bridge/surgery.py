@@ -16,7 +16,7 @@ inputs (eigenpruning's mean) are over those.
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -28,10 +28,10 @@ from bridge import network as model
 from bridge import scoring
 from bridge.checkpoint import Checkpoint
 from bridge.config import Config
-from bridge.encoding import Batch, Encoded, Vocabulary
+from bridge.encoding import Batch, Encoded, Vocabulary, flat
 from bridge.families import laser
-from bridge.network import Context, outer_params
-from bridge.scoring import flat
+from bridge.network import Context, Packing, outer_params
+from bridge.packing import Packed, pack
 from truncation.address import Address, Matrices, Params, at_path, product
 from truncation.editing import apply, resolve
 from truncation.notation import Intervention, Key, parse
@@ -200,28 +200,38 @@ class LanguageNetwork:
         outside = [value for name, value in params.items() if name not in ("layers", *_END)]
         return outside, params["layers"][:layer]
 
-    def embed(self, params: Params, batch: Batch) -> Array:
-        """The stream before layer 0."""
-        tokens, context = jnp.asarray(flat(batch.tokens)), _context(batch)
-        outer = outer_params(params)
-        return model.first_stream(outer, self.config, tokens, context.positions, self.dtype)
+    def pack(self, batches: Sequence[Batch]) -> list[Batch | Packed]:
+        """What examples share once; see bridge/packing.py."""
+        return pack(batches, self.config)
 
-    def layer(self, params: Params, index: int, stream: Array, batch: Batch) -> Array:
+    def embed(self, params: Params, batch: Batch | Packed) -> Array:
+        """The stream before layer 0."""
+        tokens, context = jnp.asarray(flat(_rows(batch).tokens)), _context(batch)
+        positions = context.positions
+        if context.packing is not None:
+            first = context.packing.first
+            tokens, positions = tokens.reshape(-1)[first][None], positions.reshape(-1)[first][None]
+        outer = outer_params(params)
+        return model.first_stream(outer, self.config, tokens, positions, self.dtype)
+
+    def layer(self, params: Params, index: int, stream: Array, batch: Batch | Packed) -> Array:
         """One layer, at all positions."""
         config = self.config.of_layer(index)
         return model.layer(params["layers"][index], config, stream, _context(batch))
 
-    def finish(self, params: Params, stream: Array, batch: Batch) -> Scores:
+    def finish(self, params: Params, stream: Array, batch: Batch | Packed) -> Scores:
         """The last layer where answers are predicted, and the scores there."""
         return self._score(params, self._end(params, stream, batch), batch)
 
-    def enter(self, params: Params, key: Key, stream: Array, batch: Batch) -> Entry:
+    def enter(self, params: Params, key: Key, stream: Array, batch: Batch | Packed) -> Entry:
         """Inputs of a matrix, in the last layer only where answers are predicted."""
         layer, name = key
         at = _at(batch) if layer == self.last else None
         inputs, rest = model.enter(
             params["layers"][layer], self.config.of_layer(layer), name, stream, _context(batch), at
         )
+        if isinstance(batch, Packed):
+            return Entry(inputs, jnp.ones(inputs.shape[:2], bool), rest)
         everywhere = at is None or name in model.READ_EVERYWHERE
         valid = jnp.asarray(batch.mask if everywhere else batch.counted)
         examples = len(valid)
@@ -229,11 +239,14 @@ class LanguageNetwork:
             inputs.reshape(examples, -1, inputs.shape[-1]), valid.reshape(examples, -1), rest
         )
 
-    def leave(self, params: Params, key: Key, outputs: Array, rest: Any, batch: Batch) -> Scores:
+    def leave(
+        self, params: Params, key: Key, outputs: Array, rest: Any, batch: Batch | Packed
+    ) -> Scores:
         """On from the output of a matrix, its bias not yet added."""
         layer, name = key
         context = _context(batch)
-        outputs = outputs.reshape(context.mask.shape[0], -1, outputs.shape[-1])
+        if not isinstance(batch, Packed):
+            outputs = outputs.reshape(context.mask.shape[0], -1, outputs.shape[-1])
         here = _at(batch) if layer == self.last else None
         config = self.config.of_layer(layer)
         x = model.leave(params["layers"][layer], config, name, outputs, rest, context, here)
@@ -243,25 +256,32 @@ class LanguageNetwork:
             x = self._end(params, x, batch)
         return self._score(params, x, batch)
 
-    def probabilities(self, params: Params, stream: Array, batch: Batch) -> Array:
+    def probabilities(self, params: Params, stream: Array, batch: Batch | Packed) -> Array:
         """[examples, 1, tokens] of the first answer token."""
         x = self._end(params, stream, batch)
         found = scoring.first_probabilities(
-            outer_params(params), self.config, x, batch, self.vocabulary
+            outer_params(params), self.config, x, _rows(batch), self.vocabulary
         )
         return found[:, None]
 
-    def _end(self, params: Params, stream: Array, batch: Batch) -> Array:
+    def _end(self, params: Params, stream: Array, batch: Batch | Packed) -> Array:
         last, config = params["layers"][self.last], self.config.of_layer(self.last)
         return model.layer(last, config, stream, _context(batch), _at(batch))
 
-    def _score(self, params: Params, x: Array, batch: Batch) -> Scores:
-        return scoring.finish(outer_params(params), self.config, x, batch, self.vocabulary)
+    def _score(self, params: Params, x: Array, batch: Batch | Packed) -> Scores:
+        return scoring.finish(outer_params(params), self.config, x, _rows(batch), self.vocabulary)
 
 
-def _at(batch: Batch) -> Array:
-    return jnp.asarray(flat(batch.at))
+def _rows(batch: Batch | Packed) -> Batch:
+    return batch.rows if isinstance(batch, Packed) else batch
 
 
-def _context(batch: Batch) -> Context:
-    return model.context_of(jnp.asarray(flat(batch.mask)))
+def _at(batch: Batch | Packed) -> Array:
+    return jnp.asarray(flat(_rows(batch).at))
+
+
+def _context(batch: Batch | Packed) -> Context:
+    packing = None
+    if isinstance(batch, Packed):
+        packing = Packing(jnp.asarray(batch.nodes), jnp.asarray(batch.first))
+    return model.context_of(jnp.asarray(flat(_rows(batch).mask)), packing)

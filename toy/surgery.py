@@ -6,7 +6,7 @@ last layer everything but the keys is computed at scored positions only.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -65,6 +65,10 @@ class RecallNetwork:
         """What the stream before a layer is made of."""
         outside = {name: value for name, value in weights.items() if name != "layers"}
         return outside, [weights["layers"][index] for index in range(layer)]
+
+    def pack(self, batches: Sequence[Data]) -> list[Data]:
+        """As they are: random sequences share no beginnings."""
+        return list(batches)
 
     def embed(self, weights: Weights, batch: Data) -> Array:
         """x^0."""

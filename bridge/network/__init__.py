@@ -26,6 +26,7 @@ from bridge.network.one_layer import (
     Activations,
     Context,
     Heads,
+    Packing,
     Params,
     add_bias,
     after_attention,
@@ -41,6 +42,7 @@ from bridge.network.one_layer import (
     mlp_hidden,
     mlp_inputs,
     normalise,
+    queries,
 )
 from bridge.network.stops import READ_EVERYWHERE, enter, leave
 from bridge.network.whole import (
@@ -59,6 +61,7 @@ __all__ = [
     "Activations",
     "Context",
     "Heads",
+    "Packing",
     "Params",
     "add_bias",
     "after_attention",
@@ -81,6 +84,7 @@ __all__ = [
     "mlp_inputs",
     "normalise",
     "outer_params",
+    "queries",
     "residual_streams",
     "run_layers",
 ]

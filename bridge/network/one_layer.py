@@ -33,21 +33,55 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-class Context(NamedTuple):
-    """What attention knows of a batch: where each token stands and which tokens are real."""
+class Packing(NamedTuple):
+    """Which places of a batch hold the same text up to there, and so the same activations.
 
-    positions: Int[Array, "batch length"]
-    mask: Bool[Array, "batch length"]
+    A node is one such text. nodes: the node at each place; at padding any. first: for each node
+    a place that holds it, as row * length + column. See bridge/packing.py, which finds them.
+    """
+
+    nodes: Int[Array, "rows length"]
+    first: Int[Array, " nodes"]
+
+
+class Context(NamedTuple):
+    """What attention knows of a batch: where each token stands and which tokens are real.
+
+    With a packing the stream is [1, nodes, d_model]: whatever looks at one place at a time runs
+    once for each node, and only attention, where places meet, sees the rows.
+    """
+
+    positions: Int[Array, "rows length"]
+    mask: Bool[Array, "rows length"]
+    packing: Packing | None = None
 
     @property
-    def lengths(self) -> Int[Array, " batch"]:
+    def lengths(self) -> Int[Array, " rows"]:
         """How many real tokens each sequence has."""
         return jnp.sum(self.mask, axis=1)
 
+    def spread(self, x: Float[Array, "_ _ *heads"]) -> Float[Array, "_ _ *heads"]:
+        """From nodes to rows: [1, nodes, ...] -> [rows, length, ...]."""
+        return x if self.packing is None else jnp.take(x[0], self.packing.nodes, axis=0)
 
-def context_of(mask: Bool[Array, "batch length"]) -> Context:
+    def collect(self, x: Float[Array, "_ _ d"]) -> Float[Array, "_ _ d"]:
+        """From rows to nodes: [rows, length, d] -> [1, nodes, d]."""
+        if self.packing is None:
+            return x
+        return jnp.take(x.reshape(-1, x.shape[-1]), self.packing.first, axis=0)[None]
+
+    def gather(
+        self, x: Float[Array, "_ _ d"], at: Int[Array, "rows n"]
+    ) -> Float[Array, "rows n d"]:
+        """x at the columns `at` of each row."""
+        if self.packing is None:
+            return gather(x, at)
+        return jnp.take(x[0], jnp.take_along_axis(self.packing.nodes, at, axis=1), axis=0)
+
+
+def context_of(mask: Bool[Array, "rows length"], packing: Packing | None = None) -> Context:
     """Positions counted over the real tokens only, so padding on either side is the same."""
-    return Context(jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask)
+    return Context(jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask, packing)
 
 
 def gather(
@@ -117,10 +151,14 @@ def keys_and_values(
     )
 
 
+def queries(layer_params: Params, config: Config, inputs: Activations) -> Heads:
+    """Queries, not yet rotated, at every position of the inputs."""
+    return _heads(layer_params["q_proj"], inputs, config.num_heads)
+
+
 def attend(
-    layer_params: Params,
     config: Config,
-    asking: Float[Array, "batch n d_model"],
+    query: Float[Array, "batch n heads head_dim"],
     rows: Int[Array, "batch n"],
     keys: Heads,
     values: Heads,
@@ -128,13 +166,13 @@ def attend(
 ) -> Float[Array, "batch n width"]:
     """The input of out_proj: every head's mixture of values, heads side by side.
 
-    asking are the inputs at the columns `rows` of the context, keys (rotated) and values
-    those of all its columns. Scores are q k / sqrt(head_dim), over real tokens: the earlier
-    ones and the token itself, within the window if there is one, or all if the model is masked.
+    query (not yet rotated) is asked at the columns `rows` of the context, keys (rotated) and
+    values are those of all its columns. Scores are q k / sqrt(head_dim), over real tokens: the
+    earlier ones and the token itself, within the window if there is one, or all if the model is
+    masked.
     """
-    batch, count, _ = asking.shape
+    batch, count = rows.shape
     positions = jnp.take_along_axis(context.positions, rows, axis=1)
-    query = _heads(layer_params["q_proj"], asking, config.num_heads)
     query = rotate(query, positions, context.lengths, config)
     # Query heads side by side under the key head they share, so that no key is repeated.
     query = query.reshape(batch, count, config.groups, -1, config.head_dim)
@@ -151,7 +189,7 @@ def attend(
     scores = jnp.where(
         visible[:, None, None], scores * config.head_dim**-0.5, jnp.finfo(jnp.float32).min
     )
-    weights = jax.nn.softmax(scores, axis=-1).astype(asking.dtype)
+    weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
     mixed = product("bghqk,bkge->bqghe", weights, values)
     return mixed.reshape(batch, count, -1)
 
@@ -161,15 +199,17 @@ def mixed_values(
     config: Config,
     inputs: Activations,
     context: Context,
-    at: Int[Array, "batch n"] | None = None,
-) -> Float[Array, "batch n width"]:
+    at: Int[Array, "rows n"] | None = None,
+) -> Float[Array, "_ _ width"]:
     """The input of out_proj at all positions or only at `at`, from attention_inputs."""
-    keys, values = keys_and_values(layer_params, config, inputs)
+    keys, values = map(context.spread, keys_and_values(layer_params, config, inputs))
     keys = rotate(keys, context.positions, context.lengths, config)
     if at is None:
-        rows = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape[:2])
-        return attend(layer_params, config, inputs, rows, keys, values, context)
-    return attend(layer_params, config, gather(inputs, at), at, keys, values, context)
+        rows = jnp.broadcast_to(jnp.arange(keys.shape[1]), keys.shape[:2])
+        query = context.spread(queries(layer_params, config, inputs))
+        return context.collect(attend(config, query, rows, keys, values, context))
+    query = queries(layer_params, config, context.gather(inputs, at))
+    return attend(config, query, at, keys, values, context)
 
 
 def attention(
@@ -177,8 +217,8 @@ def attention(
     config: Config,
     x: Activations,
     context: Context,
-    at: Int[Array, "batch n"] | None = None,
-) -> Float[Array, "batch n d_model"]:
+    at: Int[Array, "rows n"] | None = None,
+) -> Float[Array, "_ _ d_model"]:
     """What attention adds to the residual stream x, at all positions or only at `at`."""
     inputs = attention_inputs(layer_params, config, x)
     mixed = mixed_values(layer_params, config, inputs, context, at)
@@ -235,12 +275,13 @@ def layer(
     config: Config,
     x: Activations,
     context: Context,
-    at: Int[Array, "batch n"] | None = None,
-) -> Float[Array, "batch n d_model"]:
+    at: Int[Array, "rows n"] | None = None,
+) -> Float[Array, "_ _ d_model"]:
     """One layer: the residual stream after it, at all positions or only at `at`.
 
     config is Config.of_layer. Raises ValueError where layers have windows of their own and
     it is not.
     """
     attended = attention(layer_params, config, x, context, at)
-    return after_attention(layer_params, config, x if at is None else gather(x, at), attended)
+    here = x if at is None else context.gather(x, at)
+    return after_attention(layer_params, config, here, attended)

@@ -22,7 +22,6 @@ from bridge.network.one_layer import (
     apply_linear,
     attention,
     attention_inputs,
-    gather,
     layer,
     layer_sum,
     mixed_values,
@@ -49,8 +48,8 @@ def enter(
     name: str,
     x: Activations,
     context: Context,
-    at: Int[Array, "batch n"] | None = None,
-) -> tuple[Float[Array, "batch read d_in"], Any]:
+    at: Int[Array, "rows n"] | None = None,
+) -> tuple[Float[Array, "_ _ d_in"], Any]:
     """What a matrix of the layer reads when the layer's input is x, and the rest for `leave`.
 
     With `at` only the layer's outputs at those positions are wanted, and so are the inputs,
@@ -60,7 +59,7 @@ def enter(
     if name == BEHIND:
         mixed, rest = enter(layer_params, config, "out_proj", x, context, at)
         return apply_linear(without_bias(layer_params["out_proj"]), mixed), rest
-    here = x if at is None else gather(x, at)
+    here = x if at is None else context.gather(x, at)
     if name not in ("out_proj", *_FEED_FORWARD):
         everywhere = at is None or name in READ_EVERYWHERE
         return attention_inputs(layer_params, config, x if everywhere else here), (x,)
@@ -86,11 +85,11 @@ def leave(
     layer_params: Params,
     config: Config,
     name: str,
-    outputs: Float[Array, "batch read d_out"],
+    outputs: Float[Array, "_ _ d_out"],
     rest: Any,
     context: Context,
-    at: Int[Array, "batch n"] | None = None,
-) -> Float[Array, "batch n d_model"]:
+    at: Int[Array, "rows n"] | None = None,
+) -> Float[Array, "_ _ d_model"]:
     """The stream after the layer whose matrix `name` returns `outputs`, before its bias."""
     name = "out_proj" if name == BEHIND else name
     linear = layer_params[name]

@@ -14,7 +14,6 @@ from bridge.network.one_layer import (
     add_bias,
     apply_linear,
     context_of,
-    gather,
     layer,
     normalise,
     precision,
@@ -47,8 +46,8 @@ def run_layers(
     context: Context,
     start: int = 0,
     stop: int | None = None,
-    at: Int[Array, "batch n"] | None = None,
-) -> Float[Array, "batch n d_model"]:
+    at: Int[Array, "rows n"] | None = None,
+) -> Float[Array, "_ _ d_model"]:
     """The residual stream after layers start, ..., stop - 1, from the stream x before them.
 
     `at` restricts the last of these layers to those positions of each sequence.
@@ -57,7 +56,7 @@ def run_layers(
     for index in chosen:
         here = at if index == chosen[-1] else None
         x = layer(params["layers"][index], config.of_layer(index), x, context, here)
-    return x if chosen or at is None else gather(x, at)
+    return x if chosen or at is None else context.gather(x, at)
 
 
 def final_norm(params: Params, config: Config, x: Activations) -> Activations:

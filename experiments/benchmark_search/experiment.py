@@ -12,8 +12,7 @@ import numpy as np
 import bridge
 from bridge import encoding, module, scoring, surgery
 from bridge import network as model
-from bridge.tasks import Example
-from experiments.benchmark_search import shapes
+from experiments.benchmark_search import prompts, shapes
 from experiments.benchmark_search.settings import BenchmarkSearch
 from experiments.run import memory as memory_limit
 from experiments.run import stop
@@ -36,7 +35,8 @@ def main(config: BenchmarkSearch, place: Place) -> None:
             editing.resolve(candidate, surgery.matrices(shape))
     weights = sum(leaf.size for leaf in jax.tree.leaves(module.shapes(shape)))
     together = config.num_prompts if config.baseline == "batched" else 1
-    logits = together * config.length * shape.vocab_size
+    longest = config.length if config.prompts == "random" else prompts.LONGEST
+    logits = together * longest * shape.vocab_size
     memory_limit.require(4.0 * (2 * weights + logits), "--shape, --num_prompts or --length")
     directory = open_run(place, config)
     summary = run(config, shape, candidates)
@@ -54,7 +54,7 @@ def report(config: BenchmarkSearch, summary: dict[str, float]) -> None:
     """Print the ratio and what both sides took."""
     print(
         f"{summary['candidates']:.0f} candidates on {config.num_prompts} prompts of "
-        f"{config.length} tokens"
+        f"{summary['tokens_per_prompt']:.1f} tokens"
     )
     how = "one by one" if config.baseline == "one_by_one" else "together"
     print(f"full forward  {summary['seconds_per_candidate/full']:.3f} s per candidate, {how}")
@@ -76,7 +76,9 @@ def run(
     """Time both on the same candidates and compare their scores."""
     params = bridge.init_params(shape, key=jax.random.key(config.seed))
     checkpoint = bridge.Checkpoint(shape, params)
-    encoded = random_prompts(config, shape.vocab_size)
+    encoded = prompts.encoded(
+        config.prompts, config.num_prompts, config.length, shape.vocab_size, config.seed
+    )
     indices = np.arange(len(encoded))
     memory = int(config.memory_gb * 2**30)
     keys = list(dict.fromkeys(map(_key, candidates)))
@@ -98,8 +100,8 @@ def run(
     if config.baseline == "batched":
         timed_prompts = len(encoded)
     asked = encoding.select(encoded, np.arange(timed_prompts))
-    first = np.arange(len(encoded) if config.baseline == "batched" else 1)
-    baseline(scorer, shape, encoding.select(encoded, first), candidates[0])
+    # One by one, every length is a shape of its own.
+    baseline(scorer, shape, asked, candidates[0])
     full_compiling = time.perf_counter() - began
 
     # A new scorer has kept no prefix yet; what was compiled is shared. The two sides take
@@ -138,6 +140,7 @@ def run(
         "candidates": len(candidates),
         "baseline_candidates": timed,
         "baseline_prompts": timed_prompts,
+        "tokens_per_prompt": float(encoded.batch.mask.sum() / len(encoded)),
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         **{f"difference/{name}": value for name, value in differences.items()},
     }
@@ -145,19 +148,6 @@ def run(
 
 def _key(candidate: notation.Intervention) -> notation.Key:
     return int(candidate.cuts[0].layer), candidate.cuts[0].matrix
-
-
-def random_prompts(config: BenchmarkSearch, vocab_size: int) -> encoding.Encoded:
-    """Prompts of random tokens with a random answer and distractor each."""
-    draws = np.random.default_rng(config.seed)
-    examples = []
-    for _ in range(config.num_prompts):
-        *prompt, answer, distractor = draws.integers(1, vocab_size, config.length + 2).tolist()
-        examples.append(Example(" ".join(map(str, prompt)), f" {answer}", (f" {distractor}",)))
-    # Texts of numbers, whose tokens are those numbers.
-    return encoding.encode_examples(
-        examples, lambda text: [int(t) for t in text.split()], num_tokens=vocab_size, noise="7"
-    )
 
 
 def full_forward(
@@ -169,7 +159,7 @@ def full_forward(
     """Edit the parameters, compute all logits of all prompts, and score."""
     batch = encoded.batch
     edited = scorer.decompositions.made(candidate)
-    logits = _all_logits(edited, shape, scoring.flat(batch.tokens), scoring.flat(batch.mask))
+    logits = _all_logits(edited, shape, encoding.flat(batch.tokens), encoding.flat(batch.mask))
     return jax.device_get(_score(logits, batch, encoded.vocabulary))
 
 
@@ -184,7 +174,10 @@ def one_by_one(
     found = []
     for index in range(len(encoded)):
         batch = encoding.take(encoded.batch, np.array([index]))
-        logits = _all_logits(edited, shape, scoring.flat(batch.tokens), scoring.flat(batch.mask))
+        # Without padding, as a loop over single prompts has it.
+        real = int(batch.mask.sum())
+        batch = batch._replace(tokens=batch.tokens[..., :real], mask=batch.mask[..., :real])
+        logits = _all_logits(edited, shape, encoding.flat(batch.tokens), encoding.flat(batch.mask))
         found.append(jax.device_get(_score(logits, batch, encoded.vocabulary)))
     return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
 
@@ -197,6 +190,6 @@ def _all_logits(params: Any, shape: bridge.Config, tokens: Any, mask: Any) -> An
 # Compiled apart from the logits, so that none of those can be left out as unused.
 @functools.partial(jax.jit, static_argnames="vocabulary")
 def _score(logits: Any, batch: encoding.Batch, vocabulary: encoding.Vocabulary) -> Any:
-    at = jnp.asarray(scoring.flat(batch.at))
+    at = jnp.asarray(encoding.flat(batch.at))
     chosen = model.gather(logits, at)
     return scoring.scores_of_logits(chosen.reshape(*batch.at.shape, -1), batch, vocabulary)

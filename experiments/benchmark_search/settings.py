@@ -17,7 +17,11 @@ class BenchmarkSearch(Settings):
 
     shape: str = setting("pythia-70m", "Whose shape the random weights have.", choices=SHAPES)
     num_prompts: int = setting(64, "Prompts.", lower=1, upper=10**6)
-    length: int = setting(16, "Tokens of each prompt.", lower=1, upper=2047)
+    prompts: str = setting(
+        "random", "Random tokens, or facts as long and as alike as CounterFact's.",
+        choices=("random", "facts"),
+    )  # fmt: skip
+    length: int = setting(16, "Tokens of each random prompt.", lower=1, upper=2047)
     matrices: tuple[str, ...] = setting(
         ("fc_in", "fc_out"), "Matrices that are cut, in every layer.", required=True
     )

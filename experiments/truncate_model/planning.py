@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import jax
 
-from bridge import module, scoring, surgery
+from bridge import encoding, module, packing, scoring, surgery
 from bridge.config import Config
+from bridge.encoding import Batch
 from bridge.network import operations
 from experiments.run import table as terminal
 from experiments.run.model_settings import ModelSettings
@@ -56,8 +57,7 @@ def estimate(
     in float32 whatever dtype is.
     """
     batch = one.encoded.batch
-    rows, tokens = batch.tokens.shape[1], batch.tokens.shape[2]
-    asking = batch.at.shape[2]
+    rows, asking = batch.tokens.shape[1], batch.at.shape[2]
     matrices = surgery.matrices(architecture)
     keys: list[Key] = [min(resolve(cut, matrices)) for cut in candidates]
     size = {"float32": 4, "bfloat16": 2}[config.dtype]
@@ -69,6 +69,7 @@ def estimate(
     fit = scoring.batch_size(
         architecture, batch, memory=int(config.memory_gb * GIGABYTE), dtype=config.dtype
     )
+    tokens = _places(encoding.select(one.encoded, one.validation[:fit]).batch, architecture)
 
     def seconds(flops: float, layers: float, examples: int) -> float:
         read = -(-examples // fit) * layers * by_layer
@@ -104,6 +105,14 @@ def estimate(
         "one decomposition at work": 3 * 4.0 * largest * min(largest, architecture.d_model),
     }
     return Estimate(passes, held)
+
+
+def _places(batch: Batch, architecture: Config) -> int:
+    """Places of a row at which products run: without padding, what rows share counted once."""
+    (one,) = packing.pack([batch], architecture)
+    if isinstance(one, packing.Packed):
+        return -(-len(one.first) // len(one.nodes))
+    return batch.tokens.shape[2]
 
 
 def report(plan: Plan) -> None:

@@ -191,7 +191,7 @@ def test_what_a_matrix_reads(params, encoded):
     """enter's inputs are those of bridge.network, at real positions."""
     found = searcher(params, encoded)
     batch = found.examples.select(np.arange(4))
-    tokens, mask = (jnp.asarray(scoring.flat(a)) for a in (batch.tokens, batch.mask))
+    tokens, mask = (jnp.asarray(encoding.flat(a)) for a in (batch.tokens, batch.mask))
     x = model.residual_streams(params, CONFIG, tokens, mask)[1]
     inputs = matrix_inputs(params["layers"][1], CONFIG, x, model.context_of(mask))
     for name, expected in inputs.items():

@@ -42,6 +42,9 @@ class Planted:
     def below(self, params, layer):
         return params["layers"][:layer]
 
+    def pack(self, batches):
+        return list(batches)
+
     def embed(self, params, batch):
         self.count("embed")
         return jnp.asarray(batch["x"])

@@ -19,7 +19,7 @@ inputs and output gradients, which eigenpruning needs, come for free. Any other 
 Whole: one function from parameters and examples to scores.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -77,6 +77,14 @@ class Network(Protocol):
 
     def below(self, params: Params, layer: int) -> Any:
         """The parameters that decide the stream before `layer`, as any pytree."""
+        ...
+
+    def pack(self, batches: Sequence[Data]) -> list[Data]:
+        """The same examples as the network would rather have them, for scores alone.
+
+        What comes back goes in wherever `batch` does and gives the same scores, but what `enter`
+        says of it need not be by example. Batches of one shape stay of one shape.
+        """
         ...
 
     def embed(self, params: Params, batch: Data) -> Stream:
@@ -152,6 +160,10 @@ class Whole:
     def below(self, params: Params, layer: int) -> Any:
         """Nothing: there is no stream."""
         return ()
+
+    def pack(self, batches: Sequence[Data]) -> list[Data]:
+        """As they are."""
+        return list(batches)
 
     def embed(self, params: Params, batch: Data) -> Stream:
         """No stream."""

@@ -71,6 +71,7 @@ class Scorer:
         self.decompositions = Decompositions(network.matrices, params)
         self.cost = Cost()
         self._digests: dict[bytes, str] = {}
+        self._packed: tuple[bytes, list[Batch]] | None = None
 
     def fresh(self, *, cache: Cache | None = None) -> "Scorer":
         """The same with a cost and a cache of its own; decompositions and streams are shared."""
@@ -131,7 +132,7 @@ class Scorer:
         def run(batch: Batch) -> Scores:
             return self.network.finish(params, self.streams.before(params, last, batch), batch.data)
 
-        found = gather([[run(batch)] for batch in self.examples.batches(indices)], len(indices))
+        found = gather([[run(batch)] for batch in self._batches(indices)], len(indices))
         scores = {name: values[0] for name, values in found.items()}
         return scores if self.beside is None else scores | self.beside(params, indices)
 
@@ -172,6 +173,20 @@ class Scorer:
                 pending = launched
         restore = np.argsort(order)
         return {name: np.concatenate(parts)[restore] for name, parts in found.items()}
+
+    def _batches(self, indices: Indices) -> list[Batch]:
+        """These examples as the network would rather have them; kept for the next family."""
+        name = np.asarray(indices).tobytes()
+        if self._packed is None or self._packed[0] != name:
+            plain = self.examples.batches(indices)
+            packed = self.network.pack([batch.data for batch in plain])
+            # A name of their own: streams of what is packed have another shape.
+            named = [
+                batch if data is batch.data else batch._replace(data=data, name=b"p" + batch.name)
+                for batch, data in zip(plain, packed, strict=True)
+            ]
+            self._packed = name, named
+        return self._packed[1]
 
     def _family(
         self, cuts: Sequence[Mapping[Key, Cut]], indices: Indices, given: Intervention
@@ -233,7 +248,7 @@ class Scorer:
         components = self.decompositions.of(keys)
         start = min(keys[0][0], network.last)
         results = []
-        for batch in self.examples.batches(indices):
+        for batch in self._batches(indices):
             stream = self.streams.before(params, start, batch)
             if len(keys) == 1 and network.stops:
                 found = passes.one_matrix(
@@ -259,7 +274,7 @@ class Scorer:
         """Device scores [batch][candidate] of cuts that are no masks over components."""
         network, params = self.network, self.decompositions.edited(base)
         start = min(keys[0][0], network.last)
-        batches = self.examples.batches(indices)
+        batches = self._batches(indices)
         streams = [self.streams.before(params, start, batch) for batch in batches]
         results: list[list[passes.Chunk]] = [[] for _ in batches]
         for change in changes:

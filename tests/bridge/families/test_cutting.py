@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bridge
-from bridge import encoding, scoring, surgery
+from bridge import encoding, packing, scoring, surgery
 from bridge import network as model
 from bridge.tasks import Example
 from tests.bridge.families.test_goldens import checkpoint, golden
@@ -23,6 +23,7 @@ EXAMPLES = (
     Example("The town of Paris is in", " France", (" Spain",)),
     Example("Two words follow", " one otherword", (" the", " otherword")),
     Example("Oslo", " Norwayland", (" Spain",)),
+    Example("The town of Oslo is in", " Norwayland", (" Spain", " otherword")),
 )
 FIGURES = ("loss", "loss_per_token", "p_the", "margin_the", "logit_difference")
 
@@ -32,16 +33,19 @@ def encoded():
     return encoding.encode_examples(EXAMPLES, Words(longest=6), num_tokens=50)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_every_matrix_of_every_layer(case):
+@pytest.mark.parametrize(("case", "packed"), [*((case, True) for case in CASES), ("gptj", False)])
+def test_every_matrix_of_every_layer(case, packed, monkeypatch):
     found = checkpoint(case)
+    monkeypatch.setattr(packing, "_WORTHWHILE", 2.0 if packed else 0.0)
     scorer = surgery.scorer(found, encoded())
+    (batch,) = scorer.network.pack([encoded().batch])
+    assert isinstance(batch, packing.Packed) == packed
     keys = list(scorer.network.matrices)
     gate = 1 if found.config.gated else 0
     products = 1 if found.config.groups == found.config.num_heads else 0
     assert len(keys) == found.config.num_layers * (6 + gate + products)
     candidates = notation.candidates(keys, ["0.3"])
-    scores = scorer.evaluate(candidates, np.arange(3))
+    scores = scorer.evaluate(candidates, np.arange(4))
     for index, candidate in enumerate(candidates):
         edited = editing.apply(found.params, candidate, surgery.matrices(found.config))
         expected = scoring.evaluate(edited, found.config, encoded())
@@ -167,7 +171,7 @@ def test_a_masked_model_is_asked_where_its_masks_are():
         np.testing.assert_allclose(scores["loss"][index], loss, rtol=1e-5)
     found = surgery.scorer(found, masked)
     candidates = notation.candidates([(0, "k_proj"), (1, "fc_in"), (1, "out_proj")], ["0.3"])
-    cut = found.evaluate(candidates, np.arange(3))["loss"][:, :, 0]
+    cut = found.evaluate(candidates, np.arange(4))["loss"][:, :, 0]
     for index, candidate in enumerate(candidates):
         edited = bridge.cut(checkpoint("roberta"), str(candidate))
         expected = scoring.evaluate(edited.params, edited.config, masked)["loss"]

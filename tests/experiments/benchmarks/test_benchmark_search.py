@@ -1,21 +1,23 @@
 import jax
+import numpy as np
 import pytest
 
 import bridge
-from bridge import module
+from bridge import module, packing
 from experiments.benchmark_search import experiment as benchmark_search
-from experiments.benchmark_search import shapes
+from experiments.benchmark_search import prompts, shapes
 from experiments.benchmark_search.settings import PYTHIA, SHAPES, BenchmarkSearch
 from truncation.notation import candidates as every_candidate
 
 
-@pytest.mark.parametrize("baseline", ["batched", "one_by_one"])
-def test_both_sides_agree_and_are_timed(baseline):
+@pytest.mark.parametrize(("baseline", "kind"), [("batched", "random"), ("one_by_one", "facts")])
+def test_both_sides_agree_and_are_timed(baseline, kind):
     """On a shape so small that only the agreement means anything."""
     config = BenchmarkSearch(
         shape="pythia-14m",
         baseline=baseline,
         baseline_prompts=2,
+        prompts=kind,
         num_prompts=3,
         length=5,
         matrices=("fc_in",),
@@ -33,6 +35,18 @@ def test_both_sides_agree_and_are_timed(baseline):
     assert found["difference/rank"] == 0
     assert found["ratio"] > 0
     assert found["seconds_per_candidate/full"] > 0
+
+
+def test_facts_have_the_lengths_and_the_beginnings_they_are_said_to_have():
+    found = prompts.encoded("facts", 2000, 0, 32000, 0).batch
+    lengths = found.mask[:, 0].sum(axis=1)
+    assert lengths.max() <= prompts.LONGEST
+    assert 8.0 < lengths.mean() < 9.6
+    shares = []
+    for count in (64, 512, 2000):
+        tokens, mask = (leaf[:count, 0] for leaf in (found.tokens, found.mask))
+        shares.append(len(packing.tree(tokens, mask, share=True)[1]) / mask.sum())
+    np.testing.assert_allclose(shares, (0.92, 0.85, 0.80), atol=0.03)
 
 
 def test_every_shape_has_a_name_and_the_size_that_it_says():

@@ -1,0 +1,99 @@
+"""Every distinct beginning once: the tree against sets of tuples, the scores against whole rows."""
+
+import dataclasses
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge import encoding, packing, scoring, surgery
+from bridge.tasks import Example
+from tests.bridge.families.test_goldens import checkpoint
+from tests.bridge.words import Words
+from truncation.search.scorer import Scorer
+
+ROWS = st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=8)
+
+
+def padded(rows):
+    """Tokens and mask, padded on the right."""
+    length = max(1, *map(len, rows))
+    mask = np.arange(length) < np.array([[len(row)] for row in rows])
+    tokens = np.zeros(mask.shape, np.int32)
+    tokens[mask] = [token for row in rows for token in row]
+    return tokens, mask
+
+
+@given(ROWS)
+@settings(max_examples=200, deadline=None)
+def test_a_node_for_each_distinct_beginning(rows):
+    tokens, mask = padded(rows)
+    nodes, first = packing.tree(tokens, mask, share=True)
+    beginnings = {tuple(row[: k + 1]) for row in rows for k in range(len(row))}
+    assert len(first) == len(beginnings)
+    named = {}
+    for i, row in enumerate(rows):
+        for k in range(len(row)):
+            # One node for one beginning, whichever row it is in, and one beginning for a node.
+            assert named.setdefault(int(nodes[i, k]), tuple(row[: k + 1])) == tuple(row[: k + 1])
+    assert set(named) == set(range(len(first)))
+    for node, place in enumerate(first):
+        row, column = divmod(int(place), tokens.shape[1])
+        assert tuple(rows[row][: column + 1]) == named[node]
+
+
+@given(ROWS)
+@settings(max_examples=50, deadline=None)
+def test_without_sharing_a_node_for_each_real_token(rows):
+    tokens, mask = padded(rows)
+    nodes, first = packing.tree(tokens, mask, share=False)
+    np.testing.assert_array_equal(np.sort(first), np.flatnonzero(mask))
+    np.testing.assert_array_equal(first[nodes[mask]], np.flatnonzero(mask))
+
+
+def encoded(*prompts):
+    examples = [Example(prompt, " France", (" Spain",)) for prompt in prompts]
+    return encoding.encode_examples(examples, Words(longest=6), num_tokens=50)
+
+
+def test_batches_of_one_shape_stay_of_one_shape():
+    found = encoded(*(f"The town of {name} is in" for name in ("Paris", "Oslo", "Rome", "Bern")))
+    config = checkpoint("gptj").config
+    parts = [encoding.select(found, np.array(two)).batch for two in ((0, 1), (2, 2))]
+    one, other = packing.pack(parts, config)
+    assert one.nodes.shape == other.nodes.shape
+    assert one.first.shape == other.first.shape
+
+
+def test_what_would_save_nothing_is_left_as_it_is():
+    found = encoded("Paris is a town", "Oslo lies far north")
+    full = found.batch._replace(mask=np.ones_like(found.batch.mask))
+    different = np.arange(full.tokens.size, dtype=np.int32).reshape(full.tokens.shape)
+    batch = full._replace(tokens=different)
+    assert packing.pack([batch], checkpoint("gptj").config) == [batch]
+
+
+def test_a_long_rope_shares_nothing_and_a_masked_model_neither():
+    found = encoded(*["The town of Paris is in"] * 6)
+    real = int(found.batch.mask.sum())
+    nodes = {
+        case: len(np.unique(packing.pack([found.batch], checkpoint(case).config)[0].first))
+        for case in ("phi3_long", "roberta", "gptj")
+    }
+    assert nodes == {"phi3_long": real, "roberta": real, "gptj": real // 6}
+
+
+def test_whole_forward_passes_of_several_batches_agree_with_plain_ones():
+    """Shared beginnings, several lengths, a batch that is filled up: as scoring.evaluate has it."""
+    prompts = [f"The town of {name} is in" for name in ("Paris", "Oslo", "Rome", "Bern")]
+    found = encoded(*prompts, "Two words follow", "Oslo", "Oslo lies far north of Rome")
+    model = checkpoint("llama3")
+    whole = surgery.scorer(model, found)
+    small = Scorer(whole.network, model.params, dataclasses.replace(whole.examples, batch_size=3))
+    expected = scoring.evaluate(model.params, model.config, found)
+    for scorer in (whole, small):
+        batches = scorer.network.pack([b.data for b in scorer.examples.batches(np.arange(7))])
+        assert all(isinstance(batch, packing.Packed) for batch in batches)
+        scores = scorer.full(np.arange(7))
+        for name in ("loss", "logit_difference", "rank"):
+            np.testing.assert_allclose(scores[name][:, 0], expected[name], rtol=2e-5, atol=1e-5)
