@@ -25,7 +25,9 @@ def encoded(kind: str, count: int, length: int, vocab_size: int, seed: int) -> e
         prompts = draws.integers(1, vocab_size, (count, length)).tolist()
     examples = []
     for prompt in prompts:
-        answer, distractor = draws.integers(1, vocab_size, 2).tolist()
+        answer = int(draws.integers(1, vocab_size))
+        # Another token than the answer, each as likely.
+        distractor = 1 + (answer + int(draws.integers(vocab_size - 2))) % (vocab_size - 1)
         examples.append(Example(" ".join(map(str, prompt)), f" {answer}", (f" {distractor}",)))
     # Texts of numbers, whose tokens are those numbers.
     return encoding.encode_examples(
@@ -42,8 +44,8 @@ def facts(count: int, vocab_size: int, draws: np.random.Generator) -> list[list[
         return draws.integers(1, vocab_size, number).tolist()
 
     begins = draws.random(_TEMPLATES) < 0.25
-    before = [tokens(draws.integers(1, 6)) if begun else [] for begun in begins]
-    after = [tokens(draws.integers(2, 7)) for _ in range(_TEMPLATES)]
+    before = [tokens(int(draws.integers(1, 6))) if begun else [] for begun in begins]
+    after = [tokens(int(draws.integers(2, 7))) for _ in range(_TEMPLATES)]
     often = 1 / np.arange(1, _TEMPLATES + 1)
     known = 1 / np.arange(1, _NAMES + 1) ** _EXPONENT
     found = []

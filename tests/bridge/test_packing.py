@@ -57,9 +57,10 @@ def encoded(*prompts):
 
 
 def test_batches_of_one_shape_stay_of_one_shape():
-    found = encoded(*(f"The town of {name} is in" for name in ("Paris", "Oslo", "Rome", "Bern")))
+    names = ("Paris", "Oslo", "Rome", "Bern", "Turin")
+    found = encoded(*(f"The town of {name} is in" for name in names))
     config = checkpoint("gptj").config
-    parts = [encoding.select(found, np.array(two)).batch for two in ((0, 1), (2, 2))]
+    parts = [encoding.select(found, np.array(five)).batch for five in ((0, 1, 2, 3, 4), [2] * 5)]
     one, other = packing.pack(parts, config)
     assert one.nodes.shape == other.nodes.shape
     assert one.first.shape == other.first.shape
