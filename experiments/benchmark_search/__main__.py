@@ -1,14 +1,17 @@
-"""What keeping prefixes saves: a search against one full forward per candidate.
+r"""What a search saves against one full forward per candidate.
 
     python -m experiments.benchmark_search
-    python -m experiments.benchmark_search --shape=llama-70m --matrices=fc_gate,fc_in,fc_out
+    python -m experiments.benchmark_search --shape=llama-70m --matrices=fc_gate,fc_in,fc_out \
+        --prompts=facts
     python -m experiments.benchmark_search --flagfile=experiments/benchmark_search/laser.flags
 
 Random weights of Pythia-70m's shape, 64 prompts of 16 random tokens, every layer's fc_in and
 fc_out at 7 rho. The baseline edits the parameters and computes the logits of all positions for
 each candidate, all prompts together or one by one as the public loops do; both sides share the
-decompositions, take turns and are timed once compiled. Expect a ratio of 5 and losses equal
-within 1e-5 nats. About three minutes on two CPU cores, most of it the baseline; ratios of one run
+decompositions, take turns and are timed once compiled. --prompts=facts have several lengths and
+shared beginnings: the search runs what is shared once and padding not at all, the baseline runs
+the padded rectangle, or one by one no padding. Expect a ratio of 5 and losses equal within 1e-5
+nats. About three minutes on two CPU cores, most of it the baseline; ratios of one run
 can be compared, seconds of two cannot. Compiling costs the same however many candidates and
 layers there are.
 """
