@@ -96,7 +96,7 @@ class House:
 
 
 # "step 8/60  loss 1.67", "finishing: 9 s so far", "note: ... is damaged; ...", "error: ..."
-PLAIN = re.compile(r"error: |note: |[\w ,.:]+\d+/\d+|[\w ,/-]+: \d+ s so far")
+PLAIN = re.compile(r"error: |note: |[\w ,.:-]+\d+/\d+|[\w ,/-]+: \d+ s so far")
 
 
 def contents(folder: Path) -> dict[str, str]:
