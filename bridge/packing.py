@@ -18,9 +18,13 @@ from jaxtyping import Bool, Int
 
 from bridge.config import Config, LongRope
 from bridge.encoding import Batch, flat
+from bridge.network import operations
 
-# Less than this saved is not worth the copies between nodes and rows.
-_WORTHWHILE = 0.9
+# Nodes must be fewer than this share of places: copies between nodes and rows cost something too.
+_FEWER = 0.9
+# And a forward pass must be spared so many floating-point operations, a tenth of a second of a
+# CPU core: how many nodes there are is a shape of its own, for which everything compiles again.
+_SPARED = 1e10
 
 
 class Packed(NamedTuple):
@@ -32,7 +36,7 @@ class Packed(NamedTuple):
 
 
 def pack(batches: Sequence[Batch], config: Config) -> list[Batch | Packed]:
-    """Batches of one shape, packed to one shape, or as they are where that saves too little.
+    """Batches of one shape, packed to one shape; or as they are, where that saves too little.
 
     A masked model looks ahead, and a LongRope turns a beginning by the length of the whole text:
     there only padding is left out.
@@ -40,7 +44,9 @@ def pack(batches: Sequence[Batch], config: Config) -> list[Batch | Packed]:
     share = not (config.masked or isinstance(config.rope_scaling, LongRope))
     found = [tree(flat(batch.tokens), flat(batch.mask), share=share) for batch in batches]
     size = _room(max(len(first) for _, first in found))
-    if size > _WORTHWHILE * found[0][0].size:
+    places = found[0][0].size
+    spared = (places - size) * config.num_layers * operations.layer(config, 1)
+    if size > _FEWER * places or len(batches) * spared < _SPARED:
         return list(batches)
     # What fills up is a node again that is there; nobody reads it.
     return [

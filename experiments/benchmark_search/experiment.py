@@ -74,6 +74,7 @@ def run(
     config: BenchmarkSearch, shape: bridge.Config, candidates: list[notation.Intervention]
 ) -> dict[str, float]:
     """Time both on the same candidates and compare their scores."""
+    stage("making random weights")
     params = bridge.init_params(shape, key=jax.random.key(config.seed))
     checkpoint = bridge.Checkpoint(shape, params)
     encoded = prompts.encoded(
@@ -84,6 +85,7 @@ def run(
     keys = list(dict.fromkeys(map(_key, candidates)))
 
     def prepared() -> Scorer:
+        stage("decomposing matrices")
         found = surgery.scorer(checkpoint, encoded, memory=memory, prefix_memory=memory)
         jax.block_until_ready(found.decompositions.of(keys))
         return found

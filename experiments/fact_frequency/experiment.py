@@ -56,7 +56,7 @@ def run(plan: Plan, directory: RunDirectory) -> dict[str, Any]:
     } | {f"measured/{name}": values for name, values in measured.items()}  # fmt: skip
     fits, said = fit_all(plan, directory, measured)
     arrays |= said
-    rows, correlations = compare(config, facts, arrays, cuts)
+    rows, correlations = compare(plan, arrays, cuts)
     directory.write_csv("windows.csv", rows)
     directory.write_jsonl("windows.jsonl", rows)
     directory.write_csv("correlations.csv", correlations)
@@ -79,7 +79,8 @@ def measure_all(plan: Plan, directory: RunDirectory) -> tuple[Arrays, list[list[
     progress = Progress(len(plan.checkpoints) * len(plan.steps), label="checkpoint")
     found: list[list[Arrays]] = []
     cuts: list[list[str]] = []
-    for number, (run, paths) in enumerate(plan.checkpoints.items()):
+    named = zip(plan.names, plan.checkpoints.values(), strict=True)
+    for number, (run, paths) in enumerate(named):
         found.append([])
         cuts.append([])
         for step, path in paths.items():

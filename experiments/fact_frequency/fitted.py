@@ -40,7 +40,7 @@ def fit_all(
         every = np.array(errors)
         best = every.min(axis=3).sum(axis=2).argmin(axis=0)
         said: dict[str, list[list[np.ndarray]]] = {}
-        for number, run in enumerate(plan.checkpoints):
+        for number, run in enumerate(plan.names):
             shared = plan.config.shared[best[number]]
             clock = every[best[number], number].argmin(axis=1)
             left = every[best[number], number].min(axis=1)

@@ -23,6 +23,14 @@ class Plan:
     checkpoints: Mapping[str, Mapping[int, Path]]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What the runs are called in tables: the last part of their paths where that tells them
+        apart.
+        """
+        short = tuple(Path(run).resolve().name for run in self.checkpoints)
+        return short if len(set(short)) == len(short) else tuple(self.checkpoints)
+
+    @property
     def steps(self) -> tuple[int, ...]:
         """The steps of every run."""
         return tuple(next(iter(self.checkpoints.values())))

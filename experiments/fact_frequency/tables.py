@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 
 from experiments.fact_frequency import compared
-from experiments.fact_frequency.facts import Facts
 from experiments.fact_frequency.measured import SCORES
 from experiments.fact_frequency.plan import Plan
 from experiments.fact_frequency.predicted import ANSWERS
-from experiments.fact_frequency.settings import FactFrequency
 from experiments.run import table
 from experiments.run.directory import RunDirectory
 
@@ -22,16 +20,16 @@ ENDS = ("", "_low", "_high")
 
 
 def compare(
-    config: FactFrequency,
-    facts: Facts,
+    plan: Plan,
     arrays: Mapping[str, np.ndarray],
     cuts: Sequence[Sequence[str]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of means and windows, and rows of rank correlations, on the facts for testing."""
+    config, facts = plan.config, plan.facts
     drawn = compared.resamples(len(facts.test), config.bootstrap, config.seed)
     frequency = facts.frequency[facts.test]
     rows, correlations = [], []
-    for run, where in groups(config.runs):
+    for run, where in groups(plan.names):
         for place, step in enumerate(arrays["steps"].tolist()):
 
             def mean(name: str, where: Sequence[int] = where, place: int = place) -> np.ndarray:
@@ -81,13 +79,13 @@ def sides() -> Iterator[tuple[str, str, str]]:
 
 def report(plan: Plan, summary: Mapping[str, Any], directory: RunDirectory) -> None:
     """Print fits, windows and correlations of the last group: all runs, or the only one."""
-    group = list(groups(plan.config.runs))[-1][0]
+    group = list(groups(plan.names))[-1][0]
     facts = plan.facts
     print(f"{len(facts.test)} facts for testing, {len(facts.validation)} for choosing and fitting")
     fits = [
         {"run": run} | {f"r, {answers} answers": summary[f"{run}/{answers}/shared"]
                         for answers in ANSWERS}
-        for run in plan.config.runs
+        for run in plan.names
     ]  # fmt: skip
     print(table.text(fits))
     rows = []

@@ -3,14 +3,22 @@
 import dataclasses
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import bridge
 from bridge import encoding, packing, scoring, surgery
 from bridge.tasks import Example
 from tests.bridge.families.test_goldens import checkpoint
 from tests.bridge.words import Words
 from truncation.search.scorer import Scorer
+
+
+@pytest.fixture(autouse=True)
+def pack_small_models_too(monkeypatch):
+    monkeypatch.setattr(packing, "_SPARED", 0.0)
+
 
 ROWS = st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=8)
 
@@ -72,6 +80,15 @@ def test_what_would_save_nothing_is_left_as_it_is():
     different = np.arange(full.tokens.size, dtype=np.int32).reshape(full.tokens.shape)
     batch = full._replace(tokens=different)
     assert packing.pack([batch], checkpoint("gptj").config) == [batch]
+
+
+def test_a_model_so_small_that_compiling_costs_more_is_left_as_it_is(monkeypatch):
+    monkeypatch.undo()
+    batch = encoded(*["The town of Paris is in"] * 6).batch
+    small = checkpoint("gptj").config
+    assert packing.pack([batch], small) == [batch]
+    large = bridge.config_for_size("1b")
+    assert isinstance(packing.pack([batch], large)[0], packing.Packed)
 
 
 def test_a_long_rope_shares_nothing_and_a_masked_model_neither():

@@ -15,6 +15,8 @@ import sys
 import time
 import traceback
 
+from experiments.run import progress
+
 HANGS = 240
 
 
@@ -75,6 +77,8 @@ def once(program, arguments):
 
 def main():
     signal.signal(signal.SIGALRM, stuck)
+    # As every program has it from its start.
+    progress.heartbeat()
     answers = sys.stdout
     for number, (name, arguments) in enumerate(json.load(sys.stdin)):
         program = importlib.import_module(f"experiments.{name}.__main__").PROGRAM

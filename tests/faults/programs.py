@@ -86,7 +86,7 @@ TINY = {
             ("--shape=pythia-14m", "--num_prompts=2", "--length=4", "--matrices=fc_in",
              "--rhos=0.5", "--baseline_candidates=1"),
             None,
-            "seconds|ratio|difference",
+            "seconds|ratio|difference|peak_memory",
         ),
         Tiny(
             "fetch_model",

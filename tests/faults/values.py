@@ -66,7 +66,8 @@ def one(
             return chance.choice(("nonsense", "", rule.choices[0].upper()))
         return chance.choice(WRONG[kind] + (("1" + "0" * 13,) if name in pins.huge else ()))
     if rule.choices:
-        return chance.choice(rule.choices)
+        # A choice can be a large model: what is pinned stays.
+        return chance.choice(pinned or rule.choices)
     if what == "bound" and kind in (int, float) and not several:
         return chance.choice(bounds(kind, rule, bool(pinned)) or (pinned or ("1",)))
     if pinned:

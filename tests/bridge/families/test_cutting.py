@@ -36,7 +36,8 @@ def encoded():
 @pytest.mark.parametrize(("case", "packed"), [*((case, True) for case in CASES), ("gptj", False)])
 def test_every_matrix_of_every_layer(case, packed, monkeypatch):
     found = checkpoint(case)
-    monkeypatch.setattr(packing, "_WORTHWHILE", 2.0 if packed else 0.0)
+    monkeypatch.setattr(packing, "_FEWER", 2.0 if packed else 0.0)
+    monkeypatch.setattr(packing, "_SPARED", -np.inf)
     scorer = surgery.scorer(found, encoded())
     (batch,) = scorer.network.pack([encoded().batch])
     assert isinstance(batch, packing.Packed) == packed

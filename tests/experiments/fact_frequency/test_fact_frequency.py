@@ -58,7 +58,7 @@ def test_before_and_after_against_the_edited_weights(config, finished):
 
 def test_what_is_written(config, finished):
     summary = json.loads((finished / "summary.json").read_text())
-    assert summary[f"{config.runs[0]}/shared/shared"] in config.shared
+    assert summary["a/shared/shared"] in config.shared
     arrays = dict(np.load(finished / "trajectory.npz"))
     test = arrays["test"]
     mean = arrays["measured/before/p_the"][:, 1][:, test].mean()
@@ -90,14 +90,15 @@ def test_facts_that_obey_the_memory_give_it_back(config, finished, tmp_path):
     }
     directory = experiment.open_run(Place("fact_frequency", str(tmp_path / "run")), config)
     fits, arrays = experiment.fit_all(plan, directory, measured)
-    for run in config.runs:
+    assert plan.names == ("a", "b")
+    for run in plan.names:
         assert fits[f"{run}/shared/shared"] == 0.3
         assert fits[f"{run}/128/shared/clock"] == pytest.approx(times[33])
         assert fits[f"{run}/128/shared/misfit"] < 1e-9
         assert fits[f"{run}/64/shared/matched_share"] == pytest.approx(0.35)
     arrays |= {f"measured/{name}": values for name, values in measured.items()}
     arrays["steps"] = np.array(plan.steps)
-    rows, correlations = experiment.compare(config, plan.facts, arrays, [["x", "y"]] * 2)
+    rows, correlations = experiment.compare(plan, arrays, [["x", "y"]] * 2)
     chosen = [c for c in correlations if (c["answers"], c["cut"]) == ("shared", "matched")]
     assert all(c["rho"] == pytest.approx(1.0) for c in chosen)
     said_rows = {r["who"]: r for r in rows if r["run"] == "all" and r["step"] == 128}
