@@ -43,8 +43,12 @@ def test_damage_anywhere_is_noticed_or_harmless(state, tmp_path):
     )
     for path in largest[:4]:
         whole = path.read_bytes()
-        for place in chance.integers(0, len(whole), 3).tolist():
-            path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        places = chance.integers(0, len(whole), 3).tolist()
+        flipped = [whole[:i] + bytes([whole[i] ^ 4]) + whole[i + 1 :] for i in places]
+        for damaged in (*flipped, whole[: len(whole) // 2], b"", None):
+            path.unlink()
+            if damaged is not None:
+                path.write_bytes(damaged)
             try:
                 chex.assert_trees_all_equal(store.restore(abstract(state)), state)
             except CheckpointError:
