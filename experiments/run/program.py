@@ -212,6 +212,9 @@ def _quieten() -> None:
     import logging
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Of a damaged checkpoint several arrays fail to be read; the first is raised and told, and
+    # asyncio logs a traceback of each of the others.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     # After a failed read or write the checkpointer's threads call back an event loop that is
     # closed, and say so through this hook; the failure itself is raised, and told in one line.
     sys.unraisablehook = _told_elsewhere
