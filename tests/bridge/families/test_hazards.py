@@ -177,9 +177,7 @@ def test_the_goldens_notice(name, monkeypatch):
         # No Config says so, hence in the one place where attention looks.
         causal = dataclasses.replace(right.config, masked=False)
         whole = one_layer.attend
-        monkeypatch.setattr(
-            one_layer, "attend", lambda layer, _, *rest: whole(layer, causal, *rest)
-        )
+        monkeypatch.setattr(one_layer, "attend", lambda _, *rest: whole(causal, *rest))
         with jax.disable_jit():
             found = bridge.logits(right, tokens, mask=mask)
     else:
