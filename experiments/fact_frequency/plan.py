@@ -25,10 +25,11 @@ class Plan:
     @property
     def names(self) -> tuple[str, ...]:
         """What the runs are called in tables: the last part of their paths where that tells them
-        apart.
+        apart, from each other and from "all" of them.
         """
         short = tuple(Path(run).resolve().name for run in self.checkpoints)
-        return short if len(set(short)) == len(short) else tuple(self.checkpoints)
+        apart = len({*short, "all"}) == len(short) + 1
+        return short if apart else tuple(self.checkpoints)
 
     @property
     def steps(self) -> tuple[int, ...]:
