@@ -112,9 +112,10 @@ class Memory:
         self, params: Weights, frozen: Weights, key: PRNGKeyArray, shard: Any
     ) -> Float[Array, ""]:
         """Mean cross-entropy in nats."""
-        log_p = jax.nn.log_softmax(logits({**frozen, **params}), axis=-1)
+        weights = {**frozen, **params}
         if not self.batch_size:
-            return -jnp.sum(self.law()[:, None] * self.target() * log_p)
+            return population_loss(weights, self.law(), self.target())
+        log_p = jax.nn.log_softmax(logits(weights), axis=-1)
         input_key, noise_key = jax.random.split(key)
         if self.frequencies:
             x = jax.random.choice(input_key, self.num_inputs, (self.batch_size,), p=self.law())
@@ -139,6 +140,14 @@ def _graphdef() -> Any:
 def logits(weights: Weights) -> Float[Array, "inputs classes"]:
     """Logits of every class for every input."""
     return nnx.merge(_graphdef(), weights)()
+
+
+def population_loss(
+    weights: Weights, law: Float[Array, " inputs"], target: Float[Array, "inputs classes"]
+) -> Float[Array, ""]:
+    """Mean cross-entropy in nats, inputs x drawn from law and classes k from target p*(k | x)."""
+    log_p = jax.nn.log_softmax(logits(weights), axis=-1)
+    return -jnp.sum(law[:, None] * target * log_p)
 
 
 def frequencies(

@@ -1,12 +1,12 @@
 """Gradient descent of the associative memory in float64, whatever the process computes in."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from toy import memory
 
@@ -24,26 +24,39 @@ def descend(
     float32; only inside this function.
     """
     with jax.enable_x64(True):
-        key = jax.random.key(0)
-        params, frozen = problem.init(key)
-        descent = optax.sgd(step_size)
-
-        def one(_: int | jax.Array, params: memory.Weights) -> memory.Weights:
-            gradient = jax.grad(problem.loss)(params, frozen, key, lambda x: x)
-            updates, _state = descent.update(gradient, descent.init(params), params)
-            return optax.apply_updates(params, updates)
-
-        @jax.jit
-        def advance(params: memory.Weights, count: int | jax.Array) -> tuple[memory.Weights, Any]:
-            params = jax.lax.fori_loop(0, count, one, params)
-            return params, measure({**frozen, **params})
-
+        params, frozen = jax.jit(problem.init)(jax.random.key(0))
+        law, target = jax.jit(lambda: (problem.law(), problem.target()))()
         measured, done = [], 0
         for stop in map(int, stops):
-            params, found = advance(params, stop - done)
+            params, found = _advance(
+                params, frozen, law, target, step_size, stop - done, measure=measure
+            )
             done = stop
             measured.append(jax.device_get(found))
     return measured
+
+
+# What differs between memories of one size is traced, so that they share one program.
+@functools.partial(jax.jit, static_argnames="measure")
+def _advance(
+    params: memory.Weights,
+    frozen: memory.Weights,
+    law: jax.Array,
+    target: jax.Array,
+    step_size: float | jax.Array,
+    count: int | jax.Array,
+    *,
+    measure: Callable[[memory.Weights], Any],
+) -> tuple[memory.Weights, Any]:
+    def loss(params: memory.Weights) -> jax.Array:
+        return memory.population_loss({**frozen, **params}, law, target)
+
+    def one(_: int | jax.Array, params: memory.Weights) -> memory.Weights:
+        gradient = jax.grad(loss)(params)
+        return jax.tree.map(lambda p, g: p - step_size * g, params, gradient)
+
+    params = jax.lax.fori_loop(0, count, one, params)
+    return params, measure({**frozen, **params})
 
 
 def descend_together(

@@ -280,15 +280,16 @@ def _sequences(
     uniforms = jax.random.uniform(walk_key, (task.length, batch_size))
     start = _invert(first[None], jax.random.uniform(first_key, (batch_size,)))
 
-    which_last = jax.random.choice(last_key, len(task.triggers), (batch_size,))
-    last_trigger = jnp.take_along_axis(triggers, which_last[:, None], axis=1)[:, 0]
-    forced = jnp.arange(task.length) == task.length - 1
-    if task.scoring == "every":
-        forced = jnp.zeros_like(forced)
+    last_trigger, forced = triggers[:, 0], jnp.arange(task.length) == task.length - 1
+    # A draw costs a program more to compile than to run: none is made that decides nothing.
+    if task.scoring == "final" and len(task.triggers) > 1:
+        which_last = jax.random.choice(last_key, len(task.triggers), (batch_size,))
+        last_trigger = jnp.take_along_axis(triggers, which_last[:, None], axis=1)[:, 0]
 
     def step(token: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
         uniform, force = inputs
-        token = jnp.where(force, last_trigger, token)
+        if task.scoring == "final":
+            token = jnp.where(force, last_trigger, token)
         is_trigger = token[:, None] == triggers
         ybar = jnp.sum(jnp.where(is_trigger, outputs, 0), axis=1)
         # One uniform decides whether there is noise and, rescaled, which noise token.

@@ -2,9 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 from experiments.run import stop
 from experiments.run import table as terminal
@@ -41,6 +40,9 @@ FAMILIES: dict[str, Callable[[Effort, int], Outcome]] = {
     "plateau": plateau.verify,
 }
 
+# Families under way together. Most of their time is compilation, which is one thread of each.
+AT_ONCE = 2
+
 
 def main(config: VerifyTheory, place: Place) -> int:
     """Settings in, run directory out; 1 if a verdict fails."""
@@ -58,20 +60,20 @@ def redraw(out: str) -> None:
 def run(config: VerifyTheory, directory: RunDirectory, sizes: Effort | None = None) -> list[Row]:
     """Verify the families not yet done in this directory, then write table and figures."""
     sizes = sizes or (effort.QUICK if config.quick else effort.FULL)
-    rows: list[Row] = []
-    arrays: dict[str, np.ndarray] = {}
     progress = Progress(len(config.families), label="family")
     directory.rewrite_metrics([])
-    for index, name in enumerate(config.families):
-        stop.check()
-        outcome, seconds = _verified(directory, name, sizes, config.seed)
+    found: dict[str, Outcome] = {}
+    for name, outcome, seconds in _verified(directory, config.families, sizes, config.seed):
+        found[name] = outcome
         directory.append_metrics(
-            {"step": index + 1, f"{name}/rows": len(outcome.rows), f"{name}/seconds": seconds}
+            {"step": len(found), f"{name}/rows": len(outcome.rows), f"{name}/seconds": seconds}
         )
-        rows += outcome.rows
-        arrays |= outcome.arrays
-        progress.update(index + 1, rows=len(rows), failed=len(table.failures(rows)))
+        rows = [row for each in found.values() for row in each.rows]
+        progress.update(len(found), rows=len(rows), failed=len(table.failures(rows)))
     progress.close()
+    # In the order of the settings, whichever came first.
+    rows = [row for name in config.families for row in found[name].rows]
+    arrays = {k: v for name in config.families for k, v in found[name].arrays.items()}
     directory.write_arrays(arrays)
     directory.write_json("table.json", table.records(rows))
     directory.write_text("table.md", table.markdown(rows))
@@ -82,18 +84,42 @@ def run(config: VerifyTheory, directory: RunDirectory, sizes: Effort | None = No
 
 
 def _verified(
-    directory: RunDirectory, name: str, sizes: Effort, seed: int
+    directory: RunDirectory, names: Sequence[str], sizes: Effort, seed: int
+) -> Iterator[tuple[str, Outcome, float]]:
+    """Families as they are done, by this run or an interrupted one, and the seconds of each.
+
+    AT_ONCE of them are under way together, so that their seconds add up to more than the run's.
+    """
+    ahead = []
+    for name in names:
+        if (kept := directory.kept(name)) is None:
+            ahead.append(name)
+            continue
+        arrays, known = kept
+        rows = [table.restored(row) for row in known["rows"]]
+        yield name, Outcome(rows, arrays), known["seconds"]
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        waiting = {pool.submit(_timed, FAMILIES[name], sizes, seed): name for name in ahead}
+        while waiting:
+            done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
+            stop.check()
+            for future in done:
+                name, (outcome, seconds) = waiting.pop(future), future.result()
+                kept_rows = [dataclasses.asdict(row) for row in outcome.rows]
+                directory.keep(name, outcome.arrays, {"rows": kept_rows, "seconds": seconds})
+                yield name, outcome, seconds
+    finally:
+        # Nobody waits for what is under way: whoever comes here early is about to leave.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _timed(
+    family: Callable[[Effort, int], Outcome], sizes: Effort, seed: int
 ) -> tuple[Outcome, float]:
-    """One family, kept by an interrupted run or simulated now; and the seconds it took."""
-    if (kept := directory.kept(name)) is not None:
-        arrays, found = kept
-        return Outcome([table.restored(row) for row in found["rows"]], arrays), found["seconds"]
     began = time.monotonic()
-    outcome = FAMILIES[name](sizes, seed)
-    seconds = round(time.monotonic() - began, 2)
-    rows = [dataclasses.asdict(row) for row in outcome.rows]
-    directory.keep(name, outcome.arrays, {"rows": rows, "seconds": seconds})
-    return outcome, seconds
+    outcome = family(sizes, seed)
+    return outcome, round(time.monotonic() - began, 2)
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, float]:

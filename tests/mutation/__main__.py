@@ -5,9 +5,10 @@
 
 Every mutant (see operators.py) of the files named is written over a scratch copy of the tree, one
 at a time, and the tests are run on it: first the file of tests with the module's name, then those
-of the folder that mention it, until one fails. The score is the share of mutants that some test
-noticed. A sample is drawn from each file in proportion to its mutants. Survivors are listed at
-the end: each is either a missing test or a change that makes no difference.
+of the package's folder that mention it, then the others there, until one fails. The score is the
+share of mutants that some test noticed. A sample is drawn from each file in proportion to its
+mutants. Survivors are listed at the end: each is either a missing test or a change that makes no
+difference.
 
 Each run of the tests is a fork of this process, in which JAX is imported but not yet started, so
 that a mutant costs what its tests cost and no more. Files read elsewhere while this runs are the
@@ -132,15 +133,16 @@ def sample(
 
 
 def tests_of(file: Path) -> list[list[str]]:
-    """Batches of test files: the module's own first, then the others that name it."""
+    """Batches of the package's test files: the module's own, those that name it, the others."""
     folder = Path("tests", file.parts[0])
-    own = folder / f"test_{file.stem}.py"
+    everything = sorted(folder.rglob("test_*.py"))
+    own = [p for p in everything if p.name == f"test_{file.stem}.py"]
     named = re.compile(rf"\b{file.stem}\b")
-    rest = [p for p in sorted(folder.glob("test_*.py")) if p != own]
-    rest = [str(p) for p in rest if named.search(p.read_text())]
-    batches = [[str(own)] if own.exists() else [], rest]
+    rest = [p for p in everything if p not in own]
+    naming = [p for p in rest if named.search(p.read_text())]
     # What no test names is reached through the modules that use it.
-    return [b for b in batches if b] or [[str(p) for p in sorted(folder.glob("test_*.py"))]]
+    others = [p for p in rest if p not in naming]
+    return [[str(p) for p in batch] for batch in (own, naming, others) if batch]
 
 
 def warm_up() -> None:

@@ -101,7 +101,7 @@ def test_nothing_is_compiled_for_a_candidate(planted, compilations, together):
 
 
 def test_a_killed_search_continues(planted, tmp_path):
-    file = tmp_path / "cache.jsonl"
+    file = tmp_path / "of a" / "search" / "cache.jsonl"
     candidates = notation.candidates(["0.fc_in", "1.fc_in"], ["0.5", "0.1"])
     candidates += notation.candidates(["1.v_proj"], ["magnitude:0.5"])
 
@@ -188,3 +188,11 @@ def test_refuses_by_name(planted):
         Examples(planted.examples.data, np.ones((3, 2)))
     with pytest.raises(ValueError, match="no example selected"):
         scorer.full(np.arange(0))
+
+
+def test_a_network_that_cannot_stop_says_so(planted):
+    whole, key = planted.whole(), (1, "fc_in")
+    with pytest.raises(ValueError, match="can stop in front of a matrix"):
+        whole.enter(planted.params, key, None, {})
+    with pytest.raises(ValueError, match="can go on from a matrix"):
+        whole.leave(planted.params, key, jnp.zeros(3), None, {})

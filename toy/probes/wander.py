@@ -29,6 +29,8 @@ from toy.recall_problem import RecallProblem
 # Sequences that p(noise) is watched on, without noise, and that curvatures are measured on, with.
 WATCHED_ON, BENT_ON = 128, 128
 POWER_STEPS, LANCZOS_STEPS = 20, 24
+# Steps of one dispatch at most.
+PIECE = 100
 
 
 class Numbers(NamedTuple):
@@ -73,37 +75,49 @@ class Watcher:
 
     def start(self, seed: int) -> State:
         """The weights of a seed, at rest."""
-        params, frozen = self.problem.init(jax.random.key(seed))
+        params, frozen = jax.jit(self.problem.init)(jax.random.key(seed))
         return State(params, jax.tree.map(jnp.zeros_like, params), frozen, jnp.int32(0))
 
-    @functools.cached_property
-    def advance(self) -> Callable[[State, Numbers, int, int], State]:
-        """(state, numbers, seed, steps) -> state, nothing recorded."""
-
-        @jax.jit
-        def run(state: State, numbers: Numbers, seed: Any, steps: Any) -> State:
-            return jax.lax.fori_loop(
-                0, steps, lambda _, state: self._step(state, numbers, seed), state
-            )
-
-        return run
+    def advance(self, state: State, numbers: Numbers, seed: int, steps: int) -> State:
+        """The state after so many steps, nothing recorded."""
+        return self._in_pieces(state, numbers, seed, steps, recorded=False)[0]
 
     def watch(
         self, state: State, numbers: Numbers, seed: int, steps: int
     ) -> tuple[State, Float[Array, " steps"]]:
         """The state after so many steps, and p(noise) after each."""
-        return self._watch(state, numbers, seed, steps)
+        return self._in_pieces(state, numbers, seed, steps, recorded=True)
+
+    def _in_pieces(
+        self, state: State, numbers: Numbers, seed: int, steps: int, *, recorded: bool
+    ) -> tuple[State, Float[Array, " steps"]]:
+        found = [jnp.zeros(0)]
+        for begin in range(0, steps, PIECE):
+            count = min(PIECE, steps - begin)
+            state, series = self._run(state, numbers, seed, count, recorded)
+            found.append(series[:count])
+        return state, jnp.concatenate(found)
 
     @functools.cached_property
-    def _watch(self) -> Callable:
-        def run(state: State, numbers: Numbers, seed: Any, steps: int) -> tuple[State, Array]:
-            def one(state: State, _: None) -> tuple[State, Array]:
+    def _run(self) -> Callable[[State, Numbers, int, int, bool], tuple[State, Array]]:
+        # How many steps and whether they are watched is traced: compiling takes longer than most
+        # of what is run.
+        clean = self._clean
+
+        @jax.jit
+        def run(
+            state: State, numbers: Numbers, seed: Any, count: Any, recorded: Any
+        ) -> tuple[State, Array]:
+            def one(index: Array, so_far: tuple[State, Array]) -> tuple[State, Array]:
+                state, series = so_far
                 state = self._step(state, numbers, seed)
-                return state, self._p_noise(state.params, state.frozen)
+                seen = (state.params, state.frozen, clean)
+                value = jax.lax.cond(recorded, self._p_noise, lambda *_: jnp.nan, *seen)
+                return state, series.at[index].set(value)
 
-            return jax.lax.scan(one, state, length=steps)
+            return jax.lax.fori_loop(0, count, one, (state, jnp.zeros(PIECE)))
 
-        return jax.jit(run, static_argnums=3)
+        return run
 
     def p_noise(self, state: State, without: str = "") -> float:
         """p(noise) of a state; without: LAYER.MATRIX that is set to zero, as 1.fc_out."""
@@ -112,17 +126,16 @@ class Watcher:
             return jnp.zeros_like(leaf) if matrix_name(path) == without else leaf
 
         params = jax.tree_util.tree_map_with_path(kept, state.params)
-        return float(self._measured(params, state.frozen))
+        return float(self._measured(params, state.frozen, self._clean))
 
     @functools.cached_property
-    def _measured(self) -> Callable[[Weights, Weights], Array]:
+    def _measured(self) -> Callable[[Weights, Weights, recall.Batch], Array]:
         return jax.jit(self._p_noise)
 
     @functools.cached_property
     def curvature(self) -> Callable[[State], Curvature]:
         """Of the loss in expectation over labels, on sequences of its own."""
-        task = self.problem.task
-        batch = recall.sample(task, jax.random.key(99), batch_size=BENT_ON)
+        batch, clean = self._batch(99, BENT_ON), self._clean
 
         @jax.jit
         def measure(state: State) -> Curvature:
@@ -132,7 +145,7 @@ class Watcher:
             def logits(params: Weights) -> Array:
                 return self._logits(params, state.frozen, batch)
 
-            gradient = jax.grad(self._p_noise)(state.params, state.frozen)
+            gradient = jax.grad(self._p_noise)(state.params, state.frozen, clean)
             product = sharpness.gauss_newton(logits, state.params, batch.weights)
             top = sharpness.sharpest(loss, state.params, jax.random.key(0), iterations=POWER_STEPS)
             modes = sharpness.lanczos(product, gradient, steps=LANCZOS_STEPS)
@@ -142,9 +155,17 @@ class Watcher:
 
     def labels(self) -> float:
         """Scored positions of a batch, on average over 64 batches."""
-        size = 64 * self.problem.batch_size
-        batch = recall.sample(self.problem.task, jax.random.key(97), batch_size=size)
-        return float(jnp.sum(batch.weights)) / 64
+        return float(jnp.sum(self._batch(97, 64 * self.problem.batch_size).weights)) / 64
+
+    def _batch(self, seed: int, size: int, alpha: float | None = None) -> recall.Batch:
+        draw = functools.partial(recall.sample, self.problem.task, batch_size=size, alpha=alpha)
+        return jax.jit(draw)(jax.random.key(seed))
+
+    # Drawn by a program of its own and handed to the others: from a key that they know they would
+    # draw it while they are compiled, which takes longer than all the rest.
+    @functools.cached_property
+    def _clean(self) -> recall.Batch:
+        return self._batch(98, WATCHED_ON, alpha=0.0)
 
     def _step(self, state: State, numbers: Numbers, seed: Any) -> State:
         data = jax.random.fold_in(jax.random.key(seed), 1)
@@ -171,8 +192,6 @@ class Watcher:
         weights = transformer.combine(params, frozen)
         return network.run(self.problem.config, weights, batch.tokens, batch.positions).logits
 
-    def _p_noise(self, params: Weights, frozen: Weights) -> Array:
-        task = self.problem.task
-        batch = recall.sample(task, jax.random.key(98), batch_size=WATCHED_ON, alpha=0.0)
-        found = predictions(task, self._logits(params, frozen, batch), batch)
-        return recall.mean(found["p_noise"], batch)
+    def _p_noise(self, params: Weights, frozen: Weights, clean: recall.Batch) -> Array:
+        logits = self._logits(params, frozen, clean)
+        return recall.mean(predictions(self.problem.task, logits, clean)["p_noise"], clean)

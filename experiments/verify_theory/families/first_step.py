@@ -197,7 +197,7 @@ def _best_other_margins(
 ) -> tuple[float, float]:
     """Mean over fresh sequences of noise minus best other, for the mean of all sampled steps."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=sampling.BRIEFLY)
     def draw(key: jax.Array) -> jax.Array:
         batch = recall.sample(problem, key, batch_size=4096)
         return simplified.features(batch.tokens, problem.vocab_size)
@@ -217,15 +217,15 @@ def _deviation_rows(effort: Effort, seed: int) -> tuple[list[Row], np.ndarray]:
     size = problem.vocab_size
     exact = math.sqrt(ALPHA * (1 - ALPHA))
     rows, table = [], []
+    entries = sampling.replicates(
+        problem,
+        lambda batch: steps(size, batch)["feed_forward"][-1, 0],
+        samples=effort.sample_sizes,
+        count=effort.replicates,
+        seed=seed,
+    )
     for samples in effort.sample_sizes:
-        entries = sampling.replicates(
-            problem,
-            lambda batch: steps(size, batch)["feed_forward"][-1, 0],
-            samples=samples,
-            count=effort.replicates,
-            seed=seed + samples,
-        )
-        deviation, error = deviation_and_error(entries)
+        deviation, error = deviation_and_error(entries[samples])
         predicted = exact / math.sqrt(samples)
         setting = f"m={samples}, {effort.replicates} replicates"
         rows.append(
@@ -281,8 +281,8 @@ def _noise_rows(effort: Effort, seed: int) -> list[Row]:
         )
 
     found = sampling.replicates(
-        problem, logits, samples=samples, count=4 * effort.replicates, seed=seed + 1
-    )
+        problem, logits, samples=(samples,), count=4 * effort.replicates, seed=seed + 1
+    )[samples]
     rows = []
     for label, other in (("noise logit", None), (f"margin over class {against}", against)):
         drawn = found[..., -1] - (0.0 if other is None else found[..., against])

@@ -4,12 +4,14 @@ Predictions neglect attention and finite width, so that rows have a tolerance be
 error over seeds.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.verify_theory.effort import Effort, Outcome
-from experiments.verify_theory.families import early
+from experiments.verify_theory.families import early, sampling
 from experiments.verify_theory.families.early import LENGTH, WIDTH
 from experiments.verify_theory.table import Row, mean_and_error
 from theory import lazy
@@ -93,7 +95,7 @@ def _kernels(
 ) -> dict[str, np.ndarray]:
     """Mean kernel over pairs of triggers at different positions, one entry per seed."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=sampling.BRIEFLY)
     def one(key: jax.Array) -> dict[str, jax.Array]:
         start, data, signs = jax.random.split(key, 3)
         params, frozen = transformer.init(config, start)

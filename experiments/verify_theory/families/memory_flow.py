@@ -289,13 +289,15 @@ def _embedding_squares(d_model: int, draws: int, seed: int) -> np.ndarray:
         params = jax.lax.fori_loop(0, steps, one, params)
         return memory.logits({**frozen, **params})
 
-    centre = train(memory.Memory(EMBEDDING_SIZE, ALPHA), jax.random.key(0))
     draw = functools.partial(train, memory.Memory(EMBEDDING_SIZE, ALPHA, d_model=d_model))
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), d_model), draws)
-    squares = jax.jit(
-        lambda keys: jax.lax.map(lambda key: jnp.sum((draw(key) - centre) ** 2), keys)
-    )(keys)
-    return np.asarray(squares, dtype=np.float64)
+
+    @jax.jit
+    def squares(seed: int | jax.Array) -> jax.Array:
+        centre = train(memory.Memory(EMBEDDING_SIZE, ALPHA), jax.random.key(0))
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), d_model), draws)
+        return jax.lax.map(lambda key: jnp.sum((draw(key) - centre) ** 2), keys)
+
+    return np.asarray(squares(seed), dtype=np.float64)
 
 
 def curves(size: int, times: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Averages over sampled sequences, with standard errors from independent groups of them."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,12 @@ import numpy as np
 from toy import language, recall
 
 GROUPS = 256
+
+# For programs that run once and for a moment: optimising machine code takes longer than it saves.
+# Tracing, fusion and the order of every sum are the same.
+BRIEFLY = {"xla_backend_optimization_level": 0}
+# Sequences up to which sampling them is such a moment.
+FEW = 2**16
 
 # A language with structure beside the uniform one: Zipf unigrams, random rows.
 ZIPF = {"num_tokens": 12, "exponent": 0.7, "concentration": 20.0, "seed": 1}
@@ -30,7 +37,8 @@ def group_means(
         return statistic(recall.sample(problem, key, batch_size=size))
 
     keys = jax.random.split(jax.random.key(seed), GROUPS)
-    found = jax.jit(lambda keys: jax.lax.map(one, keys))(keys)
+    options = BRIEFLY if sequences <= FEW else None
+    found = jax.jit(lambda keys: jax.lax.map(one, keys), compiler_options=options)(keys)
     return jax.tree.map(lambda x: np.asarray(x, dtype=np.float64), found)
 
 
@@ -38,28 +46,36 @@ def replicates(
     problem: recall.Task,
     statistic: Callable[[recall.Batch], jax.Array],
     *,
-    samples: int,
+    samples: Sequence[int],
     count: int,
     seed: int,
     at_once: int = 4096,
-) -> np.ndarray:
-    """statistic, a mean over sequences, of `count` independent sets of `samples` sequences.
+) -> dict[int, np.ndarray]:
+    """statistic, a mean over sequences, of `count` independent sets of each number of samples.
 
-    Large sets are the means of equal parts, small ones are drawn many at a time.
+    Larger sets are the means of parts as large as the smallest, so that one compiled program,
+    of at_once sequences a call, draws them all.
     """
-    parts = max(1, samples // at_once)
-    size = samples // parts
-    if size * parts != samples:
-        raise ValueError(f"samples is {samples}, beyond {at_once} it must be a multiple of that")
+    size = min(samples)
+    if any(each % size for each in samples):
+        raise ValueError(f"samples are {samples}: all must be multiples of the smallest")
+    together = max(1, at_once // size)
 
-    def one(key: jax.Array) -> jax.Array:
-        return statistic(recall.sample(problem, key, batch_size=size))
+    options = BRIEFLY if count * max(samples) <= 4 * FEW else None
 
-    keys = jax.random.split(jax.random.key(seed), count * parts)
-    together = max(1, min(count * parts, at_once // size))
-    found = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=together))(keys)
-    stacked = np.asarray(found, dtype=np.float64)
-    return stacked.reshape(count, parts, *stacked.shape[1:]).mean(axis=1)
+    @functools.partial(jax.jit, compiler_options=options)
+    def draw(key: jax.Array, call: int | jax.Array) -> jax.Array:
+        keys = jax.random.split(jax.random.fold_in(key, call), together)
+        return jax.vmap(lambda k: statistic(recall.sample(problem, k, batch_size=size)))(keys)
+
+    found = {}
+    for each in samples:
+        parts, key = each // size, jax.random.key(seed + each)
+        calls = [draw(key, call) for call in range(-(-count * parts // together))]
+        stacked = np.concatenate([np.asarray(x, dtype=np.float64) for x in calls])
+        whole = stacked[: count * parts].reshape(count, parts, *stacked.shape[1:])
+        found[each] = whole.mean(axis=1)
+    return found
 
 
 def jackknife_ratio(top: np.ndarray, bottom: np.ndarray) -> tuple[float, float]:

@@ -50,6 +50,26 @@ def test_removal_of_small_components_is_predicted(planted, gradients):
     assert errors[0] > 3 * errors[1] > 9 * errors[2]
 
 
+def test_a_prediction_is_minus_the_gradients_of_what_is_removed(planted, gradients):
+    scorer, (first, second) = planted.scorer(), ((0, "fc_in"), (1, "fc_in"))
+    texts = ["0.fc_in@0", "1.fc_in@-0.5", "0.fc_in@0.5+1.fc_in@0"]
+    predicted = gradient_guided.predicted_changes(
+        scorer, list(map(notation.parse, texts)), gradients
+    )
+    expected = [
+        -gradients[first].sum(),
+        -gradients[second][:8].sum(),
+        -gradients[first][8:].sum() - gradients[second].sum(),
+    ]
+    np.testing.assert_allclose(predicted, expected, rtol=1e-6)
+
+
+def test_a_gradient_costs_three_passes(planted):
+    scorer = planted.scorer()
+    gradient_guided.component_gradients(scorer, [(0, "fc_in")], EXAMPLES)
+    assert scorer.cost.evaluations == 3 * len(EXAMPLES)
+
+
 def test_batches_do_not_matter(planted, gradients):
     scorer = planted.scorer(batch_size=7)
     found = gradient_guided.component_gradients(scorer, list(planted.matrices), EXAMPLES)

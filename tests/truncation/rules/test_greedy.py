@@ -1,3 +1,5 @@
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -64,6 +66,38 @@ def test_rolls_back_what_no_longer_helps():
     np.testing.assert_allclose(figures, [1.0, 0.5, 0.4, 0.3, 0.1, 0.1], rtol=1e-6)
     np.testing.assert_allclose(outcome.rows[-1]["test/loss"], 0.1, rtol=1e-6)
     assert [("test/loss" in row) for row in outcome.rows] == [True] + [False] * 5 + [True]
+
+
+@pytest.mark.parametrize(
+    ("gain", "better"),
+    [
+        ((0.1, -1.0), True),
+        ((-0.1, 1.0), False),
+        ((0.0, 0.1), True),
+        ((0.0, 0.0), False),
+        ((0.0, 0.01), False),
+        ((0.01, -1.0), False),
+        ((0.01, 0.1), True),
+    ],
+)
+def test_a_step_must_gain_in_the_first_merit_or_in_the_second_without_losing_the_first(
+    gain, better
+):
+    states = [
+        greedy._State(notation.Intervention(()), {}, merit)
+        for merit in ((2.0 + gain[0], gain[1]), (2.0, 0.0))
+    ]
+    assert greedy._better(*states, 0.05) is better
+
+
+@pytest.mark.parametrize(("cut", "key"), [("1.ov@0", "v_proj"), ("1.out_proj@0", "ov")])
+def test_a_product_is_never_cut_beside_one_of_its_factors(planted, cut, key):
+    here, cuts = notation.parse(cut), list(notation.candidates([f"1.{key}"], ["0"])[0].cuts)
+    look = functools.partial(greedy._neighbours, planted.scorer(), cuts=cuts, max_cuts=None)
+    assert look(here, (1, key), validation=np.arange(5)) == []
+    elsewhere = notation.parse("1.fc_in@0")
+    (found,) = look(elsewhere, (1, key), validation=np.arange(5))
+    assert str(found[0]) == f"1.fc_in@0+1.{key}@0"
 
 
 def test_visits_from_the_last_layer_down():

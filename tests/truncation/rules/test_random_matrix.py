@@ -60,6 +60,7 @@ def test_as_a_rule_all_together_or_the_best_one_alone():
     together = random_matrix.run(problem)
     assert str(together.best) == "0.fc_in@0+0.fc_out@0.03"
     assert [row["kept"] for row in together.rows[1:]] == [2]
+    assert [row["chosen"] for row in together.rows] == [False, True]
     # Nothing but the test examples is looked at: the full model and the choice.
     assert together.evaluations == 2 * 2
     assert together.rows[1]["test/loss"] < 0.2 * together.rows[0]["test/loss"]
