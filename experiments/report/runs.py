@@ -78,7 +78,7 @@ RUNS = {
         (0.2, 0.2),
     ),
     "phase": Run("phase_diagram", ("--points=128",), ("--points=32",), (0.3, 1.2)),
-    "theory": Run("verify_theory", (), ("--quick",), (2.2, 9.9)),
+    "theory": Run("verify_theory", (), ("--quick",), (2.0, 9.9)),
     "recall": Run(
         "noisy_recall",
         (_CUTS, _RHOS, "--num_seeds=8", "--steps=1500", "--checkpoint_every=50"),
@@ -107,13 +107,14 @@ RUNS = {
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", "--rhos=0,1",
          "--num_seeds=4"),
-        ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", "--rhos=0,1"),
+        ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", "--rhos=0,1",
+         "--eval_every=100"),
         (1, 4.0),
     ),
     "all_tokens": Run(
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/all_tokens.flags", "--rhos=0,1", "--num_seeds=4"),
-        ("--loss_on=all", "--bigram_batch=16", "--steps=400", "--rhos=0,1"),
+        ("--loss_on=all", "--bigram_batch=16", "--steps=400", "--rhos=0,1", "--eval_every=100"),
         (1.5, 22.5),
     ),
     "published": Run(

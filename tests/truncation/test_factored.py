@@ -43,6 +43,8 @@ def test_factors_only_where_they_pay(planted):
     scorer = planted.scorer()
     params, (row,) = factored.apply(scorer.decompositions, notation.parse("1.fc_in@0.5"))
     assert not row["factored"]
+    size = planted.matrices[1, "fc_in"].read(planted.params).size
+    assert row["parameters_before"] == row["parameters_after"] == size
     dense = editing.apply(planted.params, "1.fc_in@0.5", planted.matrices)
     chex.assert_trees_all_close(params, dense, rtol=1e-7, atol=1e-6)
     same, _ = factored.apply(scorer.decompositions, notation.parse("1.all@1"))

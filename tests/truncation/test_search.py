@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import editing, notation
+from truncation import editing, notation, spectrum
 from truncation.search import network
 from truncation.search.cache import Cache, digest_of_arrays
 from truncation.search.examples import Examples
@@ -196,3 +196,37 @@ def test_a_network_that_cannot_stop_says_so(planted):
         whole.enter(planted.params, key, None, {})
     with pytest.raises(ValueError, match="can go on from a matrix"):
         whole.leave(planted.params, key, jnp.zeros(3), None, {})
+
+
+def test_counts_of_cut_matrices_and_of_cut_entries(planted):
+    count = planted.scorer().decompositions.count
+    assert count(notation.parse("0.fc_in@0.5")) == (8, 16)
+    assert count(notation.parse("1.fc_in@-0.25+0.fc_in@0")) == (12, 32)
+    assert count(notation.parse("1.fc_in@magnitude:0.25")) == (64, 256)
+    # The largest quarter goes: the kept band does not begin at the first entry.
+    assert count(notation.parse("1.fc_in@magnitude:-0.25")) == (192, 256)
+
+
+def test_the_threshold_of_a_tall_matrix_is_that_of_its_shape(planted):
+    """The singular values of noise, a few in excess; a square matrix keeps fewer of them."""
+    rng = np.random.default_rng(3)
+    values = np.linalg.svd(rng.normal(size=(24, 16)), compute_uv=False)
+    bounds = [
+        spectrum.gavish_donoho_threshold(jnp.asarray(values), s) for s in ((24, 16), (16, 16))
+    ]
+    assert float(bounds[0]) < float(bounds[1])
+    values[0] = float(sum(bounds)) / 2
+    u, vt = (np.linalg.qr(rng.normal(size=s))[0] for s in ((24, 16), (16, 16)))
+    key = (0, "fc_out")
+    params = planted.matrices[key].write(
+        planted.params, jnp.asarray((u * values) @ vt, jnp.float32)
+    )
+    mask = planted.scorer(params=params).decompositions.mask(
+        notation.parse("0.fc_out@auto").cuts[0]
+    )
+    assert mask.sum() == 1
+
+
+def test_a_search_is_silent_unless_asked(planted, capsys):
+    planted.scorer().evaluate(notation.candidates(["0.fc_in"], ["0.5", "0.1"]), HALF)
+    assert capsys.readouterr() == ("", "")

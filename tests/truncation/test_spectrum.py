@@ -117,7 +117,7 @@ def test_share_of_a_direction():
     )
 
 
-@pytest.mark.parametrize("shape", [(8, 20), (20, 8)])
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8), (8, 8)])
 def test_gram_decomposition_is_the_exact_one(shape):
     matrix = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
     exact, gram = spectrum.decompose(matrix), spectrum.decompose_gram(matrix)
@@ -128,3 +128,16 @@ def test_gram_decomposition_is_the_exact_one(shape):
     flat = spectrum.decompose_gram(jnp.zeros(shape))
     assert not np.any(np.asarray(flat.s))
     assert np.all(np.isfinite(flat.vt))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 20), (3, 20, 8)])
+def test_gram_decompositions_of_a_stack_are_those_of_its_matrices(shape):
+    stack = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
+    together = spectrum.decompose_gram(stack)
+    assert together.u.shape == (*shape[:2], 8)
+    assert together.vt.shape == (3, 8, shape[2])
+    for index, matrix in enumerate(stack):
+        alone = spectrum.decompose_gram(matrix)
+        parts = [together.u[index], together.s[index], together.vt[index]]
+        products = [(u[:, :4] * s[None, :4]) @ vt[:4] for u, s, vt in (parts, alone)]
+        np.testing.assert_allclose(*products, atol=2e-5)

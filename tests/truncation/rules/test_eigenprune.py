@@ -185,6 +185,21 @@ def test_rows_are_what_the_pruned_model_gives(planted):
         )
 
 
+def test_test_figures_stand_beside_the_choice_they_belong_to(planted):
+    problem = problem_of(planted, "1.fc_in")
+    outcome = eigenprune.run(problem, objective="loss", fractions=(0.75, 0.01, 0.25), samples=10)
+    (chosen,) = (row for row in outcome.rows if row["chosen"])
+    variants = [row for row in outcome.rows[1:] if "random" not in row["intervention"]]
+    assert chosen["intervention"] == outcome.nearest.name
+    # Where the best is not the first of them: its place matters.
+    assert variants[0] is not chosen
+    assert [row["intervention"] for row in variants if "test/loss" in row] == [outcome.nearest.name]
+    params = outcome.nearest.params(problem.scorer.decompositions)
+    scores = np.asarray(planted.scores(params, planted.select(problem.test))["loss"])
+    mean = statistics.weighted_mean(scores, planted.examples.weights[problem.test])
+    np.testing.assert_allclose(chosen["test/loss"], mean, rtol=1e-5)
+
+
 def test_leaves_the_model_alone_where_pruning_hurts(harmless):
     problem = problem_of(harmless, "1.fc_in")
     outcome = eigenprune.run(problem, objective="loss", fractions=(1.0,), compensation=(False,))
@@ -207,6 +222,7 @@ def test_random_pruning_copies_the_size(planted):
     assert any(np.any(draws[0].choice.masks[k] != draws[1].choice.masks[k]) for k in like.masks)
     alone = random_pruning.run(problem, fraction=0.5)
     assert alone.choice.removed == 16
+    assert [row["removed"] for row in alone.rows] == [0, 16]
     with pytest.raises(ValueError, match="fraction 0"):
         random_pruning.run(problem, fraction=0.0)
 

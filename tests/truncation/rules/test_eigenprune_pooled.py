@@ -109,8 +109,18 @@ def test_what_a_choice_does_to_the_weights(world):
 
 @pytest.mark.parametrize(
     ("names", "options", "words"),
-    [(("0.fc_in",), {"fractions": (0.0,)}, "fraction 0"), (("1.ov",), {}, "1.ov: it is a product")],
+    [
+        (("0.fc_in",), {"fractions": (0.0,)}, "fraction 0"),
+        (("0.fc_in",), {"fractions": (1.5,)}, "fraction 1.5"),
+        (("1.ov",), {}, "1.ov: it is a product"),
+    ],
 )
 def test_bad_arguments(world, names, options, words):
     with pytest.raises(ValueError, match=words):
         eigenprune_pooled.run(problem_of(world, *names), **options)
+
+
+def test_a_matrix_that_belongs_to_no_heads_is_one_block(planted):
+    (whole,) = blocks.blocks_of(planted.matrices, (0, "fc_out"), planted.params)
+    matrix = planted.matrices[0, "fc_out"].read(planted.params)
+    assert matrix[whole.rows, whole.columns].shape == matrix.shape

@@ -94,8 +94,9 @@ def test_finds_the_planted_noise_for_a_quarter_of_the_evaluations(planted):
     predictions = [row["predicted_loss_change"] for row in guided.rows[1:]]
     assert predictions == sorted(predictions)
     assert len(guided.rows) == len(full.rows)
-    with pytest.raises(ValueError, match="fraction 0"):
-        gradient_guided.run(problem, fraction=0.0)
+    for fraction in (0.0, 1.5):
+        with pytest.raises(ValueError, match=f"fraction {fraction}"):
+            gradient_guided.run(problem, fraction=fraction)
 
 
 def test_says_what_was_missed():
