@@ -7,7 +7,7 @@ import pytest
 
 from tests.truncation.conftest import SHAPES
 from truncation import notation
-from truncation.address import at_path
+from truncation.address import Address, at_path
 from truncation.rules import eigenprune_pooled
 from truncation.search import blocks, effects, statistics
 from truncation.search.problem import SearchProblem
@@ -121,6 +121,8 @@ def test_bad_arguments(world, names, options, words):
 
 
 def test_a_matrix_that_belongs_to_no_heads_is_one_block(planted):
-    (whole,) = blocks.blocks_of(planted.matrices, (0, "fc_out"), planted.params)
-    matrix = planted.matrices[0, "fc_out"].read(planted.params)
-    assert matrix[whole.rows, whole.columns].shape == matrix.shape
+    key, matrix = (0, "fc_out"), planted.matrices[0, "fc_out"].read(planted.params)
+    users = Address(lambda params: params, lambda params, changed: changed)
+    for matrices, params in ((planted.matrices, planted.params), ({key: users}, matrix)):
+        (whole,) = blocks.blocks_of(matrices, key, params)
+        assert matrix[whole.rows, whole.columns].shape == matrix.shape

@@ -94,6 +94,10 @@ def test_finds_the_planted_noise_for_a_quarter_of_the_evaluations(planted):
     predictions = [row["predicted_loss_change"] for row in guided.rows[1:]]
     assert predictions == sorted(predictions)
     assert len(guided.rows) == len(full.rows)
+    # All of the grid's budget, three of whose passes the gradients take.
+    lavish = gradient_guided.run(problem, fraction=1.0, num_gradient_examples=30, **options)
+    assert len(problem.validation) == 30
+    assert lavish.evaluations == full.evaluations
     for fraction in (0.0, 1.5):
         with pytest.raises(ValueError, match=f"fraction {fraction}"):
             gradient_guided.run(problem, fraction=fraction)
