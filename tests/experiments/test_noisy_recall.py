@@ -145,9 +145,11 @@ def test_a_killed_run_continues_and_ends_the_same_to_the_bit(finished, house, tm
     running.send(signal.SIGKILL)
     running.wait()
 
-    # Then asked to stop, once it has come further than before.
+    # Then asked to stop, once it has come further than before and is at work itself: the run just
+    # killed may have come that far already.
     running = start(house, out)
     assert reached(running, out, 1024), running.said
+    assert until(lambda: "step " in running.said or running.wait(0) is not None)
     running.send(signal.SIGTERM)
     assert running.wait() == 130
     ending = "error: interrupted; the same command continues from the last checkpoint\n"
