@@ -1,5 +1,5 @@
 # make demo   set up, train the default noisy-recall run, end with figures
-# make report every claim run, judged and drawn: report/index.html (under 20 minutes on two cores)
+# make report every claim run, judged and drawn: report/index.html (about 20 minutes on two cores)
 # make test   set up, run the tests; what they compile is kept for the next time
 # make lint   ruff and mypy
 # make slow   reproductions that take minutes each
