@@ -20,9 +20,13 @@ def descend(
 ) -> list[Any]:
     """measure(weights) after each number of steps in `stops` (rising), fetched to the host.
 
+    The loss is the exact one, over all inputs and targets; ValueError where a batch is asked for.
+
     Float64, because over five decades of time the last steps are below the resolution of
     float32; only inside this function.
     """
+    if problem.batch_size:
+        raise ValueError(f"batch_size is {problem.batch_size}: descent is on the exact loss alone")
     with jax.enable_x64(True):
         params, frozen = jax.jit(problem.init)(jax.random.key(0))
         law, target = jax.jit(lambda: (problem.law(), problem.target()))()

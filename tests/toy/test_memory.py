@@ -206,3 +206,10 @@ def test_memories_together_are_the_memories_alone():
             rest = matrix.copy()
             rest[:size, :size] = rest[:size, -1] = 0
             assert not rest.any()
+
+
+def test_descent_is_on_the_exact_loss_alone():
+    with pytest.raises(ValueError, match="batch_size is 8: descent is on the exact loss alone"):
+        memory_descent.descend(
+            Memory(3, 0.3, batch_size=8), step_size=0.5, stops=(1,), measure=lambda w: w["fc_in"]
+        )

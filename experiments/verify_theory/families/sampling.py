@@ -13,7 +13,6 @@ from toy import language, recall
 GROUPS = 256
 
 # For programs that run once and for a moment: optimising machine code takes longer than it saves.
-# Tracing, fusion and the order of every sum are the same.
 BRIEFLY = {"xla_backend_optimization_level": 0}
 # Sequences up to which sampling them is such a moment.
 FEW = 2**16
