@@ -40,7 +40,7 @@ FAMILIES: dict[str, Callable[[Effort, int], Outcome]] = {
     "plateau": plateau.verify,
 }
 
-# Families under way together. Most of their time is compilation, which is one thread of each.
+# Families under way together. Most of their time is compilation, which leaves cores idle.
 AT_ONCE = 2
 
 
