@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int
 
 from bridge.config import Config, LongRope
 from bridge.encoding import Batch, flat
-from bridge.network import operations
+from bridge.network import Block, Packing, operations
 
 # Nodes must be fewer than this share of places: copies between nodes and rows cost something too.
 _FEWER = 0.9
@@ -27,12 +27,15 @@ _FEWER = 0.9
 _SPARED = 1e10
 
 
+# Attention pads rows to the longest of so many blocks, at a multiple of so many tokens.
+_BLOCKS, _MULTIPLE = 4, 4
+
+
 class Packed(NamedTuple):
     """A batch with its nodes; see bridge.network.Packing. A row is one sequence of an example."""
 
     rows: Batch
-    nodes: Int[np.ndarray, "rows length"]
-    first: Int[np.ndarray, " nodes"]
+    packing: Packing
 
 
 def pack(batches: Sequence[Batch], config: Config) -> list[Batch | Packed]:
@@ -42,17 +45,55 @@ def pack(batches: Sequence[Batch], config: Config) -> list[Batch | Packed]:
     there only padding is left out.
     """
     share = not (config.masked or isinstance(config.rope_scaling, LongRope))
-    found = [tree(flat(batch.tokens), flat(batch.mask), share=share) for batch in batches]
+    masks = [flat(batch.mask) for batch in batches]
+    found = [
+        tree(flat(batch.tokens), mask, share=share)
+        for batch, mask in zip(batches, masks, strict=True)
+    ]
     size = _room(max(len(first) for _, first in found))
     places = found[0][0].size
     spared = (places - size) * config.num_layers * operations.layer(config, 1)
     if size > _FEWER * places or len(batches) * spared < _SPARED:
         return list(batches)
-    # What fills up is a node again that is there; nobody reads it.
-    return [
-        Packed(batch, nodes, np.pad(first, (0, size - len(first)), mode="edge"))
-        for batch, (nodes, first) in zip(batches, found, strict=True)
-    ]
+    shapes = _shapes(masks)
+    packed: list[Batch | Packed] = []
+    for batch, mask, (nodes, first) in zip(batches, masks, found, strict=True):
+        blocks, held = _blocks(mask, nodes, shapes)
+        # What fills up is a node again that is there; nobody reads it.
+        first, held = (np.pad(x, (0, size - len(x)), mode="edge") for x in (first, held))
+        packed.append(Packed(batch, Packing(nodes, first, blocks, held)))
+    return packed
+
+
+def _shapes(masks: Sequence[Bool[np.ndarray, "rows length"]]) -> list[tuple[int, int]]:
+    """How many rows each block has, shortest rows first, and how long the longest may be."""
+    rows, length = masks[0].shape
+    shapes: list[tuple[int, int]] = []
+    for part in np.array_split(np.arange(rows), min(_BLOCKS, rows)):
+        longest = max(int(np.sort(mask.sum(axis=1))[part[-1]]) for mask in masks)
+        width = min(-(-max(longest, 1) // _MULTIPLE) * _MULTIPLE, length)
+        # Neighbours of one length are one block.
+        before = shapes.pop()[0] if shapes and shapes[-1][1] == width else 0
+        shapes.append((before + len(part), width))
+    return shapes
+
+
+def _blocks(
+    mask: Bool[np.ndarray, "rows length"],
+    nodes: Int[np.ndarray, "rows length"],
+    shapes: Sequence[tuple[int, int]],
+) -> tuple[tuple[Block, ...], Int[np.ndarray, " nodes"]]:
+    """The rows by their lengths, and for each node a place of the blocks that holds it."""
+    order = np.argsort(mask.sum(axis=1), kind="stable").astype(np.int32)
+    held = np.zeros(nodes.max() + 1, np.int32)
+    blocks, taken, places = [], 0, 0
+    for count, width in shapes:
+        rows = order[taken : taken + count]
+        block, real = Block(rows, nodes[rows, :width]), mask[rows, :width]
+        held[block.nodes[real]] = places + np.flatnonzero(real)
+        blocks.append(block)
+        taken, places = taken + count, places + real.size
+    return tuple(blocks), held
 
 
 def tree(

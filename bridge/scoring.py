@@ -59,8 +59,9 @@ def scores_of_logits(
     ranks = 1 + jnp.sum((first_rows > chosen) | before, axis=-1)
     right = jnp.all((ranks == 1) | ~batch.counted[:, 0], axis=-1)
 
-    first = logits[:, 0, 0] - normaliser[:, 0, 0, None]
-    log_the = first[:, vocabulary.noise]
+    # Of a few tokens only: all of them less the normaliser would be one more pass.
+    first, whole = logits[:, 0, 0], normaliser[:, 0, 0]
+    log_the = first[:, vocabulary.noise] - whole
     scores = {
         "loss": -totals[:, 0],
         "loss_per_token": -totals[:, 0] / counts[:, 0],
@@ -72,6 +73,7 @@ def scores_of_logits(
     }
     if vocabulary.rivals:
         singles = jnp.take_along_axis(first, jnp.maximum(batch.rivals, 0), axis=-1)
+        singles = singles - whole[:, None]
         singles = jnp.where(batch.rivals >= 0, singles, -jnp.inf)
         longer = jnp.where(counts[:, 1:] > 0, totals[:, 1:], -jnp.inf)
         per_token = longer / jnp.maximum(counts[:, 1:], 1)

@@ -30,7 +30,7 @@ from bridge.checkpoint import Checkpoint
 from bridge.config import Config
 from bridge.encoding import Batch, Encoded, Vocabulary, flat
 from bridge.families import laser
-from bridge.network import Context, Packing, outer_params
+from bridge.network import Context, outer_params
 from bridge.packing import Packed, pack
 from truncation.address import Address, Matrices, Params, at_path, product
 from truncation.editing import apply, resolve
@@ -281,7 +281,5 @@ def _at(batch: Batch | Packed) -> Array:
 
 
 def _context(batch: Batch | Packed) -> Context:
-    packing = None
-    if isinstance(batch, Packed):
-        packing = Packing(jnp.asarray(batch.nodes), jnp.asarray(batch.first))
+    packing = jax.tree.map(jnp.asarray, batch.packing) if isinstance(batch, Packed) else None
     return model.context_of(jnp.asarray(flat(_rows(batch).mask)), packing)

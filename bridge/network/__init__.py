@@ -24,6 +24,7 @@ set. Source: the papers named in bridge/families, and transformers for what they
 from bridge.network.one_layer import (
     ACTIVATIONS,
     Activations,
+    Block,
     Context,
     Heads,
     Packing,
@@ -59,6 +60,7 @@ __all__ = [
     "ACTIVATIONS",
     "READ_EVERYWHERE",
     "Activations",
+    "Block",
     "Context",
     "Heads",
     "Packing",

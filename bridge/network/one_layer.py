@@ -12,11 +12,12 @@ output as it was, so `attention` and `after_attention` are the two halves.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from bridge.config import Config
@@ -33,15 +34,26 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+class Block(NamedTuple):
+    """Some rows of a batch, cut off behind the longest of them, and the node at each place."""
+
+    rows: Int[Array | np.ndarray, " block"]
+    nodes: Int[Array | np.ndarray, "block shorter"]
+
+
 class Packing(NamedTuple):
     """Which places of a batch hold the same text up to there, and so the same activations.
 
     A node is one such text. nodes: the node at each place; at padding any. first: for each node
-    a place that holds it, as row * length + column. See bridge/packing.py, which finds them.
+    a place that holds it, as row * length + column. blocks: the rows by their lengths, all of
+    them, so that attention looks at less padding. found: for each node a place of the blocks
+    that holds it, their places counted one block after another. See bridge/packing.py.
     """
 
-    nodes: Int[Array, "rows length"]
-    first: Int[Array, " nodes"]
+    nodes: Int[Array | np.ndarray, "rows length"]
+    first: Int[Array | np.ndarray, " nodes"]
+    blocks: tuple[Block, ...]
+    found: Int[Array | np.ndarray, " nodes"]
 
 
 class Context(NamedTuple):
@@ -60,15 +72,24 @@ class Context(NamedTuple):
         """How many real tokens each sequence has."""
         return jnp.sum(self.mask, axis=1)
 
-    def spread(self, x: Float[Array, "_ _ *heads"]) -> Float[Array, "_ _ *heads"]:
-        """From nodes to rows: [1, nodes, ...] -> [rows, length, ...]."""
-        return x if self.packing is None else jnp.take(x[0], self.packing.nodes, axis=0)
-
-    def collect(self, x: Float[Array, "_ _ d"]) -> Float[Array, "_ _ d"]:
-        """From rows to nodes: [rows, length, d] -> [1, nodes, d]."""
+    def spread(
+        self, x: Float[Array, "_ _ *heads"], block: Block | None = None
+    ) -> Float[Array, "_ _ *heads"]:
+        """From nodes to rows: [1, nodes, ...] -> [rows, length, ...], or to the rows of a block."""
         if self.packing is None:
             return x
-        return jnp.take(x.reshape(-1, x.shape[-1]), self.packing.first, axis=0)[None]
+        return jnp.take(x[0], (block or self.packing).nodes, axis=0)
+
+    def of(self, block: Block) -> "Context":
+        """What there is to know of the rows of a block."""
+        rows, length = block.rows, block.nodes.shape[1]
+        return Context(self.positions[rows, :length], self.mask[rows, :length])
+
+    def collect(self, blocks: Sequence[Float[Array, "_ _ d"]]) -> Float[Array, "1 nodes d"]:
+        """From the rows of every block to nodes: [block, shorter, d] -> [1, nodes, d]."""
+        assert self.packing is not None
+        places = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in blocks])
+        return jnp.take(places, self.packing.found, axis=0)[None]
 
     def gather(
         self, x: Float[Array, "_ _ d"], at: Int[Array, "rows n"]
@@ -105,8 +126,17 @@ def apply_linear(linear: Params, x: Float[Array, "*batch d_in"]) -> Float[Array,
     """
     names = ("kernel",) if "kernel" in linear else ("kernel_in", "kernel_out")
     for name in names:
-        x = jnp.matmul(x, linear[name].astype(x.dtype), precision=precision())
+        x = _product(x, linear[name].astype(x.dtype))
     return add_bias(linear, x)
+
+
+def _product(x: Float[Array, "*batch a"], matrix: Float[Array, "a b"]) -> Float[Array, "*batch b"]:
+    """x times the matrix, summed in float32 whatever the two are, in the dtype of x."""
+    # Sums are float32 inside every product of halves. Asked for as such they cost a CPU a
+    # quarter of the time: its fast products of halves return nothing narrower.
+    wide = jnp.promote_types(x.dtype, jnp.float32) if jax.default_backend() == "cpu" else None
+    found = jnp.matmul(x, matrix, precision=precision(), preferred_element_type=wide)
+    return found.astype(x.dtype)
 
 
 def add_bias(linear: Params, x: Float[Array, "*batch d_out"]) -> Float[Array, "*batch d_out"]:
@@ -190,8 +220,10 @@ def attend(
         visible[:, None, None], scores * config.head_dim**-0.5, jnp.finfo(jnp.float32).min
     )
     weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
-    mixed = product("bghqk,bkge->bqghe", weights, values)
-    return mixed.reshape(batch, count, -1)
+    # Heads stay in front in the product and its sums stay wide, as a CPU has them anyway: asked
+    # for otherwise, its code copies every small matrix twice.
+    mixed = product("bghqk,bkge->bghqe", weights, values, preferred_element_type=jnp.float32)
+    return jnp.moveaxis(mixed.astype(query.dtype), 3, 1).reshape(batch, count, -1)
 
 
 def mixed_values(
@@ -202,14 +234,44 @@ def mixed_values(
     at: Int[Array, "rows n"] | None = None,
 ) -> Float[Array, "_ _ width"]:
     """The input of out_proj at all positions or only at `at`, from attention_inputs."""
-    keys, values = map(context.spread, keys_and_values(layer_params, config, inputs))
-    keys = rotate(keys, context.positions, context.lengths, config)
-    if at is None:
+    keys, values = keys_and_values(layer_params, config, inputs)
+    if at is not None:
+        query = queries(layer_params, config, context.gather(inputs, at))
+        return _attend_rotated(
+            config, query, at, context.spread(keys), context.spread(values), context
+        )
+    query = queries(layer_params, config, inputs)
+    if context.packing is None:
+        return _attend_rotated(config, query, None, keys, values, context)
+    # Every block by itself: in one rectangle most places would be padding behind short rows.
+    return context.collect(
+        [
+            _attend_rotated(
+                config,
+                context.spread(query, block),
+                None,
+                context.spread(keys, block),
+                context.spread(values, block),
+                context.of(block),
+            )
+            for block in context.packing.blocks
+        ]
+    )
+
+
+def _attend_rotated(
+    config: Config,
+    query: Float[Array, "batch n heads head_dim"],
+    rows: Int[Array, "batch n"] | None,
+    keys: Heads,
+    values: Heads,
+    context: Context,
+) -> Float[Array, "batch n width"]:
+    """`attend` with keys not yet rotated either, at the columns `rows` or at all of them."""
+    if rows is None:
         rows = jnp.broadcast_to(jnp.arange(keys.shape[1]), keys.shape[:2])
-        query = context.spread(queries(layer_params, config, inputs))
-        return context.collect(attend(config, query, rows, keys, values, context))
-    query = queries(layer_params, config, context.gather(inputs, at))
-    return attend(config, query, at, keys, values, context)
+    keys = rotate(keys, context.positions, context.lengths, config)
+    return attend(config, query, rows, keys, values, context)
 
 
 def attention(

@@ -76,6 +76,7 @@ def run(
     """Time both on the same candidates and compare their scores."""
     stage("making random weights")
     params = bridge.init_params(shape, key=jax.random.key(config.seed))
+    params = jax.tree.map(lambda leaf: leaf.astype(config.dtype), params)
     checkpoint = bridge.Checkpoint(shape, params)
     encoded = prompts.encoded(
         config.prompts, config.num_prompts, config.length, shape.vocab_size, config.seed
@@ -171,7 +172,11 @@ def one_by_one(
     encoded: encoding.Encoded,
     candidate: notation.Intervention,
 ) -> dict[str, np.ndarray]:
-    """Edit the parameters once, then every prompt by itself: all its logits, and its scores."""
+    """Edit the parameters once, then every prompt by itself: all its logits, and its scores.
+
+    As LASER's script for CounterFact has it, log p of the whole prompt is computed and the last
+    position's vocabulary is sorted. Its randomised SVD for each candidate is left out.
+    """
     edited = scorer.decompositions.made(candidate)
     found = []
     for index in range(len(encoded)):
@@ -180,13 +185,23 @@ def one_by_one(
         real = int(batch.mask.sum())
         batch = batch._replace(tokens=batch.tokens[..., :real], mask=batch.mask[..., :real])
         logits = _all_logits(edited, shape, encoding.flat(batch.tokens), encoding.flat(batch.mask))
-        found.append(jax.device_get(_score(logits, batch, encoded.vocabulary)))
+        scores = _score(logits, batch, encoded.vocabulary)
+        _, last = jax.device_get(_log_probabilities(logits, encoding.flat(batch.tokens)))
+        np.argsort(last)
+        found.append(jax.device_get(scores))
     return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
 
 
 @functools.partial(jax.jit, static_argnames="shape")
 def _all_logits(params: Any, shape: bridge.Config, tokens: Any, mask: Any) -> Any:
     return model.forward(params, shape, tokens, mask)
+
+
+@jax.jit
+def _log_probabilities(logits: Any, tokens: Any) -> Any:
+    """Of all of a single prompt, and of every token that could follow."""
+    found = jax.nn.log_softmax(logits[0], axis=-1)
+    return jnp.sum(jnp.take_along_axis(found[:-1], tokens[0, 1:, None], axis=1)), found[-1]
 
 
 # Compiled apart from the logits, so that none of those can be left out as unused.

@@ -36,4 +36,8 @@ class BenchmarkSearch(Settings):
     baseline_candidates: int = setting(0, "Time only so many, spread out.", lower=0, upper=10**6)
     baseline_prompts: int = setting(0, "Time one_by_one on so many; 0: all.", lower=0, upper=10**6)
     memory_gb: float = setting(1.0, "For activations, and for prefixes.", lower=0.01, upper=1e5)
+    dtype: str = setting(
+        "float32", "Of parameters and activations, on both sides.",
+        choices=("float32", "bfloat16", "float16"),
+    )  # fmt: skip
     seed: int = setting(0, "Of weights and prompts.", lower=0, upper=2**31)

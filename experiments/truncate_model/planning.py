@@ -111,7 +111,7 @@ def _places(batch: Batch, architecture: Config) -> int:
     """Places of a row at which products run: without padding, what rows share counted once."""
     (one,) = packing.pack([batch], architecture)
     if isinstance(one, packing.Packed):
-        return -(-len(one.first) // len(one.nodes))
+        return -(-len(one.packing.first) // len(one.packing.nodes))
     return batch.tokens.shape[2]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,6 +60,48 @@ def test_without_sharing_a_node_for_each_real_token(rows):
     np.testing.assert_array_equal(first[nodes[mask]], np.flatnonzero(mask))
 
 
+@given(st.lists(ROWS, min_size=1, max_size=3))
+@settings(max_examples=100, deadline=None)
+def test_blocks_hold_every_row_once_and_a_place_of_every_node(batches):
+    """Batches of one shape, whose blocks must have one shape too."""
+    count, length = max(map(len, batches)), max(6, *(len(r) for rows in batches for r in rows))
+    alike = []
+    for rows in batches:
+        tokens = np.zeros((count, 1, length), np.int32)
+        mask = np.zeros(tokens.shape, bool)
+        for i in range(count):
+            row = rows[i % len(rows)] or [1]
+            tokens[i, 0, : len(row)], mask[i, 0, : len(row)] = row, True
+        alike.append(encoded("Oslo is in").batch._replace(tokens=tokens, mask=mask))
+    shapes = set()
+    for batch, packed in zip(alike, packing.pack(alike, bridge.config_for_size("1b")), strict=True):
+        if not isinstance(packed, packing.Packed):
+            continue
+        mask, found = batch.mask[:, 0], packed.packing
+        shapes.add(tuple(block.nodes.shape for block in found.blocks))
+        rows = np.concatenate([block.rows for block in found.blocks])
+        np.testing.assert_array_equal(np.sort(rows), np.arange(count))
+        for block in found.blocks:
+            width = block.nodes.shape[1]
+            assert not mask[block.rows, width:].any()
+            np.testing.assert_array_equal(block.nodes, found.nodes[block.rows, :width])
+        places = np.concatenate([block.nodes.reshape(-1) for block in found.blocks])
+        real = np.concatenate(
+            [mask[block.rows, : block.nodes.shape[1]].reshape(-1) for block in found.blocks]
+        )
+        assert real[found.found].all()
+        np.testing.assert_array_equal(places[found.found], found.nodes.reshape(-1)[found.first])
+    assert len(shapes) <= 1
+
+
+def test_short_rows_are_not_padded_to_the_longest():
+    mask = np.arange(24) < np.repeat([3, 9, 10, 24], 8)[:, None]
+    assert packing._shapes([mask]) == [(8, 4), (16, 12), (8, 24)]
+    # Several batches of one shape: each block as long as its longest row in any of them.
+    longer = mask | (np.arange(24) < 5)
+    assert packing._shapes([mask, longer]) == [(8, 8), (16, 12), (8, 24)]
+
+
 def encoded(*prompts):
     examples = [Example(prompt, " France", (" Spain",)) for prompt in prompts]
     return encoding.encode_examples(examples, Words(longest=6), num_tokens=50)
@@ -70,8 +113,7 @@ def test_batches_of_one_shape_stay_of_one_shape():
     config = checkpoint("gptj").config
     parts = [encoding.select(found, np.array(five)).batch for five in ((0, 1, 2, 3, 4), [2] * 5)]
     one, other = packing.pack(parts, config)
-    assert one.nodes.shape == other.nodes.shape
-    assert one.first.shape == other.first.shape
+    assert jax.tree.map(np.shape, one.packing) == jax.tree.map(np.shape, other.packing)
 
 
 def test_what_would_save_nothing_is_left_as_it_is():
@@ -95,7 +137,7 @@ def test_a_long_rope_shares_nothing_and_a_masked_model_neither():
     found = encoded(*["The town of Paris is in"] * 6)
     real = int(found.batch.mask.sum())
     nodes = {
-        case: len(np.unique(packing.pack([found.batch], checkpoint(case).config)[0].first))
+        case: len(np.unique(packing.pack([found.batch], checkpoint(case).config)[0].packing.first))
         for case in ("phi3_long", "roberta", "gptj")
     }
     assert nodes == {"phi3_long": real, "roberta": real, "gptj": real // 6}

@@ -1,6 +1,7 @@
 """Candidates evaluated from kept prefixes against whole forward passes of edited weights."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from truncation import ablation, editing, factored, notation, rules
 from truncation.rules import gradient_guided
 from truncation.search import effects, network
 from truncation.search.problem import SearchProblem
+from truncation.search.scorer import Scorer
 
 CONFIG = bridge.Config(
     vocab_size=64, num_layers=3, d_model=16, num_heads=2, d_ff=24, max_positions=64
@@ -249,6 +251,31 @@ def test_bfloat16_and_side_by_side(params, encoded):
     assert 0 < np.max(np.abs(one - two)) < 0.3
     alone = searcher(params, encoded, together=1).evaluate(candidates, np.arange(4))
     np.testing.assert_allclose(one, alone["loss_per_token"], rtol=2e-5)
+
+
+class Noting(surgery.LanguageNetwork):
+    """Notes what every stream above a cut is made of."""
+
+    noted: ClassVar[set[str]] = set()
+
+    def leave(self, params, key, outputs, rest, batch):
+        self.noted.add(str(outputs.dtype))
+        return super().leave(params, key, outputs, rest, batch)
+
+    def _score(self, params, x, batch):
+        self.noted.add(str(x.dtype))
+        return super()._score(params, x, batch)
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_above_a_cut_activations_keep_their_precision(params, encoded, together):
+    """Components are float32; what follows them must not be, or halves save nothing."""
+    exact = searcher(params, encoded)
+    network = Noting(CONFIG, encoded.vocabulary, "bfloat16")
+    found = Scorer(network, params, exact.examples, together=together)
+    Noting.noted.clear()
+    found.evaluate(notation.candidates([(0, "fc_in"), (1, "v_proj")], ["0.5", "0.2"]), np.arange(4))
+    assert Noting.noted == {"bfloat16"}
 
 
 def test_a_search_in_one_call(params, encoded):

@@ -52,12 +52,18 @@ def one_matrix(
     coordinates = _coordinates(entry.inputs, parts)
     if len(masks[0]) == 1:
         outputs = _chain(coordinates, parts, [chunk[0] for chunk in masks])
-        return [network.leave(params, key, one, entry.rest, batch) for one in outputs]
+        # Components are float32 at least and so are their sums; all that follows runs in the
+        # activations' own precision, as it does in a forward pass.
+        own = entry.inputs.dtype
+        return [network.leave(params, key, one.astype(own), entry.rest, batch) for one in outputs]
 
     def leave(outputs: Array) -> Scores:
         return network.leave(params, key, outputs, entry.rest, batch)
 
-    return [jax.vmap(leave)(_side_by_side(coordinates, parts.vt, chunk)) for chunk in masks]
+    return [
+        jax.vmap(leave)(_side_by_side(coordinates, parts.vt, chunk).astype(entry.inputs.dtype))
+        for chunk in masks
+    ]
 
 
 def other_matrix(
