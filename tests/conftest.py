@@ -4,6 +4,8 @@ Eight virtual CPU devices let the sharding tests run anywhere; code under test
 uses one device unless it is told otherwise.
 """
 
+import atexit
+import functools
 import gc
 import os
 from pathlib import Path
@@ -11,6 +13,9 @@ from pathlib import Path
 import jax
 import matplotlib as mpl
 import pytest
+from jax._src.interpreters import mlir
+
+from experiments.run import style
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -37,6 +42,12 @@ LEAN = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_cou
 if LEAN not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {LEAN}".strip()
 mpl.use("Agg")
+# Cutting a TrueType font to the letters of a figure takes longer than drawing it.
+style.SETTINGS["pdf.fonttype"] = 3
+# JAX gives every function that it lowers an MLIR context of its own, and every operation the
+# whole stack of callers: a third of what lowering a small function costs. Many share one as well.
+jax.config.update("jax_include_full_tracebacks_in_locations", False)
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 # Tracing makes and drops small objects by the million beside a heap that stays: looking for
 # cycles at Python's usual pace was a tenth of the suite's time.
 gc.set_threshold(50_000, 20, 50)
@@ -46,6 +57,12 @@ def pytest_collection_finish():
     """What importing and collecting has made stays: no collection of garbage need visit it."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure(config):
+    """A worker whose results are told ends at once, without JAX emptying its caches first."""
+    if hasattr(config, "workerinput"):
+        atexit.register(os._exit, 0)
 
 
 @pytest.hookimpl(tryfirst=True)
