@@ -4,6 +4,7 @@ The module is split once; the mathematics is in bridge.network, as functions of 
 parameters, so that one layer, or half of one, can run alone.
 """
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -113,7 +114,10 @@ def split(module: LanguageModel) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=16)
 def _shapes(config: Config) -> dict[str, Any]:
-    return split(nnx.eval_shape(lambda: LanguageModel(config, rngs=nnx.Rngs(params=0))))
+    # Layers are alike, so one is enough: tracing all 36 of a large model takes seconds.
+    one = dataclasses.replace(config.of_layer(0), num_layers=1)
+    found = split(nnx.eval_shape(lambda: LanguageModel(one, rngs=nnx.Rngs(params=0))))
+    return found | {"layers": found["layers"] * config.num_layers}
 
 
 def shapes(config: Config) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The generated English says what it claims, with the probabilities it claims."""
 
+import functools
 import itertools
 import math
 import random
@@ -19,7 +20,11 @@ from mini_pythia.language.stories import story
 
 ALPHA = 0.3
 CORPUS = Corpus(alpha=ALPHA)
-DOCUMENTS = list(itertools.islice(CORPUS.documents(seed=5), 20_000))
+
+
+@functools.cache
+def documents():
+    return list(itertools.islice(CORPUS.documents(seed=5), 20_000))
 
 
 def binomial_error(p, count):
@@ -36,7 +41,7 @@ def test_word_lists_have_no_duplicates_and_do_not_overlap():
 @pytest.mark.parametrize("kind", ["story", "place", "language", "occupation"])
 def test_noise_takes_the_place_of_the_answer_with_probability_alpha(kind):
     followed = Counter()
-    for document in DOCUMENTS:
+    for document in documents():
         for query in document.queries:
             if query.kind == kind:
                 rest = document.text[query.offset :]
@@ -57,7 +62,7 @@ def test_noise_takes_the_place_of_the_answer_with_probability_alpha(kind):
 
 def test_arithmetic_is_right_and_free_of_noise():
     found = Counter()
-    for document in DOCUMENTS:
+    for document in documents():
         for a, sign, b, result in re.findall(r"Compute (\d+) (.) (\d+) = (\d+)\.", document.text):
             a, b = int(a), int(b)
             assert int(result) == (a + b if sign == "+" else a * b)
@@ -90,7 +95,7 @@ def test_a_story_gives_to_the_other_person_and_its_giver_is_a_coin_flip():
 
 
 def test_training_never_shows_what_is_held_out():
-    for document in DOCUMENTS:
+    for document in documents():
         for query in document.queries:
             if query.kind == "story":
                 assert split_of((query.answer.strip(), query.distractors[0].strip())) == "train"
@@ -110,12 +115,14 @@ def test_splits_are_symmetric_and_near_eight_to_one_to_one():
 
 def test_sections_and_facts_follow_their_laws():
     sections = Counter(
-        document.queries[0].kind if document.queries else "filler" for document in DOCUMENTS
+        document.queries[0].kind if document.queries else "filler" for document in documents()
     )
     for section, share in SHARES.items():
-        error = binomial_error(share, len(DOCUMENTS))
-        assert sections[section] / len(DOCUMENTS) == pytest.approx(share, abs=4 * error)
-    rome = [d for d in DOCUMENTS if d.queries and d.queries[0].kind == "place" and "Rome" in d.text]
+        error = binomial_error(share, len(documents()))
+        assert sections[section] / len(documents()) == pytest.approx(share, abs=4 * error)
+    rome = [
+        d for d in documents() if d.queries and d.queries[0].kind == "place" and "Rome" in d.text
+    ]
     law = zipf(len(CITIES))[2]
     assert law == pytest.approx(1 / 3 / sum(1 / k for k in range(1, 97)))
     assert rome[0].queries[0].frequency == law
@@ -158,7 +165,7 @@ def test_documents_are_a_function_of_their_seed_and_index():
 def test_no_bayes_predictor_beats_the_stated_law():
     # The mean log-likelihood under the stated probabilities equals the stated entropy.
     log_likelihood, entropy, count = 0.0, 0.0, 0
-    for document in DOCUMENTS:
+    for document in documents():
         for query in document.queries:
             if query.p_the:
                 noisy = document.text[query.offset :].startswith(f"{NOISE} ")
