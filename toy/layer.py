@@ -10,6 +10,7 @@ array, thin factors or have a bias (truncation/linear.py).
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -78,11 +79,13 @@ class Layer:
         return self.weights["layers"][self.index]
 
     def _apply(self, name: str, inputs: Array) -> Array:
-        def plain(inputs: Array) -> Array:
-            return _rows(lambda x: linear.apply(self._matrices[name], x), inputs)
-
         hook = self.hooks.get((self.index, name))
-        return plain(inputs) if hook is None else hook(inputs, plain)
+        if hook is None:
+            return self._multiply(name, inputs)
+        return hook(inputs, functools.partial(self._multiply, name))
+
+    def _multiply(self, name: str, inputs: Array) -> Array:
+        return _rows(lambda x: linear.apply(self._matrices[name], x), inputs)
 
     def _foldable(self, name: str) -> bool:
         watched = (self.index, name) in self.hooks

@@ -1,6 +1,7 @@
 """Where a model keeps a matrix: reading it, and writing a cut one into new parameters."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from truncation import linear, spectrum
 from truncation.notation import Key
 
 Params = Any
+_Place = tuple[str | int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,40 +148,50 @@ def at_path(*path: str | int, heads: tuple[int, int] = (1, 1)) -> Address:
     last step "kernel" may be given or left out. heads as in Address.
     """
     place = path[:-1] if path[-1] == "kernel" else path
-
-    def leaf(params: Params) -> linear.Leaf:
-        for step in place:
-            params = params[step]
-        return params
-
-    def replace(node: Any, remaining: tuple[str | int, ...], new: linear.Leaf) -> Any:
-        if not remaining:
-            return new
-        step, rest = remaining[0], remaining[1:]
-        if isinstance(node, Mapping):
-            return {**node, step: replace(node[step], rest, new)}
-        return [replace(n, rest, new) if i == step else n for i, n in enumerate(node)]
-
-    def changing(change: Callable[..., linear.Leaf]) -> Callable[..., Params]:
-        return lambda params, *arrays: replace(params, place, change(leaf(params), *arrays))
-
     return Address(
-        lambda params: linear.dense(leaf(params)),
-        changing(linear.with_matrix),
-        changing(linear.with_factors),
-        changing(linear.with_added_bias),
+        lambda params: linear.dense(_leaf(params, place)),
+        functools.partial(_change, place, linear.with_matrix),
+        functools.partial(_change, place, linear.with_factors),
+        functools.partial(_change, place, linear.with_added_bias),
         heads,
     )
 
 
+def _leaf(params: Params, place: _Place) -> linear.Leaf:
+    for step in place:
+        params = params[step]
+    return params
+
+
+def _change(
+    place: _Place, change: Callable[..., linear.Leaf], params: Params, *arrays: Array
+) -> Params:
+    """New params whose leaf at a place is what `change` makes of the old one and the arrays."""
+    return _replace(params, place, change(_leaf(params, place), *arrays))
+
+
+def _replace(node: Any, place: _Place, new: linear.Leaf) -> Any:
+    if not place:
+        return new
+    step, rest = place[0], place[1:]
+    if isinstance(node, Mapping):
+        return {**node, step: _replace(node[step], rest, new)}
+    return [_replace(n, rest, new) if i == step else n for i, n in enumerate(node)]
+
+
 def block(whole: Address, rows: slice, columns: slice) -> Address:
     """A block of a stored matrix as a matrix of its own: the rest stays what it is."""
+    return Address(
+        lambda params: whole.read(params)[rows, columns],
+        functools.partial(_write_block, whole, rows, columns),
+    )
 
-    def write(params: Params, matrix: Array) -> Params:
-        found = whole.read(params)
-        return whole.write(params, found.at[rows, columns].set(matrix.astype(found.dtype)))
 
-    return Address(lambda params: whole.read(params)[rows, columns], write)
+def _write_block(
+    whole: Address, rows: slice, columns: slice, params: Params, matrix: Array
+) -> Params:
+    found = whole.read(params)
+    return whole.write(params, found.at[rows, columns].set(matrix.astype(found.dtype)))
 
 
 def product(
@@ -189,14 +201,19 @@ def product(
 
     summed: b runs over heads that mix positions differently (SummedProductAddress).
     """
-
-    def read(params: Params) -> Array:
-        return jnp.matmul(
-            first.read(params), second.read(params), precision=jax.lax.Precision.HIGHEST
-        )
-
-    def refuse(params: Params, matrix: Array) -> Params:
-        raise ValueError(f"the product of {names[0]} and {names[1]} can be cut but not overwritten")
-
     kind = SummedProductAddress if summed else ProductAddress
-    return kind(read, refuse, add_bias=second.add_bias, second=second, names=names)
+    return kind(
+        functools.partial(_multiply, first, second),
+        functools.partial(_refuse, names),
+        add_bias=second.add_bias,
+        second=second,
+        names=names,
+    )
+
+
+def _multiply(first: Address, second: Address, params: Params) -> Array:
+    return jnp.matmul(first.read(params), second.read(params), precision=jax.lax.Precision.HIGHEST)
+
+
+def _refuse(names: tuple[str, str], params: Params, matrix: Array) -> Params:
+    raise ValueError(f"the product of {names[0]} and {names[1]} can be cut but not overwritten")

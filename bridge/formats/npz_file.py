@@ -1,5 +1,6 @@
 """NumPy's .npz archives: one .npy per tensor, stored or deflated, under its stored name."""
 
+import functools
 import io
 import pathlib
 from collections.abc import Iterator
@@ -38,25 +39,23 @@ def _header(entry: zip_file.Entry) -> tuple[tuple[int, ...], np.dtype, bool, int
     return shape, dtype, fortran, stream.tell()
 
 
-def _streamed(
-    entry: zip_file.Entry, shape: tuple[int, ...], dtype: np.dtype, skip: int
-) -> StoredTensor:
-    def read(multiple: int) -> Iterator[np.ndarray]:
-        rows = rows_per_block(shape, dtype, multiple)
-        size = rows * count(shape[1:]) * dtype.itemsize
-        pending, first = bytearray(), True
-        for piece in entry.pieces():
-            pending += piece
-            if first and len(pending) >= skip:
-                del pending[:skip]
-                first = False
-            while not first and size and len(pending) > size:
-                yield np.frombuffer(bytes(pending[:size]), dtype).reshape(rows, *shape[1:])
-                del pending[:size]
-        if pending:
-            yield np.frombuffer(bytes(pending), dtype).reshape(-1, *shape[1:])
-
-    return StoredTensor(shape, dtype, read, entry.verify)
+def _streamed_rows(
+    entry: zip_file.Entry, shape: tuple[int, ...], dtype: np.dtype, skip: int, multiple: int
+) -> Iterator[np.ndarray]:
+    """What StoredTensor.read gives of an entry that is decompressed as it is read."""
+    rows = rows_per_block(shape, dtype, multiple)
+    size = rows * count(shape[1:]) * dtype.itemsize
+    pending, first = bytearray(), True
+    for piece in entry.pieces():
+        pending += piece
+        if first and len(pending) >= skip:
+            del pending[:skip]
+            first = False
+        while not first and size and len(pending) > size:
+            yield np.frombuffer(bytes(pending[:size]), dtype).reshape(rows, *shape[1:])
+            del pending[:size]
+    if pending:
+        yield np.frombuffer(bytes(pending), dtype).reshape(-1, *shape[1:])
 
 
 def open_file(path: pathlib.Path) -> dict[str, StoredTensor]:
@@ -86,6 +85,7 @@ def open_file(path: pathlib.Path) -> dict[str, StoredTensor]:
         elif fortran and len(shape) > 1:
             raise entry.fail("compressed in Fortran order; save it in C order")
         else:
-            tensor = _streamed(entry, shape, dtype, skip)
+            read = functools.partial(_streamed_rows, entry, shape, dtype, skip)
+            tensor = StoredTensor(shape, dtype, read, entry.verify)
         tensors[name.removesuffix(".npy")] = tensor
     return tensors

@@ -260,9 +260,9 @@ def read(
     Tensor. resolve turns a persistent id into a Storage; without it they are refused.
     Raises CheckpointError for everything else, having executed nothing.
     """
-
-    def refuse(_: Any) -> Storage:
-        raise CheckpointError("a persistent id where none is expected")
-
-    machine = _Machine(data, position, resolve or refuse)
+    machine = _Machine(data, position, resolve or _refuse)
     return machine.run(), machine.position
+
+
+def _refuse(_: Any) -> Storage:
+    raise CheckpointError("a persistent id where none is expected")

@@ -5,6 +5,7 @@ what stays in memory is the destination and one block.
 """
 
 import dataclasses
+import functools
 import mmap
 import pathlib
 from collections.abc import Callable, Iterator
@@ -84,15 +85,23 @@ def mapped_tensor(
 
     strides are in bytes, C order if not given.
     """
-
-    def read(multiple: int) -> Iterator[np.ndarray]:
-        whole: np.ndarray = np.ndarray(shape, dtype, file.memory, offset, strides)
-        rows = rows_per_block(shape, dtype, multiple)
-        for start in range(0, shape[0] if shape else 0, rows):
-            yield whole[start : start + rows]
-            file.release()
-
+    read = functools.partial(_mapped_rows, file, offset, shape, dtype, strides)
     return StoredTensor(shape, dtype, read, verify)
+
+
+def _mapped_rows(
+    file: MappedFile,
+    offset: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    strides: tuple[int, ...] | None,
+    multiple: int,
+) -> Iterator[np.ndarray]:
+    whole: np.ndarray = np.ndarray(shape, dtype, file.memory, offset, strides)
+    rows = rows_per_block(shape, dtype, multiple)
+    for start in range(0, shape[0] if shape else 0, rows):
+        yield whole[start : start + rows]
+        file.release()
 
 
 def count(shape: tuple[int, ...]) -> int:
