@@ -119,13 +119,12 @@ def half_times(num_ordinary: int, alpha: float) -> Times:
     """
     num_ordinary, alpha = _checked(num_ordinary, alpha)
     _require_rise(num_ordinary, alpha)
-    levels = ((0, alpha / 2.0), (1, 0.5))
-
-    def reaches(index: int, level: float):  # type: ignore[no-untyped-def]
-        return lambda _, state: _observe(num_ordinary, alpha, state)[index] - level
-
+    events = [
+        lambda _, state: _observe(num_ordinary, alpha, state)[0] - alpha / 2.0,
+        lambda _, state: _masses(num_ordinary, alpha, state)[0] - 0.5,
+    ]
     limit = 100.0 * asymptotic_half_times(num_ordinary, alpha).attention
-    solution = _solve(num_ordinary, alpha, limit, events=[reaches(*level) for level in levels])
+    solution = _solve(num_ordinary, alpha, limit, events=events)
     noise, attention = (float(found[0]) for found in solution.t_events)
     return Times(noise, attention, attention / noise)
 
@@ -146,7 +145,8 @@ def asymptotic_half_times(num_ordinary: int, alpha: float) -> Times:
 def _velocity(num_ordinary: int, alpha: float, state: State) -> State:
     n = num_ordinary
     through_value, copy = state[3:6], state[6]
-    masses, p = _masses(n, alpha, state), _probabilities(n, alpha, state)
+    masses = _masses(n, alpha, state)
+    p = _probabilities(n, *_logits(n, masses, state))
     after = masses[0] + masses[1]
     correct, other = 1.0 - alpha - p[0], -p[1]
     outputs = correct + (n - 2) * other
@@ -175,28 +175,26 @@ def _masses(n: int, alpha: float, state: State) -> Vector:
     return weights / weights.sum()
 
 
-def _logits(n: int, alpha: float, state: State) -> tuple[Vector, Vector]:
+def _logits(n: int, masses: Vector, state: State) -> tuple[Vector, Vector]:
     """Logits of correct, another output, noise, trigger: from F and through V."""
     classes = [OUTPUT, OUTPUT, NOISE, TRIGGER]
     fed, through_value, copy = state[:3][classes], state[3:6][classes], state[6]
-    masses = _masses(n, alpha, state)
     copied = copy * np.array([masses[0] + masses[2] / n, masses[2] / n, 0.0, 0.0])
     attended = 2.0 / n * fed + (masses[0] + masses[1]) * through_value + copied
     return (1.0 + 1.0 / n) * fed, attended
 
 
-def _probabilities(n: int, alpha: float, state: State) -> Vector:
-    fed, attended = _logits(n, alpha, state)
+def _probabilities(n: int, fed: Vector, attended: Vector) -> Vector:
     values = fed + attended
     weights = np.exp(values - values.max())
     return weights / (weights @ np.array([1.0, n - 2.0, 1.0, 1.0]))
 
 
 def _observe(n: int, alpha: float, state: State) -> Vector:
-    fed, attended = _logits(n, alpha, state)
     masses = _masses(n, alpha, state)
+    fed, attended = _logits(n, masses, state)
     margins = [x[2] - x[0] for x in (fed, attended)]
-    return np.array([_probabilities(n, alpha, state)[2], masses[0], masses[1], *margins])
+    return np.array([_probabilities(n, fed, attended)[2], masses[0], masses[1], *margins])
 
 
 def _solve(n: int, alpha: float, end: float, *, samples=None, events=None):  # type: ignore[no-untyped-def]

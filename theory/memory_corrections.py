@@ -101,7 +101,7 @@ def random_embedding_coefficient(
 def _response_velocity(
     num_inputs: int, alpha: float, copies: Vector, num_sources: int
 ) -> Callable[[Vector], Vector]:
-    target = np.array([1.0 - alpha, 0.0, 0.0, 0.0, alpha])
+    target, unit = np.array([1.0 - alpha, 0.0, 0.0, 0.0, alpha]), np.eye(5)
 
     def velocity(state: Vector) -> Vector:
         values = state[[0, 1, 1, 1, 2]]
@@ -110,9 +110,9 @@ def _response_velocity(
         neighbour = residual[[FIRST, OWN, SECOND, REST, NOISE]]
         sources = np.stack(
             [residual, neighbour]
-            + [residual[k] * _unit(k) for k in (OWN, FIRST, NOISE)]
+            + [residual[k] * unit[k] for k in (OWN, FIRST, NOISE)]
             + [
-                residual[k] * _unit(m) + residual[m] * _unit(k)
+                residual[k] * unit[m] + residual[m] * unit[k]
                 for k, m in ((OWN, FIRST), (OWN, NOISE), (FIRST, SECOND), (FIRST, NOISE))
             ]
         )
@@ -121,10 +121,6 @@ def _response_velocity(
         return np.concatenate([residual[[OWN, FIRST, NOISE]], drift.ravel()]) / num_inputs
 
     return velocity
-
-
-def _unit(k: int) -> Vector:
-    return np.eye(5)[k]
 
 
 def _softmax(values: Vector, copies: Vector) -> Vector:

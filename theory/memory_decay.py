@@ -23,6 +23,7 @@ lambda (s + c) = p_b gives
     lambda* = (1 - alpha) e^-s* / (s* (1 + 1 / sqrt(N + 1))).
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -125,11 +126,7 @@ def _solve(num_inputs: int, alpha: float, decay: float) -> np.ndarray:
     copies = np.array([1.0, num_inputs - 1.0, 1.0])
     target = np.array([1.0 - alpha, 0.0, alpha])
     strength = num_inputs * decay
-
-    def loss(z: np.ndarray) -> float:
-        top = z.max()
-        total = top + np.log(np.exp(z - top) @ copies)
-        return float(total - target @ z + 0.5 * strength * copies @ z**2)
+    loss = functools.partial(_loss, copies, target, strength)
 
     # Near the long-time form of the flow at time 1 / lambda; damping does the rest.
     gap = np.log1p((1.0 - alpha) / strength)
@@ -152,3 +149,10 @@ def _solve(num_inputs: int, alpha: float, decay: float) -> np.ndarray:
         if np.max(np.abs(move)) < 1e-13 * max(1.0, np.max(np.abs(z))):
             break
     return z
+
+
+def _loss(copies: np.ndarray, target: np.ndarray, strength: float, z: np.ndarray) -> float:
+    """The row's loss plus strength / 2 times its squared logits, `copies` of each."""
+    top = z.max()
+    total = top + np.log(np.exp(z - top) @ copies)
+    return float(total - target @ z + 0.5 * strength * copies @ z**2)

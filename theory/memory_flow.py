@@ -26,6 +26,7 @@ at any time, where alpha - p_c itself would be lost to cancellation,
     N drho/dt = (alpha - p_c) - ((N - 1) (N p_b - (alpha - p_c)) - (alpha - p_c)) / N.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -128,18 +129,18 @@ def settled(num_inputs: int, alpha: float) -> float:
 
 def velocity(num_inputs: int, alpha: float) -> Callable[[Pair], Pair]:
     """Right side of the flow in the variables (s, rho) of the module's docstring."""
+    return functools.partial(_derivative, num_inputs, alpha)
+
+
+def _derivative(num_inputs: int, alpha: float, state: Pair) -> Pair:
     others = num_inputs - 1
-
-    def derivative(state: Pair) -> Pair:
-        decay = np.exp(-state[0])
-        total = (1.0 - alpha) * (1.0 + others * decay) + alpha * np.exp(state[1])
-        p_other = (1.0 - alpha) * decay / total
-        noise = alpha * (1.0 - alpha) * (others * decay - np.expm1(state[1])) / total
-        gap = num_inputs * p_other - noise
-        correct = (others * gap - noise) / num_inputs
-        return np.array([gap, noise - correct]) / num_inputs
-
-    return derivative
+    decay = np.exp(-state[0])
+    total = (1.0 - alpha) * (1.0 + others * decay) + alpha * np.exp(state[1])
+    p_other = (1.0 - alpha) * decay / total
+    noise = alpha * (1.0 - alpha) * (others * decay - np.expm1(state[1])) / total
+    gap = num_inputs * p_other - noise
+    correct = (others * gap - noise) / num_inputs
+    return np.array([gap, noise - correct]) / num_inputs
 
 
 def from_gap(

@@ -39,7 +39,8 @@ def test_copying_starts_as_the_exact_first_step_of_long_sequences():
 
 
 def log_likelihood(n, alpha, state):
-    p = learning_times._probabilities(n, alpha, state)
+    masses = learning_times._masses(n, alpha, state)
+    p = learning_times._probabilities(n, *learning_times._logits(n, masses, state))
     return (1 - alpha) * np.log(p[0]) + alpha * np.log(p[2])
 
 
