@@ -233,13 +233,6 @@ def in_batches(
     """function's arrays for every example, in order, from batches of few shapes."""
     results: dict[str, np.ndarray] = {}
     pending: tuple[np.ndarray, dict[str, Array]] | None = None
-
-    def fetch(indices: np.ndarray, found: dict[str, Array]) -> None:
-        for name, values in jax.device_get(found).items():
-            shape = (len(encoded), *values.shape[1:])
-            whole = results.setdefault(name, np.empty(shape, values.dtype))
-            whole[indices] = values[: len(indices)]
-
     for members in buckets(encoded.batch):
         trimmed = take(encoded.batch, members)
         size = batch_size(config, trimmed, memory=memory, dtype=dtype)
@@ -250,8 +243,17 @@ def in_batches(
             found = function(Batch(*(leaf[rows] for leaf in trimmed)))
             # Fetched one batch late, so that the device never waits.
             if pending is not None:
-                fetch(*pending)
+                _fetch(results, len(encoded), *pending)
             pending = indices, found
     assert pending is not None
-    fetch(*pending)
+    _fetch(results, len(encoded), *pending)
     return results
+
+
+def _fetch(
+    results: dict[str, np.ndarray], count: int, indices: np.ndarray, found: dict[str, Array]
+) -> None:
+    """Write what was found of the examples at `indices` into arrays for all `count` of them."""
+    for name, values in jax.device_get(found).items():
+        whole = results.setdefault(name, np.empty((count, *values.shape[1:]), values.dtype))
+        whole[indices] = values[: len(indices)]

@@ -19,6 +19,7 @@ that were fused are then stored apart, as NAME.q_proj..., and in this package's 
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 
@@ -133,6 +134,15 @@ def _shapes(leaves: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
     return {leaf: leaves[leaf].shape for leaf in order}  # type: ignore[attr-defined]
 
 
+def _outer(
+    family: Family, shapes: Mapping[str, Any], names: Sequence[str]
+) -> Iterator[tuple[str, Rule]]:
+    """The rules of modules outside the layers, as far as the architecture has them."""
+    for name in names:
+        if name in shapes:
+            yield from _plain(family.outer[name], _shapes(shapes[name]), (name,)).items()
+
+
 def _matrices(
     family: Family, config: Config, layer: int, ranks: Ranks
 ) -> Iterator[tuple[str, Rule]]:
@@ -180,14 +190,7 @@ def rules(family: Family, config: Config, ranks: Ranks | None = None) -> dict[st
     several fused matrices is, all of them are stored apart.
     """
     shapes = module.shapes(config)
-    table: dict[str, Rule] = {}
-
-    def outer(names: Sequence[str]) -> None:
-        for ours in names:
-            if ours in shapes:
-                table.update(_plain(family.outer[ours], _shapes(shapes[ours]), (ours,)))
-
-    outer([name for name in family.outer if name in _BEFORE])
+    table = dict(_outer(family, shapes, [name for name in family.outer if name in _BEFORE]))
     for layer in range(config.num_layers):
         for norm, stored in family.norms.items():
             leaves = shapes["layers"][layer].get(norm)
@@ -195,8 +198,8 @@ def rules(family: Family, config: Config, ranks: Ranks | None = None) -> dict[st
                 name = f"{family.layer.format(layer)}.{stored}"
                 table.update(_plain(name, _shapes(leaves), ("layers", layer, norm)))
         table.update(_matrices(family, config, layer, ranks or {}))
-    outer([name for name in family.outer if name not in _BEFORE])
-    return table
+    after = [name for name in family.outer if name not in _BEFORE]
+    return table | dict(_outer(family, shapes, after))
 
 
 def stored_ranks(

@@ -84,14 +84,16 @@ def gather(results: list[list[Any]], count: int) -> HostScores:
     A chunk is [examples, answers], or has an axis of candidates before. Examples beyond `count`
     (padding) are left out; callers index the candidates they asked for.
     """
-
-    def one(values: Any) -> np.ndarray:
-        array = np.asarray(values, np.float32)
-        return array[None] if array.ndim == 2 else array
-
     return {
         name: np.concatenate(
-            [np.concatenate([one(chunk[name]) for chunk in batch]) for batch in results], axis=1
+            [np.concatenate([_on_host(chunk[name]) for chunk in batch]) for batch in results],
+            axis=1,
         )[:, :count]
         for name in results[0][0]
     }
+
+
+def _on_host(values: Any) -> np.ndarray:
+    """A chunk of scores with its axis of candidates."""
+    array = np.asarray(values, np.float32)
+    return array[None] if array.ndim == 2 else array

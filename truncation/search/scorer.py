@@ -21,7 +21,7 @@ from truncation.search.cache import Cache, digest, digest_of_arrays
 from truncation.search.cost import Cost
 from truncation.search.decompositions import Decompositions
 from truncation.search.examples import Batch, Examples, HostScores, gather
-from truncation.search.network import Entry, Network, Scores
+from truncation.search.network import Entry, Network
 from truncation.search.streams import Streams
 
 Indices = Int[np.ndarray, " _"]
@@ -128,12 +128,11 @@ class Scorer:
         """Scores [examples, answers] of any parameters of this structure."""
         self.cost.forward(len(indices))
         last = self.network.last
-
-        def run(batch: Batch) -> Scores:
-            return self.network.finish(params, self.streams.before(params, last, batch), batch.data)
-
-        found = gather([[run(batch)] for batch in self._batches(indices)], len(indices))
-        scores = {name: values[0] for name, values in found.items()}
+        found = [
+            [self.network.finish(params, self.streams.before(params, last, batch), batch.data)]
+            for batch in self._batches(indices)
+        ]
+        scores = {name: values[0] for name, values in gather(found, len(indices)).items()}
         return scores if self.beside is None else scores | self.beside(params, indices)
 
     def evaluate(

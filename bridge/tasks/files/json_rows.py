@@ -1,5 +1,6 @@
 """JSON files of examples, read so that whatever is wrong is told with its file and line."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -108,19 +109,19 @@ def lines(path: pathlib.Path) -> list[Row]:
 def array(path: pathlib.Path) -> list[Row]:
     """The objects of a JSON file that holds one array."""
     text = _text(path)
-    return _not_empty(_rows(path, text, _members(path, text, 0, "[")), path)
+    return _not_empty(_rows(path, text, _Json(path, text).members(0, "[")), path)
 
 
 def whole(path: pathlib.Path) -> Row:
     """The object that a JSON file holds."""
-    members = _members(path, _text(path), 0, "{")
+    members = _Json(path, _text(path)).members(0, "{")
     return Row(path, 1, {key: value for key, value, _ in members})
 
 
 def object_with_array(path: pathlib.Path, name: str) -> tuple[Row, list[Row]]:
     """The object that a JSON file holds, and the objects of the array in its field `name`."""
     text = _text(path)
-    members = {key: (value, at) for key, value, at in _members(path, text, 0, "{")}
+    members = {key: (value, at) for key, value, at in _Json(path, text).members(0, "{")}
     whole = Row(path, 1, {key: value for key, (value, _) in members.items()})
     if name not in members:
         raise whole.error(f"no field {name!r}")
@@ -128,7 +129,7 @@ def object_with_array(path: pathlib.Path, name: str) -> tuple[Row, list[Row]]:
     if not isinstance(members[name][0], list):
         found = _kind(members[name][0])
         raise TaskError(f"{path}, line {_line(text, at)}: {name!r} is {found}; expected a list")
-    inside = _members(path, text, at, "[", partial=True)
+    inside = _Json(path, text).members(at, "[", partial=True)
     return whole, _not_empty(_rows(path, text, inside), path)
 
 
@@ -192,66 +193,81 @@ def _constant(name: str) -> None:
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_constant=_constant)
 
 
-def _members(
-    path: pathlib.Path, text: str, at: int, opening: str, *, partial: bool = False
-) -> Iterator[tuple[str, Any, int]]:
-    """(key, value, offset of the value) of each member of the array or object at `at`.
+@dataclasses.dataclass(frozen=True)
+class _Json:
+    """The text of a file, read piece by piece; every complaint names the line.
 
     json tells offsets only of syntax errors, and the line of a wrong field is wanted: so
-    the outermost level is walked here and each member is decoded on its own. partial: text
-    may follow the closing bracket.
+    the outermost level is walked here and each member is decoded on its own.
     """
 
-    def skip(position: int) -> int:
-        while position < len(text) and text[position] in _SPACE:
+    path: pathlib.Path
+    text: str
+
+    def skip(self, position: int) -> int:
+        """The first position from here on that is not space."""
+        while position < len(self.text) and self.text[position] in _SPACE:
             position += 1
         return position
 
-    def wrong(position: int, problem: str) -> TaskError:
-        return TaskError(f"{path}, line {_line(text, position)}: {problem}")
+    def wrong(self, position: int, problem: str) -> TaskError:
+        return TaskError(f"{self.path}, line {_line(self.text, position)}: {problem}")
 
-    def expect(position: int, characters: str) -> str:
-        if position >= len(text):
-            raise wrong(len(text), "not JSON: the file ends too early")
-        if text[position] not in characters:
+    def early(self) -> TaskError:
+        return self.wrong(len(self.text), "not JSON: the file ends too early")
+
+    def expect(self, position: int, characters: str) -> str:
+        """The character here, which must be one of these."""
+        if position >= len(self.text):
+            raise self.early()
+        found = self.text[position]
+        if found not in characters:
             wanted = " or ".join(repr(c) for c in characters)
-            raise wrong(position, f"not JSON: found {text[position]!r}, expected {wanted}")
-        return text[position]
+            raise self.wrong(position, f"not JSON: found {found!r}, expected {wanted}")
+        return found
 
-    def decode(position: int) -> tuple[Any, int]:
+    def decode(self, position: int) -> tuple[Any, int]:
+        """The value that begins here, and the position after it."""
         try:
-            return _DECODER.raw_decode(text, position)
+            return _DECODER.raw_decode(self.text, position)
         except json.JSONDecodeError as error:
-            raise wrong(error.pos, f"not JSON: {error.msg}") from None
+            raise self.wrong(error.pos, f"not JSON: {error.msg}") from None
         except (ValueError, RecursionError) as error:
-            raise wrong(position, str(error)) from None
+            raise self.wrong(position, str(error)) from None
 
-    closing = {"[": "]", "{": "}"}[opening]
-    start = skip(at)
-    if start < len(text) and text[start] in "[{" and text[start] != opening:
-        wanted = "a list" if opening == "[" else "an object"
-        raise wrong(start, f"the file does not hold {wanted}")
-    expect(start, opening)
-    position = skip(start + 1)
-    first = True
-    while not (first and position < len(text) and text[position] == closing):
-        key = ""
-        if opening == "{":
-            expect(position, '"')
-            key, position = decode(position)
-            position = skip(position)
-            expect(position, ":")
-            position = skip(position + 1)
-        if position >= len(text):
-            raise wrong(len(text), "not JSON: the file ends too early")
-        begun = position
-        value, position = decode(position)
-        yield key, value, begun
-        first = False
-        position = skip(position)
-        if expect(position, f",{closing}") == closing:
-            break
-        position = skip(position + 1)
-    after = skip(position + 1)
-    if not partial and after < len(text):
-        raise wrong(after, f"not JSON: text after the closing {closing!r}")
+    def members(
+        self, at: int, opening: str, *, partial: bool = False
+    ) -> Iterator[tuple[str, Any, int]]:
+        """(key, value, offset of the value) of each member of the array or object at `at`.
+
+        partial: text may follow the closing bracket.
+        """
+        text, closing = self.text, {"[": "]", "{": "}"}[opening]
+        start = self.skip(at)
+        if start < len(text) and text[start] in "[{" and text[start] != opening:
+            wanted = "a list" if opening == "[" else "an object"
+            raise self.wrong(start, f"the file does not hold {wanted}")
+        self.expect(start, opening)
+        position = self.skip(start + 1)
+        first = True
+        while not (first and position < len(text) and text[position] == closing):
+            key = ""
+            if opening == "{":
+                self.expect(position, '"')
+                key, position = self.decode(position)
+                position = self.skip(position)
+                self.expect(position, ":")
+                position = self.skip(position + 1)
+            if position >= len(text):
+                raise self.early()
+            begun = position
+            value, position = self.decode(position)
+            yield key, value, begun
+            first = False
+            position = self.skip(position)
+            if self.expect(position, f",{closing}") == closing:
+                break
+            position = self.skip(position + 1)
+        after = self.skip(position + 1)
+        if not partial and after < len(text):
+            raise self.wrong(after, f"not JSON: text after the closing {closing!r}")

@@ -7,6 +7,7 @@ by one, one row further in the table, the other operation.
 """
 
 import itertools
+import operator
 import random
 from typing import Literal
 
@@ -14,6 +15,7 @@ from bridge.tasks.example import Encode, Example, Task, TaskError
 
 Operation = Literal["sum", "product"]
 _SIGNS = {"sum": "+", "product": "x"}
+_RESULTS = {"sum": operator.add, "product": operator.mul}
 
 
 def load(
@@ -45,7 +47,7 @@ def load(
     for problem in problems[:count]:
         others = rng.sample(problems, shots + 1)
         solved = [other for other in others if other != problem][:shots]
-        before = "".join(f"{_asked(operation, *o)} {_result(operation, *o)}\n" for o in solved)
+        before = "".join(f"{_asked(operation, *o)} {_RESULTS[operation](*o)}\n" for o in solved)
         examples.append(_example(operation, problem, before))
     return _task(operation, examples, encode)
 
@@ -58,8 +60,8 @@ def every(encode: Encode, *, operation: Operation, smallest: int, largest: int) 
 
 def _example(operation: str, problem: tuple[int, ...], before: str = "") -> Example:
     first, second = problem
-    right = _result(operation, first, second)
-    wrong = dict.fromkeys(_slips(operation, first, second))
+    right = _RESULTS[operation](first, second)
+    wrong = dict.fromkeys(_slips(operation, first, second, right))
     wrong.pop(right, None)
     return Example(
         before + _asked(operation, first, second),
@@ -82,12 +84,7 @@ def _asked(operation: str, first: int, second: int) -> str:
     return f"{first} {_SIGNS[operation]} {second} ="
 
 
-def _result(operation: str, first: int, second: int) -> int:
-    return first + second if operation == "sum" else first * second
-
-
-def _slips(operation: str, first: int, second: int) -> tuple[int, ...]:
-    right = _result(operation, first, second)
+def _slips(operation: str, first: int, second: int, right: int) -> tuple[int, ...]:
     if operation == "sum":
         return (right + 1, right - 1, right + 10, first * second)
     return (right + first, right - second, right + 1, first + second)
