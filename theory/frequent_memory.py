@@ -211,7 +211,7 @@ def node_states(
     if times.size == 0 or moments[-1] == 0.0:
         return np.zeros((times.size, size))
     solution = solve_ivp(
-        lambda _, state: _velocity(memory, grid, state),
+        _Flow(memory, grid),
         (0.0, moments[-1]),
         np.zeros(size),
         method="DOP853",
@@ -224,25 +224,39 @@ def node_states(
     return solution.y.T[where]
 
 
-def _velocity(memory: Facts, grid: Nodes, state: Float[np.ndarray, " state"]) -> np.ndarray:
-    other, correct, noise = _unpack(state, grid.frequencies.size, memory.noise.size)
-    copies, own_rate = grid.interpolation.sum(axis=0), (1.0 - memory.shared) * grid.frequencies
-    mass = copies * grid.frequencies
-    other, correct, noise = np.exp(other), np.exp(correct), np.exp(noise)
-    itself = np.diagonal(other)
-    total = (other @ copies - itself + correct + noise.sum(axis=1))[:, None]
-    other, noise = other / total, noise / total
-    missing = 1.0 - memory.alpha - correct / total[:, 0]
-    noise_missing = memory.noise - noise
-    pull = memory.shared * (grid.frequencies * (missing + itself / total[:, 0]) - mass @ other)
-    noise_pull = memory.shared * (mass @ noise_missing)
-    return np.concatenate(
-        [
-            (pull - own_rate[:, None] * other).ravel(),
-            own_rate * missing + pull,
-            (own_rate[:, None] * noise_missing + noise_pull).ravel(),
-        ]
-    )
+class _Flow:
+    """The right side of (flow) at the nodes.
+
+    It is asked tens of thousands of times: what no state changes is worked out once, and the
+    exponentials of every state are written to one place.
+    """
+
+    def __init__(self, memory: Facts, grid: Nodes) -> None:
+        self.memory, self.frequencies = memory, grid.frequencies
+        self.copies = grid.interpolation.sum(axis=0)
+        self.mass = self.copies * grid.frequencies
+        self.own_rate = (1.0 - memory.shared) * grid.frequencies
+        self.target = 1.0 - memory.alpha
+        count, noises = grid.frequencies.size, memory.noise.size
+        self.exponentials = np.empty(count * (count + 1 + noises))
+        self.other, self.correct, self.noise = _unpack(self.exponentials, count, noises)
+
+    def __call__(self, _: float, state: Float[np.ndarray, " state"]) -> np.ndarray:
+        np.exp(state, out=self.exponentials)
+        shared, itself = self.memory.shared, np.diagonal(self.other)
+        total = self.other @ self.copies - itself + self.correct + self.noise.sum(axis=1)
+        other, noise = self.other / total[:, None], self.noise / total[:, None]
+        missing = self.target - self.correct / total
+        noise_missing = self.memory.noise - noise
+        pull = shared * (self.frequencies * (missing + itself / total) - self.mass @ other)
+        noise_pull = shared * (self.mass @ noise_missing)
+        return np.concatenate(
+            [
+                (pull - self.own_rate[:, None] * other).ravel(),
+                self.own_rate * missing + pull,
+                (self.own_rate[:, None] * noise_missing + noise_pull).ravel(),
+            ]
+        )
 
 
 def _unpack(
