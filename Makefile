@@ -1,6 +1,7 @@
 # make demo   set up, train the default noisy-recall run, end with figures
 # make report every claim run, judged and drawn: report/index.html (about 20 minutes on two cores)
 # make test   set up, run the tests; what they compile is kept for the next time
+# make thorough  the tests that take seconds each because they check every case, or at length
 # make lint   ruff and mypy
 # make slow   reproductions that take minutes each
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo report test lint slow clean
+.PHONY: demo report test thorough lint slow clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
@@ -24,7 +25,10 @@ report: $(READY)
 	$(BIN)/python -m experiments.report --quick --out=report --overwrite
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist=loadfile
+	$(BIN)/python -m pytest -q -m 'not slow and not thorough' -n 2 --dist=loadfile
+
+thorough: $(READY)
+	$(BIN)/python -m pytest -q -m 'thorough and not slow' -n 2 --dist=loadfile
 
 slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow

@@ -22,7 +22,6 @@ set. Source: the papers named in bridge/families, and transformers for what they
 """
 
 from bridge.network.one_layer import (
-    ACTIVATIONS,
     Activations,
     Block,
     Context,
@@ -57,7 +56,6 @@ from bridge.network.whole import (
 )
 
 __all__ = [
-    "ACTIVATIONS",
     "READ_EVERYWHERE",
     "Activations",
     "Block",

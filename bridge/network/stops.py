@@ -14,10 +14,10 @@ from jaxtyping import Array, Float, Int
 
 from bridge.config import Config
 from bridge.network.one_layer import (
-    ACTIVATIONS,
     Activations,
     Context,
     Params,
+    activate,
     add_bias,
     apply_linear,
     attention,
@@ -73,8 +73,7 @@ def enter(
     # The other factor of a gated product is not changed by a cut of this one.
     other = None
     if config.gated and name == "fc_in":
-        gate = apply_linear(layer_params["fc_gate"], inputs)
-        other = ACTIVATIONS[config.activation](gate)
+        other = activate(config, apply_linear(layer_params["fc_gate"], inputs))
     elif config.gated:
         other = apply_linear(layer_params["fc_in"], inputs)
     return inputs, (here, attended, other)
@@ -106,8 +105,7 @@ def leave(
         return layer({**layer_params, name: fixed}, config, rest[0], context, at)
     here, attended, other = rest
     if name != "fc_out":
-        act = ACTIVATIONS[config.activation]
-        hidden = outputs if name == "fc_in" and other is not None else act(outputs)
+        hidden = outputs if name == "fc_in" and other is not None else activate(config, outputs)
         hidden = hidden if other is None else hidden * other
         outputs = apply_linear(layer_params["fc_out"], hidden)
     inputs = mlp_inputs(layer_params, config, here, attended)

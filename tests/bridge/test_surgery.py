@@ -65,7 +65,13 @@ def close(found, expected):
         np.testing.assert_allclose(found[name], expected[name], rtol=2e-5, atol=5e-6)
 
 
-@pytest.mark.parametrize("config", [CONFIG, SEQUENTIAL], ids=["parallel", "sequential"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(CONFIG, id="parallel"),
+        pytest.param(SEQUENTIAL, id="sequential", marks=pytest.mark.thorough),
+    ],
+)
 def test_every_matrix_of_every_layer(params, encoded, config):
     found = searcher(params, encoded, config)
     keys = list(found.network.matrices)

@@ -139,9 +139,11 @@ def test_a_killed_run_continues_and_ends_the_same_to_the_bit(finished, house, tm
     assert running.wait() == -signal.SIGKILL
     assert not (out / "summary.json").exists()
 
-    # While it starts or continues, whatever it is doing then.
+    # While it starts or continues, whatever it is doing then; but before it has come so far that
+    # too little is left to be stopped in once more.
     running = start(house, out)
-    time.sleep(1 + 2 * chance.random())
+    enough = time.monotonic() + 1 + 2 * chance.random()
+    assert until(lambda: time.monotonic() > enough or (out / "checkpoints/800").exists())
     running.send(signal.SIGKILL)
     running.wait()
 

@@ -114,6 +114,7 @@ def test_the_summary_is_what_the_last_checkpoint_says_to_the_written_prompts(fin
     assert summary["bayes/sum/p_answer"] == 1.0
 
 
+@pytest.mark.thorough
 def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
     _setup, path, summary = finished
     original = Reading.block
@@ -142,6 +143,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypa
         assert (tmp_path / file).read_bytes() == (path / file).read_bytes()
 
 
+@pytest.mark.thorough
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     # Weights that are no numbers from the start: the step is the one compiled above.
     init = NextToken.init

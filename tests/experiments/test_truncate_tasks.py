@@ -150,6 +150,7 @@ def test_quarters_hold_equally_many():
     assert by_level.levels(np.array([3.0, 1.0, 3.0])).tolist() == [1, 0, 1]
 
 
+@pytest.mark.thorough
 def test_both_protocols_side_by_side(model, files, tmp_path, capsys):
     """Every way against a search of its own rows, asked for by itself."""
     asked = {

@@ -159,6 +159,7 @@ def test_every_program_is_in_the_matrix():
     assert set(TINY) == {file.parent.name for file in ROOT.glob("experiments/*/__main__.py")}
 
 
+@pytest.mark.thorough
 def test_some_random_flags_of_every_program(finished, tmp_path, table):
     """Their inputs are not there, so that nothing can begin."""
     commands = [

@@ -13,9 +13,9 @@ import pytest
 from tests.faults.house import refused, until
 from tests.faults.programs import ROOT, TINY
 
-# In `make test` a little of the matrix over one program; in `make slow` all over all programs.
+# In `make thorough` a little of the matrix over one program; in `make slow` all over all programs.
 EVERY = [
-    pytest.param("associative_memory", True, id="little"),
+    pytest.param("associative_memory", True, id="little", marks=pytest.mark.thorough),
     *(pytest.param(name, False, id=name, marks=pytest.mark.slow) for name in TINY),
 ]
 SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}

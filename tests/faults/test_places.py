@@ -10,7 +10,7 @@ from tests.faults.programs import TINY, make_inputs
 from tests.faults.test_interruptions import EVERY
 
 READERS = [name for name, tiny in TINY.items() if tiny.reads]
-# One of them in `make test`.
+# One of them without waiting for `make slow`.
 SOME = [
     name if name == "model_dynamics" else pytest.param(name, marks=pytest.mark.slow)
     for name in READERS

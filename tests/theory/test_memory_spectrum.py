@@ -89,6 +89,7 @@ def test_checked_crossing_four_inputs():
     assert found.times[0] == pytest.approx(233.349139, abs=1e-5)
 
 
+@pytest.mark.thorough
 @few
 @given(st.integers(2, 100).filter(lambda n: n != 3), st.floats(1e-6, 0.999))
 def test_the_order_changes_once_exactly_when_early_and_late_disagree(n, alpha):
@@ -119,6 +120,7 @@ def test_three_inputs_never_cross_and_coincide_at_one_half():
     np.testing.assert_allclose(signal, noise, rtol=1e-10)
 
 
+@pytest.mark.thorough
 @few
 @given(st.integers(2, 100), st.floats(0.01, 0.99))
 def test_early_and_late_ratios_are_the_limits(n, alpha):

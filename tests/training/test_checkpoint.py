@@ -27,6 +27,7 @@ def abstract(state):
 
 
 # orbax leaves a coroutine behind where it fails half way.
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_damage_anywhere_is_noticed_or_harmless(state, tmp_path):

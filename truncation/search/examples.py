@@ -62,12 +62,13 @@ class Examples:
     def batches(self, indices: Int[np.ndarray, " chosen"]) -> list[Batch]:
         """These examples in batches of one shape, so that what is compiled serves them all.
 
-        The last batch is filled up from the beginning. Raises ValueError where none is chosen.
+        They are as few and as small as can be: what the last one lacks is filled up from the
+        beginning, and costs as much as anything else. Raises ValueError where none is chosen.
         """
         count = len(indices)
         if count == 0:
             raise ValueError("indices: no example selected")
-        size = min(self.batch_size or count, count)
+        size = -(-count // -(-count // min(self.batch_size or count, count)))
         weights = np.asarray(self.weights, np.float32)
         batches = []
         for start in range(0, count, size):

@@ -33,7 +33,16 @@ def encoded():
     return encoding.encode_examples(EXAMPLES, Words(longest=6), num_tokens=50)
 
 
-@pytest.mark.parametrize(("case", "packed"), [*((case, True) for case in CASES), ("gptj", False)])
+# Parallel, one after the other with a gate, and with learned positions.
+SOME = ("gptj", "gpt2", "llama3")
+OTHERS = [
+    pytest.param(case, True, marks=pytest.mark.thorough) for case in CASES if case not in SOME
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "packed"), [*((case, True) for case in SOME), ("gptj", False), *OTHERS]
+)
 def test_every_matrix_of_every_layer(case, packed, monkeypatch):
     found = checkpoint(case)
     monkeypatch.setattr(packing, "_FEWER", 2.0 if packed else 0.0)

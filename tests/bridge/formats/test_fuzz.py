@@ -31,6 +31,7 @@ def fuzzed(**mutations):
     return found
 
 
+@pytest.mark.thorough
 def test_mutated_files_are_refused_or_harmless():
     """One process for both kinds: starting it takes as long as a thousand files."""
     found = fuzzed(formats=120, families=15)

@@ -25,6 +25,7 @@ def measure(directory, dtype):
     return json.loads(call("load", dtype, directory))
 
 
+@pytest.mark.thorough
 def test_peak_memory_of_a_122_megabyte_checkpoint(tmp_path):
     call("write", "31m", "float32", tmp_path / "31m")
     measured = measure(tmp_path / "31m", "float32")

@@ -187,6 +187,7 @@ def test_nothing_is_wider_than_the_window(tab, width):
     assert smallest > 8
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_readers_of_every_kind_can_use_it(browser, index, dark):
     """axe-core's rules: names, headings, landmarks, contrast; of the dark page contrast."""

@@ -92,6 +92,7 @@ def test_the_table_has_a_row_per_run(finished):
                      "map_num_tokens_alpha.png"}  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_finished_group_is_not_trained_again(finished, groups, monkeypatch):
     directory, found = finished
     (directory.path / "summary.json").unlink()

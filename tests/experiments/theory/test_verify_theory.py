@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from experiments.run import directory as run_directory
 from experiments.run.program import Place, UserError
 from experiments.verify_theory import experiment, table
-from experiments.verify_theory.effort import QUICK, Effort
+from experiments.verify_theory.effort import QUICK, Effort, Outcome
 from experiments.verify_theory.families import (
     memory_flow,
     plateau,
@@ -148,6 +146,7 @@ def test_the_run_directory_holds_table_arrays_and_figures(finished):
     assert tuple(experiment.FAMILIES) == FAMILIES
 
 
+@pytest.mark.thorough
 def test_an_interrupted_run_does_not_repeat_finished_families(finished, monkeypatch):
     config, directory, rows = finished
 
@@ -213,27 +212,17 @@ def test_a_wrong_formula_is_found_out(monkeypatch):
     assert table.failures(rows)
 
 
-FAILING = """
-from experiments.verify_theory import experiment
-from experiments.verify_theory.__main__ import PROGRAM
-from experiments.verify_theory.effort import Outcome
-from experiments.verify_theory.table import Row
-bad = Row("f", "n", "s", predicted=2.0, measured=2.3, tolerance=0.1)
-for name in experiment.FAMILIES:
-    experiment.FAMILIES[name] = lambda *_: Outcome([bad], {})
-PROGRAM.start()
-"""
-
-
-def test_a_failed_verdict_makes_the_exit_code_one(tmp_path):
-    command = [sys.executable, "-c", FAILING, f"--out={tmp_path / 'run'}", "--families=chain"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1, done.stderr
-    assert "1 rows, 1 failed" in done.stdout
-    assert "FAIL f: n (s)" in done.stdout
-    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert again.returncode == 2
-    assert again.stderr.splitlines()[-1].startswith("error: --out=")
+def test_a_failed_verdict_makes_the_exit_code_one(drive, monkeypatch, tmp_path):
+    bad = row(error=None, tolerance=0.1)
+    for name in FAMILIES:
+        monkeypatch.setitem(experiment.FAMILIES, name, lambda *_: Outcome([bad], {}))
+    command = [f"--out={tmp_path / 'run'}", "--families=chain"]
+    done, again = drive("verify_theory", command, command)
+    assert done["code"] == 1, done["err"]
+    assert "1 rows, 1 failed" in done["out"]
+    assert "FAIL f: n (s)" in done["out"]
+    assert again["code"] == 2
+    assert again["err"].splitlines()[-1].startswith("error: --out=")
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ CONFIGS = {
     "heads": {"num_heads": 2, "layer_norm": True, "learned_query": True},
     "parallel": {"parallel": True, "feed_forward": ("linear_mlp", "relu", "linear")},
 }
+OTHERS = [name for name in CONFIGS if name != "published"]
 CUTS = (
     "1.mlp@0", "0.fc_in@0.5", "1.out_proj@0.5", "1.fc_in@0.5", "0.k_proj@0+1.v_proj@-0.5",
     "0.mlp@0.2", "1.fc_in@auto", "0.v_proj@0.3", "1.fc_in@magnitude:0.3",
@@ -23,7 +24,9 @@ CUTS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", ["published", *(pytest.param(name, marks=pytest.mark.thorough) for name in OTHERS)]
+)
 def test_shared_and_thin_is_the_same_as_one_at_a_time(name, monkeypatch):
     task = recall.make_task(language.zipf(5), alpha=0.5, length=12, num_noise=2)
     config = TransformerConfig(task.vocab_size, 12, d_model=8, **CONFIGS[name])
