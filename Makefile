@@ -25,10 +25,10 @@ report: $(READY)
 	$(BIN)/python -m experiments.report --quick --out=report --overwrite
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -m 'not slow and not thorough' -n 2 --dist=loadfile
+	$(BIN)/python -m pytest -q -m 'not slow and not thorough' -n 2 --dist=loadfile --no-loadscope-reorder
 
 thorough: $(READY)
-	$(BIN)/python -m pytest -q -m 'thorough and not slow' -n 2 --dist=loadfile
+	$(BIN)/python -m pytest -q -m 'thorough and not slow' -n 2 --dist=loadfile --no-loadscope-reorder
 
 slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow

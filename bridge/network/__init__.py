@@ -22,6 +22,7 @@ set. Source: the papers named in bridge/families, and transformers for what they
 """
 
 from bridge.network.one_layer import (
+    ACTIVATIONS,
     Activations,
     Block,
     Context,
@@ -56,6 +57,7 @@ from bridge.network.whole import (
 )
 
 __all__ = [
+    "ACTIVATIONS",
     "READ_EVERYWHERE",
     "Activations",
     "Block",
