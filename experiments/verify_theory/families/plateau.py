@@ -5,6 +5,8 @@ with every label replaced by the law it is drawn from, and in the end without it
 feed-forward.
 """
 
+import math
+
 import numpy as np
 
 from experiments.verify_theory.effort import Effort, Outcome
@@ -17,6 +19,9 @@ from toy.recall_problem import RecallProblem
 FAMILY = "plateau"
 WIDTH, LENGTH, TOKENS, ALPHA = 32, 32, 16, 0.5
 SETTLING, WATCHED, LAGS = 500, 400, 24
+# Until recall has come and the noise sits in the second feed-forward: steps times
+# rate / (1 - momentum), which is 500 steps of the default rate and momentum.
+LEARNED = 150.0
 
 
 def verify(effort: Effort, seed: int) -> Outcome:
@@ -45,7 +50,8 @@ def _watch(
     found: dict[str, list[np.ndarray]] = {}
     drawn = wander.Numbers(rate, momentum)
     for seed in seeds:
-        settled = watcher.advance(watcher.start(seed), drawn, seed, SETTLING)
+        settling = max(SETTLING, math.ceil(LEARNED * (1 - momentum) / rate))
+        settled = watcher.advance(watcher.start(seed), drawn, seed, settling)
         after, here = watcher.watch(settled, drawn, seed, WATCHED)
         _, fair = watcher.watch(settled, drawn._replace(fair=1.0), seed, WATCHED)
         # At both ends of what is compared: the curvature falls under way.

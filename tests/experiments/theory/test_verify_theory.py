@@ -171,7 +171,7 @@ def test_a_row_without_a_number_fails_before_and_after_it_was_kept():
 
 def test_the_plateau_is_watched_and_judged(monkeypatch):
     # Shapes of tests/experiments/theory/test_plateau.py: compiled once for both.
-    for name, value in dict(WIDTH=4, LENGTH=8, TOKENS=5, SETTLING=5, WATCHED=48).items():
+    for name, value in dict(WIDTH=4, LENGTH=8, TOKENS=5, SETTLING=5, LEARNED=0, WATCHED=48).items():
         monkeypatch.setattr(plateau, name, value)
     sizes = dataclasses.replace(SMALL, plateau_cells=((0.02, 4, 0.5),), plateau_seeds=1)
     rows, arrays = plateau.verify(sizes, 0)
