@@ -11,7 +11,7 @@ each candidate, all prompts together or one by one as the public loops do; both 
 decompositions, take turns and are timed once compiled. --prompts=facts have several lengths and
 shared beginnings: the search runs what is shared once and padding not at all, the baseline runs
 the padded rectangle, or one by one no padding. Expect a ratio of 5 and losses equal within 1e-5
-nats. About three minutes on two CPU cores, most of it the baseline; ratios of one run
+nats in float32. About three minutes on two CPU cores, most of it the baseline; ratios of one run
 can be compared, seconds of two cannot. Compiling costs the same however many candidates and
 layers there are.
 """
