@@ -3,7 +3,7 @@
     python -m experiments.verify_theory --quick
     python -m experiments.verify_theory
 
-The first takes about two minutes on two CPU cores, the second perhaps fifteen. Both print a table
+The first takes about two minutes on two CPU cores, the second perhaps ten. Both print a table
 of more than a hundred rows and should end with "0 failed"; any failed row makes the exit code 1.
 Simulations use toy/ and automatic differentiation and share no code with theory/.
 """

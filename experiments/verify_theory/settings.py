@@ -14,7 +14,7 @@ FAMILIES = (
 class VerifyTheory(Settings):
     """Which predictions, and how much is simulated for them."""
 
-    quick: bool = setting(False, "Smaller simulations: two minutes instead of perhaps fifteen.")
+    quick: bool = setting(False, "Smaller simulations: two minutes instead of perhaps ten.")
     families: tuple[str, ...] = setting(
         FAMILIES, "Predictions to verify.", choices=FAMILIES, required=True
     )

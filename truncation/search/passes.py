@@ -50,20 +50,15 @@ def one_matrix(
     entry = network.enter(params, key, stream, batch)
     parts = network.matrices[key].met(parts)
     coordinates = _coordinates(entry.inputs, parts)
-    if len(masks[0]) == 1:
-        outputs = _chain(coordinates, parts, [chunk[0] for chunk in masks])
-        # Components are float32 at least and so are their sums; all that follows runs in the
-        # activations' own precision, as it does in a forward pass.
-        own = entry.inputs.dtype
-        return [network.leave(params, key, one.astype(own), entry.rest, batch) for one in outputs]
 
     def leave(outputs: Array) -> Scores:
-        return network.leave(params, key, outputs, entry.rest, batch)
+        # Components are float32 at least and so are their sums; all that follows runs in the
+        # activations' own precision, as it does in a forward pass.
+        return network.leave(params, key, outputs.astype(entry.inputs.dtype), entry.rest, batch)
 
-    return [
-        jax.vmap(leave)(_side_by_side(coordinates, parts.vt, chunk).astype(entry.inputs.dtype))
-        for chunk in masks
-    ]
+    if len(masks[0]) == 1:
+        return [leave(one) for one in _chain(coordinates, parts, [chunk[0] for chunk in masks])]
+    return [jax.vmap(leave)(_side_by_side(coordinates, parts.vt, chunk)) for chunk in masks]
 
 
 def other_matrix(
