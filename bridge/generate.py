@@ -72,13 +72,13 @@ def _layer(
     inputs = model.attention_inputs(layer_params, config, x)
     keys, values = model.keys_and_values(layer_params, config, inputs)
     positions = jnp.take_along_axis(context.positions, rows, axis=1)
-    keys = rotate(keys, positions, context.lengths, config)
+    query = model.queries(layer_params, config, inputs)
+    query, keys = (rotate(x, positions, context.lengths, config) for x in (query, keys))
     corner = (0, rows[0, 0], 0, 0)
     kept = _Kept(
         jax.lax.dynamic_update_slice(kept.keys, keys, corner),
         jax.lax.dynamic_update_slice(kept.values, values, corner),
     )
-    query = model.queries(layer_params, config, inputs)
     mixed = model.attend(config, query, rows, kept.keys, kept.values, context)
     attended = model.apply_linear(layer_params["out_proj"], mixed)
     return model.after_attention(layer_params, config, x, attended), kept

@@ -119,6 +119,6 @@ def tree(
 
 
 def _room(count: int) -> int:
-    """The least of a few sizes that holds so many: at most an eighth more, few to compile."""
-    step = max(8, 1 << max(count.bit_length() - 4, 0))
+    """The least of a few sizes that holds so many: at most a thirty-second more."""
+    step = max(8, 1 << max(count.bit_length() - 6, 0))
     return -(-count // step) * step

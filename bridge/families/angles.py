@@ -35,13 +35,13 @@ def _plain(config: Config) -> Float[np.ndarray, " r_2"]:
 def rotate(
     x: Float[Array, "batch n heads head_dim"],
     positions: Int[Array, "batch n"],
-    lengths: Int[Array, " batch"],
+    lengths: Int[Array, "batch _"],
     config: Config,
 ) -> Float[Array, "batch n heads head_dim"]:
     """x with its leading rotary_dim dimensions turned by the angles of its positions.
 
-    lengths are the real tokens of each sequence: with a LongRope they decide between the
-    short factors and the long ones, for each sequence by itself.
+    lengths are the real tokens of each sequence, or of that which each x stands in: with a
+    LongRope they decide between the short factors and the long ones, for each by itself.
     """
     half = config.rotary_dim // 2
     if half == 0:
@@ -50,7 +50,7 @@ def rotate(
     scaling, scale = config.rope_scaling, 1.0
     if isinstance(scaling, LongRope):
         long = _plain(config) / np.asarray(scaling.long, np.float32)
-        is_long = (lengths > scaling.original)[:, None, None]
+        is_long = (lengths > scaling.original)[:, :, None]
         f, scale = jnp.where(is_long, jnp.asarray(long)[None, None], f), scaling.scale
     angles = positions[:, :, None].astype(jnp.float32) * f
     # Made before they are used: fused with what follows they would be computed for every head.

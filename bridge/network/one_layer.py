@@ -68,17 +68,35 @@ class Context(NamedTuple):
     packing: Packing | None = None
 
     @property
-    def lengths(self) -> Int[Array, " rows"]:
+    def lengths(self) -> Int[Array, "rows 1"]:
         """How many real tokens each sequence has."""
-        return jnp.sum(self.mask, axis=1)
+        return jnp.sum(self.mask, axis=1, keepdims=True)
+
+    def turn(self, x: Heads, config: Config) -> Heads:
+        """Queries or keys at all places of the stream, rotated by the angles of where they stand.
+
+        A node stands at one position, so what rows share is rotated once.
+        """
+        if self.packing is None:
+            return rotate(x, self.positions, self.lengths, config)
+        first, width = self.packing.first, self.mask.shape[1]
+        positions, lengths = self.positions.reshape(-1)[first], self.lengths[first // width, 0]
+        return rotate(x, positions[None], lengths[None], config)
 
     def spread(
-        self, x: Float[Array, "_ _ *heads"], block: Block | None = None
-    ) -> Float[Array, "_ _ *heads"]:
+        self, x: Float[Array, "_ _ heads head_dim"], block: Block | None = None
+    ) -> Float[Array, "_ _ heads head_dim"]:
         """From nodes to rows: [1, nodes, ...] -> [rows, length, ...], or to the rows of a block."""
         if self.packing is None:
             return x
-        return jnp.take(x[0], (block or self.packing).nodes, axis=0)
+        nodes, heads = (block or self.packing).nodes, jnp.arange(x.shape[2])
+        # Copied head by head, as attention multiplies them, so that nothing is copied once more;
+        # and copied as they are: whatever is fused with a copy is computed element by element.
+        places = nodes[:, None, :] * x.shape[2] + heads[None, :, None]
+        (found,) = jax.lax.optimization_barrier(
+            (jnp.take(x.reshape(-1, x.shape[-1]), places, axis=0),)
+        )
+        return jnp.moveaxis(found, 1, 2)
 
     def of(self, block: Block) -> "Context":
         """What there is to know of the rows of a block."""
@@ -196,14 +214,13 @@ def attend(
 ) -> Float[Array, "batch n width"]:
     """The input of out_proj: every head's mixture of values, heads side by side.
 
-    query (not yet rotated) is asked at the columns `rows` of the context, keys (rotated) and
+    query and keys are rotated; a query is asked at the columns `rows` of the context, keys and
     values are those of all its columns. Scores are q k / sqrt(head_dim), over real tokens: the
     earlier ones and the token itself, within the window if there is one, or all if the model is
     masked.
     """
     batch, count = rows.shape
     positions = jnp.take_along_axis(context.positions, rows, axis=1)
-    query = rotate(query, positions, context.lengths, config)
     # Query heads side by side under the key head they share, so that no key is repeated.
     query = query.reshape(batch, count, config.groups, -1, config.head_dim)
     product = functools.partial(jnp.einsum, precision=precision())
@@ -234,43 +251,26 @@ def mixed_values(
 ) -> Float[Array, "_ _ width"]:
     """The input of out_proj at all positions or only at `at`, from attention_inputs."""
     keys, values = keys_and_values(layer_params, config, inputs)
+    keys = context.turn(keys, config)
     if at is not None:
         query = queries(layer_params, config, context.gather(inputs, at))
-        return _attend_rotated(
-            config, query, at, context.spread(keys), context.spread(values), context
-        )
-    query = queries(layer_params, config, inputs)
+        where = jnp.take_along_axis(context.positions, at, axis=1)
+        query = rotate(query, where, context.lengths, config)
+        return attend(config, query, at, context.spread(keys), context.spread(values), context)
+    query = context.turn(queries(layer_params, config, inputs), config)
     if context.packing is None:
-        return _attend_rotated(config, query, None, keys, values, context)
+        return attend(config, query, _columns(context), keys, values, context)
     # Every block by itself: in one rectangle most places would be padding behind short rows.
-    return context.collect(
-        [
-            _attend_rotated(
-                config,
-                context.spread(query, block),
-                None,
-                context.spread(keys, block),
-                context.spread(values, block),
-                context.of(block),
-            )
-            for block in context.packing.blocks
-        ]
-    )
+    blocks = []
+    for block in context.packing.blocks:
+        here = context.of(block)
+        spread = (context.spread(x, block) for x in (keys, values))
+        blocks.append(attend(config, context.spread(query, block), _columns(here), *spread, here))
+    return context.collect(blocks)
 
 
-def _attend_rotated(
-    config: Config,
-    query: Float[Array, "batch n heads head_dim"],
-    rows: Int[Array, "batch n"] | None,
-    keys: Heads,
-    values: Heads,
-    context: Context,
-) -> Float[Array, "batch n width"]:
-    """`attend` with keys not yet rotated either, at the columns `rows` or at all of them."""
-    if rows is None:
-        rows = jnp.broadcast_to(jnp.arange(keys.shape[1]), keys.shape[:2])
-    keys = rotate(keys, context.positions, context.lengths, config)
-    return attend(config, query, rows, keys, values, context)
+def _columns(context: Context) -> Int[Array, "rows length"]:
+    return jnp.broadcast_to(jnp.arange(context.mask.shape[1]), context.mask.shape)
 
 
 def attention(

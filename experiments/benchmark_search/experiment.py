@@ -35,7 +35,7 @@ def main(config: BenchmarkSearch, place: Place) -> None:
             editing.resolve(candidate, surgery.matrices(shape))
     weights = sum(leaf.size for leaf in jax.tree.leaves(module.shapes(shape)))
     together = config.num_prompts if config.baseline == "batched" else 1
-    longest = config.length if config.prompts == "random" else prompts.LONGEST
+    longest = prompts.LONGEST.get(config.prompts, config.length)
     logits = together * longest * shape.vocab_size
     memory_limit.require(4.0 * (2 * weights + logits), "--shape, --num_prompts or --length")
     directory = open_run(place, config)

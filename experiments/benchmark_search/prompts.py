@@ -1,4 +1,6 @@
-"""Prompts of a benchmark: random tokens, or facts as long and as alike as CounterFact's."""
+"""Prompts of a benchmark: random tokens, or facts as long and as alike as CounterFact's, as they
+are or mixed with paraphrases as LASER asks them.
+"""
 
 import numpy as np
 
@@ -13,7 +15,12 @@ _TEMPLATES = 100
 _NAMES, _EXPONENT = 1000, 1.2  # first tokens of subjects, and how unequal their frequencies are
 _SECOND = 10  # second tokens to choose from
 _SUBJECT = 12  # tokens of a subject at most
-LONGEST = 24  # tokens of a fact's prompt at most
+# CounterFact's paraphrases are a fact's words behind an unrelated sentence, "Shayna does this and
+# Yossel goes still and dies. Danielle Darrieux, a native": about 20 tokens in all.
+_SENTENCE = (8, 14)  # tokens of that sentence, fewest and most
+_FACT = 24  # tokens of a fact's prompt at most
+# Tokens of a prompt at most.
+LONGEST = {"facts": _FACT, "paraphrases": _FACT + _SENTENCE[1]}
 
 
 def encoded(kind: str, count: int, length: int, vocab_size: int, seed: int) -> encoding.Encoded:
@@ -21,6 +28,8 @@ def encoded(kind: str, count: int, length: int, vocab_size: int, seed: int) -> e
     draws = np.random.default_rng(seed)
     if kind == "facts":
         prompts = facts(count, vocab_size, draws)
+    elif kind == "paraphrases":
+        prompts = paraphrases(count, vocab_size, draws)
     else:
         prompts = draws.integers(1, vocab_size, (count, length)).tolist()
     examples = []
@@ -54,4 +63,19 @@ def facts(count: int, vocab_size: int, draws: np.random.Generator) -> list[list[
         more = min(1 + draws.geometric(0.3), _SUBJECT) - 1
         subject = [name, int(draws.integers(1, _SECOND)), *tokens(more - 1)]
         found.append([*before[relation], *subject, *after[relation]])
+    return found
+
+
+def paraphrases(count: int, vocab_size: int, draws: np.random.Generator) -> list[list[int]]:
+    """LASER's rows of CounterFact: each fact, then twice a fact behind a sentence of its own.
+
+    A paraphrase words its fact otherwise, so what stands behind the sentence shares nothing with
+    the row before either.
+    """
+    found = facts(count, vocab_size, draws)
+    fewest, most = _SENTENCE
+    for row, prompt in enumerate(found):
+        if row % 3:
+            sentence = draws.integers(1, vocab_size, int(draws.integers(fewest, most + 1)))
+            found[row] = [*sentence.tolist(), *prompt]
     return found

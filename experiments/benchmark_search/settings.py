@@ -18,8 +18,9 @@ class BenchmarkSearch(Settings):
     shape: str = setting("pythia-70m", "Whose shape the random weights have.", choices=SHAPES)
     num_prompts: int = setting(64, "Prompts.", lower=1, upper=10**6)
     prompts: str = setting(
-        "random", "Random tokens, or facts as long and as alike as CounterFact's.",
-        choices=("random", "facts"),
+        "random", "Random tokens, facts as long and as alike as CounterFact's, or these and, two "
+        "thirds of all, paraphrases behind an unrelated sentence, as LASER asks.",
+        choices=("random", "facts", "paraphrases"),
     )  # fmt: skip
     length: int = setting(16, "Tokens of each random prompt.", lower=1, upper=2047)
     matrices: tuple[str, ...] = setting(
