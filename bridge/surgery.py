@@ -214,10 +214,12 @@ class LanguageNetwork:
         outer = outer_params(params)
         return model.first_stream(outer, self.config, tokens, positions, self.dtype)
 
-    def layer(self, params: Params, index: int, stream: Array, batch: Batch | Packed) -> Array:
-        """One layer, at all positions."""
-        config = self.config.of_layer(index)
-        return model.layer(params["layers"][index], config, stream, _context(batch))
+    def layers(
+        self, params: Params, start: int, stop: int, stream: Array, batch: Batch | Packed
+    ) -> Array:
+        """Layers from start on, before stop, at all positions."""
+        configs = [self.config.of_layer(index) for index in range(start, stop)]
+        return model.through(params["layers"][start:stop], configs, stream, _context(batch))
 
     def finish(self, params: Params, stream: Array, batch: Batch | Packed) -> Scores:
         """The last layer where answers are predicted, and the scores there."""
@@ -251,8 +253,7 @@ class LanguageNetwork:
         config = self.config.of_layer(layer)
         x = model.leave(params["layers"][layer], config, name, outputs, rest, context, here)
         if layer < self.last:
-            for index in range(layer + 1, self.last):
-                x = self.layer(params, index, x, batch)
+            x = self.layers(params, layer + 1, self.last, x, batch)
             x = self._end(params, x, batch)
         return self._score(params, x, batch)
 

@@ -74,9 +74,11 @@ class RecallNetwork:
         """x^0."""
         return _embed(self.config, weights, batch["tokens"])
 
-    def layer(self, weights: Weights, index: int, stream: Array, batch: Data) -> Array:
-        """One layer, at all positions."""
-        return _layer(self.config, weights, index, stream)
+    def layers(self, weights: Weights, start: int, stop: int, stream: Array, batch: Data) -> Array:
+        """Layers from start on, before stop, at all positions."""
+        for index in range(start, stop):
+            stream = _layer(self.config, weights, index, stream)
+        return stream
 
     def finish(self, weights: Weights, stream: Array, batch: Data) -> Scores:
         """The last layer at scored positions, and the scores there."""

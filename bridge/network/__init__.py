@@ -54,6 +54,7 @@ from bridge.network.whole import (
     outer_params,
     residual_streams,
     run_layers,
+    through,
 )
 
 __all__ = [
@@ -89,4 +90,5 @@ __all__ = [
     "queries",
     "residual_streams",
     "run_layers",
+    "through",
 ]

@@ -264,8 +264,11 @@ def mixed_values(
     blocks = []
     for block in context.packing.blocks:
         here = context.of(block)
-        spread = (context.spread(x, block) for x in (keys, values))
-        blocks.append(attend(config, context.spread(query, block), _columns(here), *spread, here))
+        query_here, keys_here, values_here = (
+            context.spread(x, block) for x in (query, keys, values)
+        )
+        columns = _columns(here)
+        blocks.append(attend(config, query_here, columns, keys_here, values_here, here))
     return context.collect(blocks)
 
 

@@ -11,6 +11,7 @@ import pytest
 import bridge
 from bridge import module
 from bridge import network as model
+from bridge.network import whole
 from tests.bridge.make import matrix_inputs
 
 CONFIG = bridge.Config(
@@ -118,6 +119,30 @@ def test_any_prefix_may_be_kept(params, cut):
     at = jnp.asarray([[9], [8], [7], [6]])
     last = model.run_layers(params, CONFIG, streams[cut], context, start=cut, at=at)
     close(last, model.gather(streams[-1], at))
+
+
+WINDOWED = dataclasses.replace(CONFIG, windows=(3,))
+
+
+@pytest.mark.parametrize(
+    ("configs", "programs"),
+    [([CONFIG] * 7, [4, 2]), ([CONFIG, WINDOWED, WINDOWED, *[CONFIG] * 4], [2, 4])],
+    ids=["alike", "windows"],
+)
+def test_layers_of_one_program_are_layers_one_after_another(params, configs, programs, monkeypatch):
+    """Two, four or eight to a program; where windows differ no layer joins its neighbour."""
+    context = model.context_of(jnp.ones(TOKENS.shape, bool))
+    x = expected = model.residual_streams(params, CONFIG, TOKENS)[0]
+    layers = [params["layers"][index % CONFIG.num_layers] for index in range(7)]
+    for layer, config in zip(layers, configs, strict=True):
+        expected = model.layer(layer, config, expected, context)
+    np.testing.assert_array_equal(model.through(layers, configs, x, context), expected)
+    ran, run = [], whole._run
+    monkeypatch.setattr(whole, "_run", lambda *args: ran.append(len(args[0])) or run(*args))
+    monkeypatch.setattr(whole, "_GIVEN_BACK", 0)
+    close(model.through(layers, configs, x, context), expected)
+    assert ran == programs
+    assert model.through([], [], x, context) is x
 
 
 @pytest.mark.parametrize("config", [CONFIG, SEQUENTIAL], ids=["parallel", "sequential"])

@@ -49,9 +49,11 @@ class Planted:
         self.count("embed")
         return jnp.asarray(batch["x"])
 
-    def layer(self, params, index, x, batch):
-        self.count(("layer", index))
-        return _layer(params["layers"], x)
+    def layers(self, params, start, stop, x, batch):
+        for index in range(start, stop):
+            self.count(("layer", index))
+            x = _layer(params["layers"], x)
+        return x
 
     def finish(self, params, h, batch):
         self.count("finish")

@@ -6,8 +6,9 @@ compilation: its methods run on the host and call compiled pieces, one compilati
 and shape, whichever layer or candidate asks. They are pure, differentiable and fit for vmap.
 
     x = network.embed(params, batch)                      stream before layer 0
-    x = network.layer(params, 0, x, batch)                ... before layer 1, and so on
-    scores = network.finish(params, x, batch)             from the stream before layer `last`
+    x = network.layers(params, 0, 1, x, batch)            ... before layer 1
+    x = network.layers(params, 1, network.last, x, batch) ... before layer `last`
+    scores = network.finish(params, x, batch)
 
 A network with `stops` also halts in front of any matrix and goes on from any output:
 
@@ -91,8 +92,8 @@ class Network(Protocol):
         """The stream before layer 0."""
         ...
 
-    def layer(self, params: Params, index: int, stream: Stream, batch: Data) -> Stream:
-        """The stream after a layer, from that before it."""
+    def layers(self, params: Params, start: int, stop: int, stream: Stream, batch: Data) -> Stream:
+        """The stream before layer `stop`, from that before layer `start`."""
         ...
 
     def finish(self, params: Params, stream: Stream, batch: Data) -> Scores:
@@ -118,10 +119,7 @@ class Network(Protocol):
 
 def stream_before(network: Network, params: Params, layer: int, batch: Data) -> Stream:
     """The stream before a layer, from the very beginning; search.streams keeps them."""
-    x = network.embed(params, batch)
-    for index in range(layer):
-        x = network.layer(params, index, x, batch)
-    return x
+    return network.layers(params, 0, layer, network.embed(params, batch), batch)
 
 
 def scores(network: Network, params: Params, batch: Data) -> Scores:
@@ -169,7 +167,7 @@ class Whole:
         """No stream."""
         return None
 
-    def layer(self, params: Params, index: int, stream: Stream, batch: Data) -> Stream:
+    def layers(self, params: Params, start: int, stop: int, stream: Stream, batch: Data) -> Stream:
         """No stream."""
         return None
 

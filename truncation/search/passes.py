@@ -6,6 +6,7 @@ stops, the matrix's inputs x are turned once into coordinates x U diag(s), and a
 network. Other candidates edit the parameters and run from their lowest layer up.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -99,8 +100,7 @@ def several_matrices(
 
 def resume(network: Network, params: Params, start: int, stream: Stream, batch: Data) -> Scores:
     """Scores from the stream before layer `start`."""
-    for index in range(start, network.last):
-        stream = network.layer(params, index, stream, batch)
+    stream = network.layers(params, start, network.last, stream, batch)
     return network.finish(params, stream, batch)
 
 
@@ -133,7 +133,8 @@ def _coordinates(inputs: Array, parts: Decomposition) -> Array:
     return jnp.matmul(inputs, parts.u, precision=_EXACT) * parts.s[None, None]
 
 
-@jax.jit
+# In place: outputs are as large as anything here, and those of the mask before are done with.
+@functools.partial(jax.jit, donate_argnums=0)
 def _add_components(outputs: Any, coordinates: Any, vt: Any, indices: Any, weight: Any) -> Array:
     """outputs + sum over indices of weight_i coordinates_i v_i^T."""
     chosen = jnp.take(coordinates, indices, axis=-1) * weight[None, None]

@@ -42,7 +42,7 @@ class Streams:
         if start == 0:
             x = self.network.embed(params, batch.data)
         for index in range(start, layer):
-            x = self.network.layer(params, index, x, batch.data)
+            x = self.network.layers(params, index, index + 1, x, batch.data)
             self.layers_run += 1
             self._keep(params, index + 1, batch, x)
         return x
