@@ -49,6 +49,19 @@ def test_facts_have_the_lengths_and_the_beginnings_they_are_said_to_have():
     np.testing.assert_allclose(shares, (0.92, 0.85, 0.80), atol=0.03)
 
 
+def test_two_thirds_are_paraphrases_that_share_nothing():
+    found = prompts.encoded("paraphrases", 2000, 0, 32000, 0).batch
+    tokens, mask = found.tokens[:, 0], found.mask[:, 0]
+    lengths = mask.sum(axis=1)
+    assert lengths.max() <= prompts.LONGEST["paraphrases"]
+    assert 8.0 < lengths[::3].mean() < 9.6
+    behind = np.arange(len(lengths)) % 3 > 0
+    assert 19 < lengths[behind].mean() < 21
+    # Two random tokens in front are alike in few rows, so almost every place is a node.
+    nodes = len(packing.tree(tokens[behind], mask[behind], share=True)[1])
+    assert nodes > 0.99 * mask[behind].sum()
+
+
 def test_every_shape_has_a_name_and_the_size_that_it_says():
     assert bridge.SIZES == PYTHIA
     for name in SHAPES:
