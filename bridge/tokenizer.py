@@ -155,5 +155,7 @@ def _real_size(library: Any) -> int:
 
 def mask_padding(logits: Float[Array, "*batch vocab"], size: int) -> Float[Array, "*batch vocab"]:
     """Logits with minus infinity at the padding rows, ids from size on."""
+    if size >= logits.shape[-1]:
+        return logits
     real = jnp.arange(logits.shape[-1]) < size
     return jnp.where(jnp.broadcast_to(real, logits.shape), logits, -jnp.inf)

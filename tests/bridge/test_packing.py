@@ -157,3 +157,19 @@ def test_whole_forward_passes_of_several_batches_agree_with_plain_ones():
         scores = scorer.full(np.arange(7))
         for name in ("loss", "logit_difference", "rank"):
             np.testing.assert_allclose(scores[name][:, 0], expected[name], rtol=2e-5, atol=1e-5)
+
+
+def test_candidates_side_by_side_agree_with_one_after_another():
+    """As they run on accelerators; attention's copies of what rows share get an axis more."""
+    found = encoded(*(f"The town of {name} is in" for name in ("Paris", "Oslo", "Rome")), "Oslo")
+    model = checkpoint("gptj")
+    cuts = surgery.interventions(
+        [f"0.{name}@{rho}" for name in ("fc_in", "q_proj") for rho in (0.5, 0.25)], model.config
+    )
+    alone, beside = (surgery.scorer(model, found, together=count) for count in (1, 2))
+    for scorer in (alone, beside):
+        assert isinstance(scorer._batches(np.arange(4))[0].data, packing.Packed)
+    expected = alone.evaluate(cuts, np.arange(4))
+    scores = beside.evaluate(cuts, np.arange(4))
+    for name in ("loss", "logit_difference", "rank"):
+        np.testing.assert_allclose(scores[name], expected[name], rtol=2e-5, atol=1e-5)
