@@ -159,6 +159,22 @@ def test_whole_forward_passes_of_several_batches_agree_with_plain_ones():
             np.testing.assert_allclose(scores[name][:, 0], expected[name], rtol=2e-5, atol=1e-5)
 
 
+def test_rows_on_both_sides_of_a_long_ropes_original_length():
+    """Each row's places are turned by the factors of that row's own length."""
+    model = checkpoint("phi3_long")
+    original = model.config.rope_scaling.original
+    found = encoded(*(" ".join(["Oslo", "is"] * n) for n in (1, 3, original, original // 2 + 2)))
+    lengths = found.batch.mask[:, 0].sum(axis=1)
+    assert lengths.min() < original < np.sort(lengths)[-2]
+    scorer = surgery.scorer(model, found)
+    assert isinstance(scorer._batches(np.arange(4))[0].data, packing.Packed)
+    expected, scores = (
+        scoring.evaluate(model.params, model.config, found),
+        scorer.full(np.arange(4)),
+    )
+    np.testing.assert_allclose(scores["loss"][:, 0], expected["loss"], rtol=2e-5, atol=1e-5)
+
+
 def test_candidates_side_by_side_agree_with_one_after_another():
     """As they run on accelerators; attention's copies of what rows share get an axis more."""
     found = encoded(*(f"The town of {name} is in" for name in ("Paris", "Oslo", "Rome")), "Oslo")
