@@ -218,8 +218,7 @@ class LanguageNetwork:
         self, params: Params, start: int, stop: int, stream: Array, batch: Batch | Packed
     ) -> Array:
         """Layers from start on, before stop, at all positions."""
-        configs = [self.config.of_layer(index) for index in range(start, stop)]
-        return model.through(params["layers"][start:stop], configs, stream, _context(batch))
+        return model.through(params, self.config, stream, _context(batch), start, stop)
 
     def finish(self, params: Params, stream: Array, batch: Batch | Packed) -> Scores:
         """The last layer where answers are predicted, and the scores there."""

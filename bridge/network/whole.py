@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -66,24 +65,24 @@ def run_layers(
 
 
 def through(
-    layers: Sequence[Params], configs: Sequence[Config], x: Activations, context: Context
+    params: Params, config: Config, x: Activations, context: Context, start: int, stop: int
 ) -> Activations:
-    """The residual stream after these layers, at all positions; several to a program if it pays.
+    """`run_layers` at all positions, compiled: several layers to a program where that pays.
 
-    configs are those of Config.of_layer. Every call of a program allocates what the program needs
+    Every call of a program allocates what the program needs
     beside its results. On a CPU a large block of that is paged in again each time, a sixth of the
     time of a layer on 2,000 tokens; layers in one program use the block in turn. They are two,
     four or eight, so that few programs are compiled.
     """
     # A layer holds its hidden activations about four times, once in float32.
-    block = 4 * 4 * x.shape[0] * x.shape[1] * configs[0].d_ff if configs else 0
+    block = 4 * 4 * x.shape[0] * x.shape[1] * config.d_ff
     most = _TOGETHER if jax.default_backend() == "cpu" and block > _GIVEN_BACK else 1
-    for config, alike in itertools.groupby(range(len(layers)), key=configs.__getitem__):
-        left = [layers[index] for index in alike]
+    for here, alike in itertools.groupby(range(start, stop), key=config.of_layer):
+        left = [params["layers"][index] for index in alike]
         while left:
             count = min(most, 1 << (len(left).bit_length() - 1))
             now, left = tuple(left[:count]), left[count:]
-            x = layer(*now, config, x, context) if count == 1 else _run(now, config, x, context)
+            x = layer(*now, here, x, context) if count == 1 else _run(now, here, x, context)
     return x
 
 

@@ -121,28 +121,26 @@ def test_any_prefix_may_be_kept(params, cut):
     close(last, model.gather(streams[-1], at))
 
 
-WINDOWED = dataclasses.replace(CONFIG, windows=(3,))
-
-
 @pytest.mark.parametrize(
-    ("configs", "programs"),
-    [([CONFIG] * 7, [4, 2]), ([CONFIG, WINDOWED, WINDOWED, *[CONFIG] * 4], [2, 4])],
+    ("windows", "programs"),
+    [((), [4, 2]), ((0, 3, 3, 0, 0, 0, 0), [2, 4])],
     ids=["alike", "windows"],
 )
-def test_layers_of_one_program_are_layers_one_after_another(params, configs, programs, monkeypatch):
+def test_layers_of_one_program_are_layers_one_after_another(params, windows, programs, monkeypatch):
     """Two, four or eight to a program; where windows differ no layer joins its neighbour."""
+    config = dataclasses.replace(CONFIG, num_layers=7, windows=windows)
+    deep = params | {"layers": [params["layers"][index % 3] for index in range(7)]}
     context = model.context_of(jnp.ones(TOKENS.shape, bool))
-    x = expected = model.residual_streams(params, CONFIG, TOKENS)[0]
-    layers = [params["layers"][index % CONFIG.num_layers] for index in range(7)]
-    for layer, config in zip(layers, configs, strict=True):
-        expected = model.layer(layer, config, expected, context)
-    np.testing.assert_array_equal(model.through(layers, configs, x, context), expected)
+    streams = model.residual_streams(deep, config, TOKENS)
+    one_by_one = model.through(deep, config, streams[0], context, 0, 7)
+    np.testing.assert_array_equal(one_by_one, streams[7])
     ran, run = [], whole._run
     monkeypatch.setattr(whole, "_run", lambda *args: ran.append(len(args[0])) or run(*args))
     monkeypatch.setattr(whole, "_GIVEN_BACK", 0)
-    close(model.through(layers, configs, x, context), expected)
+    close(model.through(deep, config, streams[0], context, 0, 7), streams[7])
     assert ran == programs
-    assert model.through([], [], x, context) is x
+    close(model.through(deep, config, streams[2], context, 2, 6), streams[6])
+    assert model.through(deep, config, streams[3], context, 3, 3) is streams[3]
 
 
 @pytest.mark.parametrize("config", [CONFIG, SEQUENTIAL], ids=["parallel", "sequential"])
