@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from toy import network, recall, slices, transformer
+from toy import network, recall, transformer
 from toy.layer import Weights
 from toy.recall import Task
 from toy.transformer_config import TransformerConfig
+from training import slices
 from training.trainer import Shard
 
 # Numbers in the largest temporary of a slice of a training batch, on a processor: 16 MB.
@@ -68,21 +69,14 @@ class RecallProblem:
         function = functools.partial(_summed, self.config, self.loss_on == "all", switches)
         pieces = {name: getattr(batch, name) for name in _READ}
         counted = batch.tokens.size if self.loss_on == "all" else jnp.sum(batch.weights)
-        count = self._slices()
-        if count == 1:
-            summed = function(params, (frozen, early), pieces)
-        else:
-            divided = slices.divide(pieces, count)
-            summed = slices.total(function, params, (frozen, early), divided)
+        summed = slices.summed(function, params, (frozen, early), pieces, self._slices())
         return summed / jnp.maximum(counted, 1)
 
     def _slices(self) -> int:
         """In how many slices the batch is read, the fewest that are small enough."""
         config = self.config
         each = config.length * max(config.hidden_size, config.length)
-        most = max(1, slices.numbers(SLICE_NUMBERS) // each)
-        counts = (n for n in range(1, self.batch_size + 1) if self.batch_size % n == 0)
-        return next(n for n in counts if self.batch_size <= n * most)
+        return slices.fewest(self.batch_size, each, SLICE_NUMBERS)
 
 
 # What the loss reads of a batch.

@@ -84,15 +84,13 @@ class Context(NamedTuple):
         return rotate(x, positions[None], lengths[None], config)
 
     def spread(
-        self, x: Float[Array, "_ _ heads head_dim"], block: Block | None = None
-    ) -> Float[Array, "_ _ heads head_dim"]:
-        """From nodes to rows: [1, nodes, ...] -> [rows, length, ...], or to the rows of a block."""
-        if self.packing is None:
-            return x
-        nodes, heads = (block or self.packing).nodes, jnp.arange(x.shape[2])
+        self, x: Float[Array, "1 nodes heads head_dim"], block: Block
+    ) -> Float[Array, "block shorter heads head_dim"]:
+        """From nodes to the rows of a block."""
+        heads = jnp.arange(x.shape[2])
         # Copied head by head, as attention multiplies them, so that nothing is copied once more;
         # and copied as they are: whatever is fused with a copy is computed element by element.
-        places = nodes[:, None, :] * x.shape[2] + heads[None, :, None]
+        places = block.nodes[:, None, :] * x.shape[2] + heads[None, :, None]
         (found,) = jax.lax.optimization_barrier(
             (jnp.take(x.reshape(-1, x.shape[-1]), places, axis=0),)
         )
@@ -108,6 +106,12 @@ class Context(NamedTuple):
         assert self.packing is not None
         places = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in blocks])
         return jnp.take(places, self.packing.found, axis=0)[None]
+
+    def in_order(self, blocks: Sequence[Float[Array, "_ n d"]]) -> Float[Array, "rows n d"]:
+        """The rows of every block in the order of the batch."""
+        assert self.packing is not None
+        rows = jnp.concatenate([block.rows for block in self.packing.blocks])
+        return jnp.concatenate(blocks)[jnp.argsort(rows)]
 
     def gather(
         self, x: Float[Array, "_ _ d"], at: Int[Array, "rows n"]
@@ -252,24 +256,26 @@ def mixed_values(
     """The input of out_proj at all positions or only at `at`, from attention_inputs."""
     keys, values = keys_and_values(layer_params, config, inputs)
     keys = context.turn(keys, config)
-    if at is not None:
+    if at is None:
+        query = context.turn(queries(layer_params, config, inputs), config)
+    else:
         query = queries(layer_params, config, context.gather(inputs, at))
         where = jnp.take_along_axis(context.positions, at, axis=1)
         query = rotate(query, where, context.lengths, config)
-        return attend(config, query, at, context.spread(keys), context.spread(values), context)
-    query = context.turn(queries(layer_params, config, inputs), config)
     if context.packing is None:
-        return attend(config, query, _columns(context), keys, values, context)
+        columns = _columns(context) if at is None else at
+        return attend(config, query, columns, keys, values, context)
     # Every block by itself: in one rectangle most places would be padding behind short rows.
     blocks = []
     for block in context.packing.blocks:
         here = context.of(block)
-        query_here, keys_here, values_here = (
-            context.spread(x, block) for x in (query, keys, values)
-        )
-        columns = _columns(here)
-        blocks.append(attend(config, query_here, columns, keys_here, values_here, here))
-    return context.collect(blocks)
+        if at is None:
+            asked, columns = context.spread(query, block), _columns(here)
+        else:
+            asked, columns = query[block.rows], at[block.rows]
+        keys_here, values_here = context.spread(keys, block), context.spread(values, block)
+        blocks.append(attend(config, asked, columns, keys_here, values_here, here))
+    return context.collect(blocks) if at is None else context.in_order(blocks)
 
 
 def _columns(context: Context) -> Int[Array, "rows length"]:

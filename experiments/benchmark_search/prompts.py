@@ -16,8 +16,11 @@ _NAMES, _EXPONENT = 1000, 1.2  # first tokens of subjects, and how unequal their
 _SECOND = 10  # second tokens to choose from
 _SUBJECT = 12  # tokens of a subject at most
 # CounterFact's paraphrases are a fact's words behind an unrelated sentence, "Shayna does this and
-# Yossel goes still and dies. Danielle Darrieux, a native": about 20 tokens in all.
-_SENTENCE = (8, 14)  # tokens of that sentence, fewest and most
+# Yossel goes still and dies. Danielle Darrieux, a native". Of 85 of them, drawn at random, the
+# sentence has 11.3 +- 4.5 tokens of GPT-NeoX (2 to 22), the fact behind it 7.7 +- 2.2; what is
+# drawn here has a fact of 8.8, so rows are a little longer, which does not favour the search.
+_SENTENCE = (2, 22)  # tokens of that sentence, fewest and most
+_SENTENCE_MEAN, _SENTENCE_DEVIATION = 11.3, 4.5
 _FACT = 24  # tokens of a fact's prompt at most
 # Tokens of a prompt at most.
 LONGEST = {"facts": _FACT, "paraphrases": _FACT + _SENTENCE[1]}
@@ -73,9 +76,9 @@ def paraphrases(count: int, vocab_size: int, draws: np.random.Generator) -> list
     the row before either.
     """
     found = facts(count, vocab_size, draws)
-    fewest, most = _SENTENCE
     for row, prompt in enumerate(found):
         if row % 3:
-            sentence = draws.integers(1, vocab_size, int(draws.integers(fewest, most + 1)))
+            number = round(draws.normal(_SENTENCE_MEAN, _SENTENCE_DEVIATION))
+            sentence = draws.integers(1, vocab_size, int(np.clip(number, *_SENTENCE)))
             found[row] = [*sentence.tolist(), *prompt]
     return found

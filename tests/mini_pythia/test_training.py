@@ -39,9 +39,14 @@ def successor_language():
 
 
 BLOCK = successor_language()
-GRADIENT = jax.jit(
-    jax.value_and_grad(lambda params, tokens: training.next_token_loss(params, CONFIG, tokens))
-)
+PROBLEM = training.NextToken(CONFIG)
+
+
+def loss(params, tokens):
+    return PROBLEM.loss(params, {}, tokens, lambda batch: batch)
+
+
+GRADIENT = jax.jit(jax.value_and_grad(loss))
 
 
 def trainer(settings=SETTINGS, block=BLOCK, devices=()):
@@ -81,8 +86,17 @@ def test_the_loss_is_the_mean_of_log_probabilities_read_one_by_one():
         for position in range(16):
             row = logits[sequence, position]
             total -= row[tokens[sequence, position + 1]] - np.log(np.exp(row).sum())
-    loss = training.next_token_loss(params, CONFIG, jnp.asarray(tokens))
-    assert float(loss) == pytest.approx(total / 32, rel=1e-5)
+    assert float(loss(params, jnp.asarray(tokens))) == pytest.approx(total / 32, rel=1e-5)
+
+
+def test_slice_by_slice_is_the_whole_batch(monkeypatch):
+    params, tokens = single(TRAINER.init().params), jnp.asarray(BLOCK[0])
+    whole = GRADIENT(params, tokens)
+    # Two sequences at a time: 17 tokens of 64 logits.
+    monkeypatch.setattr(training, "SLICE_NUMBERS", 2 * 17 * 64)
+    found = jax.value_and_grad(loss)(params, tokens)
+    assert "scan" in str(jax.make_jaxpr(jax.grad(loss))(params, tokens))
+    chex.assert_trees_all_close(found, whole, rtol=2e-5, atol=1e-7)
 
 
 def test_a_span_equals_its_steps_taken_by_hand():
@@ -96,9 +110,9 @@ def test_a_span_equals_its_steps_taken_by_hand():
     state = TRAINER.init()
     params, opt_state, losses = single(state.params), single(state.optimizer), []
     for tokens in BLOCK[:6]:
-        loss, gradients = GRADIENT(params, jnp.asarray(tokens))
+        value, gradients = GRADIENT(params, jnp.asarray(tokens))
         params, opt_state = step(params, opt_state, gradients)
-        losses.append(float(loss))
+        losses.append(float(value))
     state = advance(state, 0, 6)
     assert int(state.step) == 6
     np.testing.assert_allclose(state.losses[0, :6], losses, rtol=1e-4)

@@ -3,11 +3,10 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, recall, recall_problem, slices
+from toy import language, recall, recall_problem
 from toy.recall_problem import RecallProblem
 from toy.transformer_config import TransformerConfig
 
@@ -37,9 +36,3 @@ def test_loss_and_gradient_are_those_of_the_whole_batch(loss_on, monkeypatch):
     assert dataclasses.replace(problem, batch_size=7)._slices() == 7
     for one, other in zip(*map(jax.tree.leaves, (whole, found())), strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-7)
-
-
-def test_slices_take_from_all_over_the_batch():
-    taken = slices.divide({"x": jnp.arange(6), "y": jnp.arange(12).reshape(6, 2)}, 2)
-    np.testing.assert_array_equal(taken["x"], [[0, 2, 4], [1, 3, 5]])
-    np.testing.assert_array_equal(taken["y"][1, 0], [2, 3])

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from toy import network, slices
+from toy import network
 from toy.layer import NO_HOOKS, Layer, Weights, unembedding
 from toy.probes import outputs, packed
 from toy.probes.cuts import Thin, Whole, groups
@@ -29,6 +29,7 @@ from toy.probes.outputs import Total, Values
 from toy.probes.packed import Packing
 from toy.recall import Batch, Task
 from toy.transformer_config import TransformerConfig
+from training import slices
 from truncation.notation import Intervention
 
 # Numbers in the largest temporary of a slice, on a processor: 4 MB. Nothing of a slice is kept, so

@@ -22,6 +22,16 @@ def numbers(on_processor: int) -> int:
     return on_processor if jax.default_backend() == "cpu" else ACCELERATOR_NUMBERS
 
 
+def fewest(batch_size: int, each: int, on_processor: int) -> int:
+    """The fewest even slices of a batch that are small enough.
+
+    each: numbers that one example has in the largest temporary; on_processor: see `numbers`.
+    """
+    most = max(1, numbers(on_processor) // each)
+    counts = (n for n in range(1, batch_size + 1) if batch_size % n == 0)
+    return next(n for n in counts if batch_size <= n * most)
+
+
 def divide(batch: Any, count: int) -> Any:
     """Every leaf [batch, ...] as [count, batch / count, ...].
 
@@ -34,14 +44,23 @@ def divide(batch: Any, count: int) -> Any:
     return jax.tree.map(one, batch)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def total(
-    function: Callable[[Any, Any, Any], Array], params: Any, rest: Any, pieces: Any
+def summed(
+    function: Callable[[Any, Any, Any], Array], params: Any, rest: Any, batch: Any, count: int
 ) -> Float[Array, ""]:
-    """Sum of function(params, rest, piece) over the leading axis of pieces.
+    """function(params, rest, batch), a sum over the examples of a batch, in so many slices.
 
     function must hold no traced value of its own. The gradient is with respect to params alone.
     """
+    if count == 1:
+        return function(params, rest, batch)
+    return _total(function, params, rest, divide(batch, count))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _total(
+    function: Callable[[Any, Any, Any], Array], params: Any, rest: Any, pieces: Any
+) -> Float[Array, ""]:
+    """Sum of function(params, rest, piece) over the leading axis of pieces."""
     return jnp.sum(jax.lax.map(lambda piece: function(params, rest, piece), pieces))
 
 
@@ -59,4 +78,4 @@ def _backward(function: Callable, gradient: Any, cotangent: Array) -> tuple[Any,
     return jax.tree.map(lambda leaf: cotangent * leaf, gradient), None, None
 
 
-total.defvjp(_forward, _backward)
+_total.defvjp(_forward, _backward)
