@@ -149,12 +149,15 @@ def test_where_a_run_stops_and_what_a_store_restores_change_nothing_to_the_bit(t
     chex.assert_trees_all_equal(whole, advance(restored, 21, 23))
 
 
-def test_eight_devices_give_the_figures_of_one():
+@pytest.mark.parametrize("slice_numbers", [training.SLICE_NUMBERS, 2 * 17 * 64])
+def test_eight_devices_give_the_figures_of_one(slice_numbers, monkeypatch):
+    """In one slice, and in slices of fewer sequences than there are devices."""
+    one = advance(TRAINER.init(), 0, 6)
+    monkeypatch.setattr(training, "SLICE_NUMBERS", slice_numbers)
     eight = trainer(devices=tuple(jax.devices()))
     block = eight.place_block(BLOCK)
     assert {shard.data.shape for shard in block.addressable_shards} == {(80, 1, 17)}
     sharded = advance(eight.init(), 0, 6, eight)
-    one = advance(TRAINER.init(), 0, 6)
     np.testing.assert_allclose(sharded.losses, one.losses, rtol=1e-4)
     leaf = sharded.params["embed_in"]["embedding"]
     assert len(leaf.sharding.device_set) == 8
