@@ -89,11 +89,7 @@ def leave(
     context: Context,
     at: Int[Array, "rows n"] | None = None,
 ) -> Float[Array, "_ _ d_model"]:
-    """The stream after the layer whose matrix `name` returns `outputs`, before its bias.
-
-    What follows runs in the precision of the stream, whatever that of the outputs.
-    """
-    outputs = outputs.astype(rest[0].dtype)
+    """The stream after the layer whose matrix `name` returns `outputs`, before its bias."""
     name = "out_proj" if name == BEHIND else name
     linear = layer_params[name]
     outputs = add_bias(linear, outputs)

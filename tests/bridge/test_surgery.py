@@ -264,9 +264,9 @@ class Noting(surgery.LanguageNetwork):
 
     noted: ClassVar[set[str]] = set()
 
-    def layers(self, params, start, stop, stream, batch):
-        self.noted.add(str(stream.dtype))
-        return super().layers(params, start, stop, stream, batch)
+    def leave(self, params, key, outputs, rest, batch):
+        self.noted.add(str(outputs.dtype))
+        return super().leave(params, key, outputs, rest, batch)
 
     def _score(self, params, x, batch):
         self.noted.add(str(x.dtype))

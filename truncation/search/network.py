@@ -107,8 +107,7 @@ class Network(Protocol):
     def leave(self, params: Params, key: Key, outputs: Array, rest: Any, batch: Data) -> Scores:
         """Scores as if matrix `key` had returned `outputs` [examples, positions, d_out].
 
-        outputs come before any bias of the matrix's own and may be of higher precision than the
-        activations; all that follows runs in theirs, as it does in a forward pass.
+        outputs come before any bias of the matrix's own.
         """
         ...
 

@@ -53,7 +53,9 @@ def one_matrix(
     coordinates = _coordinates(entry.inputs, parts)
 
     def leave(outputs: Array) -> Scores:
-        return network.leave(params, key, outputs, entry.rest, batch)
+        # Components are float32 at least and so are their sums; all that follows runs in the
+        # activations' own precision, as it does in a forward pass.
+        return network.leave(params, key, outputs.astype(entry.inputs.dtype), entry.rest, batch)
 
     if len(masks[0]) == 1:
         return [leave(one) for one in _chain(coordinates, parts, [chunk[0] for chunk in masks])]
