@@ -1,4 +1,4 @@
-# make demo   set up, train the default noisy-recall run, end with figures
+# make demo   set up, train a small noisy-recall run, end with figures
 # make report every claim run, judged and drawn: report/index.html (about 20 minutes on two cores)
 # make test   set up, run the tests; what they compile is kept for the next time
 # make thorough  the tests that take seconds each because they check every case, or at length
@@ -18,7 +18,7 @@ $(READY): pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	$(BIN)/python -m experiments.noisy_recall --flagfile=experiments/noisy_recall/small.flags --out=runs/demo --overwrite
+	$(BIN)/python -m experiments.noisy_recall --flagfile=experiments/noisy_recall/demo.flags --out=runs/demo --overwrite
 
 # Runs that are there are kept, below report/runs; only what is missing runs.
 report: $(READY)

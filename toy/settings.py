@@ -1,4 +1,4 @@
-"""The settings of a noisy-recall run; NoisyRecall() is the demo.
+"""The settings of a noisy-recall run; NoisyRecall() is the default one.
 
     NoisyRecall(alpha=0.3, feed_forward=("none", "none"))
 

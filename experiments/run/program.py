@@ -229,7 +229,7 @@ def _keep_compilations() -> None:
     """Let JAX keep what it compiles; JAX reads these when it is imported, and fails silently."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(home) / "truncated-weights"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 # A text that cannot be the name of any file: longer than a name may be, or links in a circle.
