@@ -15,15 +15,23 @@ _TEMPLATES = 100
 _NAMES, _EXPONENT = 1000, 1.2  # first tokens of subjects, and how unequal their frequencies are
 _SECOND = 10  # second tokens to choose from
 _SUBJECT = 12  # tokens of a subject at most
-# CounterFact's paraphrases are a fact's words behind an unrelated sentence, "Shayna does this and
-# Yossel goes still and dies. Danielle Darrieux, a native". Of 85 of them, drawn at random, the
-# sentence has 11.3 +- 4.5 tokens of GPT-NeoX (2 to 22), the fact behind it 7.7 +- 2.2; what is
-# drawn here has a fact of 8.8, so rows are a little longer, which does not favour the search.
-_SENTENCE = (2, 22)  # tokens of that sentence, fewest and most
-_SENTENCE_MEAN, _SENTENCE_DEVIATION = 11.3, 4.5
 _FACT = 24  # tokens of a fact's prompt at most
+# CounterFact's paraphrases are a fact in other words behind an unrelated sentence, "Shayna does
+# this and Yossel goes still and dies. Danielle Darrieux, a native". Of 276 of them, drawn at
+# random, the sentence has 11.4 +- 5.3 tokens of GPT-NeoX (1 to 36), the fact behind it
+# 7.6 +- 2.2 (3 to 17), and the whole has more than 32 in one of 45, which decides how far rows are
+# padded; in a gamma law's draws one of 45 too. Mean, deviation, fewest and most:
+_SENTENCE = (11.4, 5.3, 1, 36)
+_REWORDED = (7.6, 2.2, 3, 17)
+# Sentences often begin alike, one in eleven with "The". Two of them have the first token in common
+# with a chance of .015, the first two with .0014, three with .0010: "For services to" is often
+# all the same. Of the places of 64, 128 and 256 paraphrases .984, .975 and .966 are beginnings of
+# their own. What is drawn here has .984, .977 and .969: again it shares a little less.
+_FIRST = 2000  # first tokens of sentences; the one of rank r is as frequent as 1 / (r + 1)
+_FORMULAIC = 0.3  # the share of sentences that go on as their first token has it
+_FORMULA = 4  # tokens that those of one first token have in common
 # Tokens of a prompt at most.
-LONGEST = {"facts": _FACT, "paraphrases": _FACT + _SENTENCE[1]}
+LONGEST = {"facts": _FACT, "paraphrases": _SENTENCE[-1] + _REWORDED[-1]}
 
 
 def encoded(kind: str, count: int, length: int, vocab_size: int, seed: int) -> encoding.Encoded:
@@ -70,15 +78,28 @@ def facts(count: int, vocab_size: int, draws: np.random.Generator) -> list[list[
 
 
 def paraphrases(count: int, vocab_size: int, draws: np.random.Generator) -> list[list[int]]:
-    """LASER's rows of CounterFact: each fact, then twice a fact behind a sentence of its own.
+    """LASER's rows of CounterFact: each fact, then twice a paraphrase of it.
 
-    A paraphrase words its fact otherwise, so what stands behind the sentence shares nothing with
-    the row before either.
+    A paraphrase begins with a sentence of its own and words its fact otherwise, so it shares
+    nothing with its fact or the other paraphrase; with other paraphrases it may share how
+    sentences begin. What comes then is one row's alone, and only its length matters.
     """
     found = facts(count, vocab_size, draws)
-    for row, prompt in enumerate(found):
+    often = 1 / np.arange(2, _FIRST + 2)
+    # None of them is a name, with which facts begin.
+    begins = 1 + _NAMES + draws.choice(_FIRST, count, p=often / often.sum())
+    for row, first in enumerate(begins.tolist()):
         if row % 3:
-            number = round(draws.normal(_SENTENCE_MEAN, _SENTENCE_DEVIATION))
-            sentence = draws.integers(1, vocab_size, int(np.clip(number, *_SENTENCE)))
-            found[row] = [*sentence.tolist(), *prompt]
+            # The formula of a token is that token repeated: any would do.
+            begun = [first] * (_FORMULA if draws.random() < _FORMULAIC else 1)
+            number = _number(draws, *_SENTENCE) + _number(draws, *_REWORDED)
+            rest = draws.integers(1, vocab_size, number - len(begun))
+            found[row] = [*begun, *rest.tolist()]
     return found
+
+
+def _number(
+    draws: np.random.Generator, mean: float, deviation: float, fewest: int, most: int
+) -> int:
+    drawn = draws.gamma((mean / deviation) ** 2, deviation**2 / mean)
+    return int(np.clip(round(drawn), fewest, most))
