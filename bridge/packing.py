@@ -13,12 +13,14 @@ Of the 10,000 CounterFact prompts of arXiv 2402.11655 in GPT-NeoX's tokens, 512 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int
 
 from bridge.config import Config, LongRope
 from bridge.encoding import Batch, flat
-from bridge.network import Block, Packing, operations
+from bridge.network import Block, Context, Packing, context_of, operations
 
 # Nodes must be fewer than this share of places: copies between nodes and rows cost something too.
 _FEWER = 0.9
@@ -27,15 +29,27 @@ _FEWER = 0.9
 _SPARED = 1e10
 
 
+# A batch is made of at least so many pieces, each of rows that begin alike.
+_PIECES = 8
+
 # Attention pads rows to the longest of so many blocks, at a multiple of so many tokens.
 _BLOCKS, _MULTIPLE = 4, 4
 
 
 class Packed(NamedTuple):
-    """A batch with its nodes; see bridge.network.Packing. A row is one sequence of an example."""
+    """A batch and what attention knows of it, its nodes too; see bridge.network.Packing.
+
+    A row is one sequence of an example. The context is on the device: it goes into every layer.
+    """
 
     rows: Batch
-    packing: Packing
+    context: Context
+
+    @property
+    def packing(self) -> Packing:
+        """Which places have which node."""
+        assert self.context.packing is not None
+        return self.context.packing
 
 
 def pack(batches: Sequence[Batch], config: Config) -> list[Batch | Packed]:
@@ -44,7 +58,7 @@ def pack(batches: Sequence[Batch], config: Config) -> list[Batch | Packed]:
     A masked model looks ahead, and a LongRope turns a beginning by the length of the whole text:
     there only padding is left out.
     """
-    share = not (config.masked or isinstance(config.rope_scaling, LongRope))
+    share = shares(config)
     masks = [flat(batch.mask) for batch in batches]
     found = [
         tree(flat(batch.tokens), mask, share=share)
@@ -61,8 +75,55 @@ def pack(batches: Sequence[Batch], config: Config) -> list[Batch | Packed]:
         blocks, held = _blocks(mask, nodes, shapes)
         # What fills up is a node again that is there; nobody reads it.
         first, held = (np.pad(x, (0, size - len(x)), mode="edge") for x in (first, held))
-        packed.append(Packed(batch, Packing(nodes, first, blocks, held)))
+        packing = jax.tree.map(jnp.asarray, Packing(nodes, first, blocks, held))
+        packed.append(Packed(batch, context_of(jnp.asarray(mask), packing)))
     return packed
+
+
+def shares(config: Config) -> bool:
+    """Whether a place is decided by the tokens up to it."""
+    return not (config.masked or isinstance(config.rope_scaling, LongRope))
+
+
+def arrange(batch: Batch, size: int, *, share: bool) -> Int[np.ndarray, " examples"]:
+    """The order in which every `size` examples share what they can and have alike many nodes.
+
+    All batches have the shape of the fullest, so that uneven ones would be filled up. Of an
+    example the first row counts; its others begin like that one.
+    """
+    tokens, mask = batch.tokens[:, 0], batch.mask[:, 0]
+    # Row beside row with the longest beginning in common.
+    order = np.lexsort(np.where(mask, tokens, -1).T[::-1])
+    tokens, mask = tokens[order], mask[order]
+    alike = (tokens[1:] == tokens[:-1]) & mask[1:] & mask[:-1]
+    common = np.cumprod(alike, axis=1).sum(axis=1) if share else np.zeros(len(order) - 1, np.int64)
+    lengths = mask.sum(axis=1)
+    own = lengths - np.append(0, common)
+
+    # What begins otherwise shares nothing and may go anywhere; long runs of the same beginning
+    # are cut, so that they can be dealt out evenly.
+    begins = np.flatnonzero(np.append(True, common == 0))
+    pieces: list[np.ndarray] = []
+    for run in np.split(np.arange(len(order)), begins[1:]):
+        pieces += np.array_split(run, -(-len(run) // max(1, size // _PIECES)))
+    weights = [int(own[piece].sum() + lengths[piece[0]] - own[piece[0]]) for piece in pieces]
+
+    # Those with most nodes to a row first, always to the batch that has least so far: what comes
+    # last then fills up the rows without making a batch much larger than another.
+    room = np.full(-(-len(order) // size), size)
+    room[-1] -= room.sum() - len(order)
+    load = np.zeros(len(room))
+    batches: list[list[np.ndarray]] = [[] for _ in room]
+    each_row = np.array(weights) / [len(piece) for piece in pieces]
+    for index in np.argsort(each_row, kind="stable")[::-1]:
+        piece, each = pieces[index], each_row[index]
+        while len(piece):
+            chosen = int(np.argmin(np.where(room > 0, load, np.inf)))
+            given, piece = piece[: room[chosen]], piece[room[chosen] :]
+            batches[chosen].append(given)
+            room[chosen] -= len(given)
+            load[chosen] += each * len(given)
+    return order[np.concatenate([piece for batch in batches for piece in batch])]
 
 
 def _shapes(masks: Sequence[Bool[np.ndarray, "rows length"]]) -> list[tuple[int, int]]:
@@ -119,6 +180,6 @@ def tree(
 
 
 def _room(count: int) -> int:
-    """The least of a few sizes that holds so many: at most a thirty-second more."""
-    step = max(8, 1 << max(count.bit_length() - 6, 0))
+    """The least of a few sizes that holds so many: at most a sixty-fourth more."""
+    step = max(8, 1 << max(count.bit_length() - 7, 0))
     return -(-count // step) * step

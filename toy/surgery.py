@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from toy import network, transformer
 from toy.layer import Weights
@@ -22,7 +22,7 @@ from toy.transformer_config import TransformerConfig
 from truncation.address import Matrices
 from truncation.notation import Key
 from truncation.search.examples import Examples
-from truncation.search.network import Entry, Scores
+from truncation.search.network import Entry, Scores, in_order
 
 Data = Mapping[str, Any]
 
@@ -65,6 +65,10 @@ class RecallNetwork:
         """What the stream before a layer is made of."""
         outside = {name: value for name, value in weights.items() if name != "layers"}
         return outside, [weights["layers"][index] for index in range(layer)]
+
+    def arrange(self, data: Data, size: int) -> Int[np.ndarray, " examples"]:
+        """As they are: all are of one length."""
+        return in_order(data)
 
     def pack(self, batches: Sequence[Data]) -> list[Data]:
         """As they are: random sequences share no beginnings."""

@@ -104,7 +104,7 @@ def run(
         timed_prompts = len(encoded)
     asked = encoding.select(encoded, np.arange(timed_prompts))
     # One by one, every length is a shape of its own.
-    baseline(scorer, shape, asked, candidates[0])
+    baseline(scorer.decompositions.made(candidates[0]), shape, asked)
     full_compiling = time.perf_counter() - began
 
     # A new scorer has kept no prefix yet; what was compiled is shared. The two sides take
@@ -125,8 +125,12 @@ def run(
                 continue
             stop.check()
             began = time.perf_counter()
-            expected = baseline(scorer, shape, asked, candidates[index])
-            full_seconds += (time.perf_counter() - began) * len(encoded) / timed_prompts
+            edited = jax.block_until_ready(scorer.decompositions.made(candidates[index]))
+            edited_at = time.perf_counter()
+            expected = baseline(edited, shape, asked)
+            # Weights are edited once, however many prompts there are.
+            each = (time.perf_counter() - edited_at) / timed_prompts
+            full_seconds += edited_at - began + each * len(encoded)
             timed += 1
             for name, value in expected.items():
                 found = float(np.abs(scores[name][place, :timed_prompts] - value).max())
@@ -154,30 +158,22 @@ def _key(candidate: notation.Intervention) -> notation.Key:
 
 
 def full_forward(
-    scorer: Scorer,
-    shape: bridge.Config,
-    encoded: encoding.Encoded,
-    candidate: notation.Intervention,
+    edited: Any, shape: bridge.Config, encoded: encoding.Encoded
 ) -> dict[str, np.ndarray]:
-    """Edit the parameters, compute all logits of all prompts, and score."""
+    """All logits of all prompts by edited parameters, and scores."""
     batch = encoded.batch
-    edited = scorer.decompositions.made(candidate)
     logits = _all_logits(edited, shape, encoding.flat(batch.tokens), encoding.flat(batch.mask))
     return jax.device_get(_score(logits, batch, encoded.vocabulary))
 
 
 def one_by_one(
-    scorer: Scorer,
-    shape: bridge.Config,
-    encoded: encoding.Encoded,
-    candidate: notation.Intervention,
+    edited: Any, shape: bridge.Config, encoded: encoding.Encoded
 ) -> dict[str, np.ndarray]:
-    """Edit the parameters once, then every prompt by itself: all its logits, and its scores.
+    """Every prompt by itself, by edited parameters: all its logits, and its scores.
 
     As LASER's script for CounterFact has it, log p of the whole prompt is computed and the last
     position's vocabulary is sorted. Its randomised SVD for each candidate is left out.
     """
-    edited = scorer.decompositions.made(candidate)
     found = []
     for index in range(len(encoded)):
         batch = encoding.take(encoded.batch, np.array([index]))

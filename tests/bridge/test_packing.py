@@ -60,6 +60,46 @@ def test_without_sharing_a_node_for_each_real_token(rows):
     np.testing.assert_array_equal(first[nodes[mask]], np.flatnonzero(mask))
 
 
+def batch_of(rows):
+    tokens, mask = padded(rows)
+    return encoded("Oslo is in").batch._replace(tokens=tokens[:, None], mask=mask[:, None])
+
+
+def beginnings(rows):
+    return len({tuple(row[: k + 1]) for row in rows for k in range(len(row))})
+
+
+@given(ROWS, st.integers(1, 8), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_every_example_stands_once_in_an_arrangement(rows, size, share):
+    order = packing.arrange(batch_of(rows), size, share=share)
+    np.testing.assert_array_equal(np.sort(order), np.arange(len(rows)))
+
+
+def test_an_arrangement_brings_beginnings_together_and_evens_batches():
+    """Forty facts of ten relations and forty rows alone: what each batch holds, counted by sets."""
+    draws = np.random.default_rng(0)
+    rows = [[i % 10, 3, 4, 5, 6, *draws.integers(10, 10**6, 2).tolist()] for i in range(40)]
+    rows += [draws.integers(10, 10**6, n).tolist() for n in draws.integers(2, 30, 40)]
+    rows = [rows[i] for i in draws.permutation(len(rows))]
+    size = 20
+
+    def counted(order):
+        return [
+            beginnings([rows[i] for i in order[start : start + size]])
+            for start in range(0, len(rows), size)
+        ]
+
+    plain = counted(np.arange(len(rows)))
+    found = counted(packing.arrange(batch_of(rows), size, share=True))
+    assert sum(found) < sum(plain)
+    assert max(found) - min(found) <= 3 < max(plain) - min(plain)
+    # What looks ahead shares nothing: batches have alike many tokens then.
+    order = packing.arrange(batch_of(rows), size, share=False)
+    tokens = np.array([len(rows[i]) for i in order]).reshape(-1, size).sum(axis=1)
+    assert np.ptp(tokens) <= 3
+
+
 @given(st.lists(ROWS, min_size=1, max_size=3))
 @settings(max_examples=100, deadline=None)
 def test_blocks_hold_every_row_once_and_a_place_of_every_node(batches):
@@ -167,7 +207,7 @@ def test_rows_on_both_sides_of_a_long_ropes_original_length():
     lengths = found.batch.mask[:, 0].sum(axis=1)
     assert lengths.min() < original < np.sort(lengths)[-2]
     scorer = surgery.scorer(model, found)
-    assert isinstance(scorer._batches(np.arange(4))[0].data, packing.Packed)
+    assert isinstance(scorer._batches(np.arange(4))[0][0].data, packing.Packed)
     expected, scores = (
         scoring.evaluate(model.params, model.config, found),
         scorer.full(np.arange(4)),
@@ -184,7 +224,7 @@ def test_candidates_side_by_side_agree_with_one_after_another():
     )
     alone, beside = (surgery.scorer(model, found, together=count) for count in (1, 2))
     for scorer in (alone, beside):
-        assert isinstance(scorer._batches(np.arange(4))[0].data, packing.Packed)
+        assert isinstance(scorer._batches(np.arange(4))[0][0].data, packing.Packed)
     expected = alone.evaluate(cuts, np.arange(4))
     scores = beside.evaluate(cuts, np.arange(4))
     for name in ("loss", "logit_difference", "rank"):

@@ -59,6 +59,15 @@ class Examples:
         """The examples at these indices, in this order."""
         return jax.tree.map(lambda leaf: leaf[indices], self.data)
 
+    def size(self, count: int) -> int:
+        """How many examples each batch has, of so many in all: as few batches as can be, even.
+
+        Raises ValueError where none is chosen.
+        """
+        if count == 0:
+            raise ValueError("indices: no example selected")
+        return -(-count // -(-count // min(self.batch_size or count, count)))
+
     def batches(self, indices: Int[np.ndarray, " chosen"]) -> list[Batch]:
         """These examples in batches of one shape, so that what is compiled serves them all.
 
@@ -66,9 +75,7 @@ class Examples:
         beginning, and costs as much as anything else. Raises ValueError where none is chosen.
         """
         count = len(indices)
-        if count == 0:
-            raise ValueError("indices: no example selected")
-        size = -(-count // -(-count // min(self.batch_size or count, count)))
+        size = self.size(count)
         weights = np.asarray(self.weights, np.float32)
         batches = []
         for start in range(0, count, size):
@@ -79,17 +86,18 @@ class Examples:
         return batches
 
 
-def gather(results: list[list[Any]], count: int) -> HostScores:
+def gather(results: list[list[Any]], places: Int[np.ndarray, " chosen"]) -> HostScores:
     """Device scores [batch][chunk] -> [candidates, examples, answers] on the host.
 
-    A chunk is [examples, answers], or has an axis of candidates before. Examples beyond `count`
-    (padding) are left out; callers index the candidates they asked for.
+    A chunk is [examples, answers], or has an axis of candidates before. places: where each
+    example is, counted from batch to batch; what fills these up is left out. Callers index the
+    candidates they asked for.
     """
     return {
         name: np.concatenate(
             [np.concatenate([_on_host(chunk[name]) for chunk in batch]) for batch in results],
             axis=1,
-        )[:, :count]
+        )[:, places]
         for name in results[0][0]
     }
 

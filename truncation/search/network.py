@@ -24,7 +24,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from truncation.address import Matrices, Params
 from truncation.notation import Key
@@ -80,6 +81,10 @@ class Network(Protocol):
         """The parameters that decide the stream before `layer`, as any pytree."""
         ...
 
+    def arrange(self, data: Data, size: int) -> Int[np.ndarray, " examples"]:
+        """The order in which these examples are best cut into batches of `size`."""
+        ...
+
     def pack(self, batches: Sequence[Data]) -> list[Data]:
         """The same examples as the network would rather have them, for scores alone.
 
@@ -115,6 +120,11 @@ class Network(Protocol):
     def probabilities(self) -> Probabilities | None:
         """(params, stream before layer `last`, batch) -> [examples, answers, classes]."""
         ...
+
+
+def in_order(data: Data) -> Int[np.ndarray, " examples"]:
+    """Examples as they are, for networks to which their order is all one."""
+    return np.arange(len(jax.tree.leaves(data)[0]))
 
 
 def stream_before(network: Network, params: Params, layer: int, batch: Data) -> Stream:
@@ -158,6 +168,10 @@ class Whole:
     def below(self, params: Params, layer: int) -> Any:
         """Nothing: there is no stream."""
         return ()
+
+    def arrange(self, data: Data, size: int) -> Int[np.ndarray, " examples"]:
+        """As they are."""
+        return in_order(data)
 
     def pack(self, batches: Sequence[Data]) -> list[Data]:
         """As they are."""

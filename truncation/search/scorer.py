@@ -71,7 +71,7 @@ class Scorer:
         self.decompositions = Decompositions(network.matrices, params)
         self.cost = Cost()
         self._digests: dict[bytes, str] = {}
-        self._packed: tuple[bytes, list[Batch]] | None = None
+        self._packed: tuple[bytes, list[Batch], Indices] | None = None
 
     def fresh(self, *, cache: Cache | None = None) -> "Scorer":
         """The same with a cost and a cache of its own; decompositions and streams are shared."""
@@ -128,11 +128,12 @@ class Scorer:
         """Scores [examples, answers] of any parameters of this structure."""
         self.cost.forward(len(indices))
         last = self.network.last
+        batches, places = self._batches(indices)
         found = [
             [self.network.finish(params, self.streams.before(params, last, batch), batch.data)]
-            for batch in self._batches(indices)
+            for batch in batches
         ]
-        scores = {name: values[0] for name, values in gather(found, len(indices)).items()}
+        scores = {name: values[0] for name, values in gather(found, places).items()}
         return scores if self.beside is None else scores | self.beside(params, indices)
 
     def evaluate(
@@ -173,19 +174,26 @@ class Scorer:
         restore = np.argsort(order)
         return {name: np.concatenate(parts)[restore] for name, parts in found.items()}
 
-    def _batches(self, indices: Indices) -> list[Batch]:
-        """These examples as the network would rather have them; kept for the next family."""
-        name = np.asarray(indices).tobytes()
+    def _batches(self, indices: Indices) -> tuple[list[Batch], Indices]:
+        """These examples as the network would rather have them, and where each of them is then.
+
+        Kept for the next family.
+        """
+        indices = np.asarray(indices)
+        name = indices.tobytes()
         if self._packed is None or self._packed[0] != name:
-            plain = self.examples.batches(indices)
+            size, order = self.examples.size(len(indices)), np.arange(len(indices))
+            if size < len(indices):
+                order = self.network.arrange(self.examples.select(indices), size)
+            plain = self.examples.batches(indices[order])
             packed = self.network.pack([batch.data for batch in plain])
             # A name of their own: streams of what is packed have another shape.
             named = [
                 batch if data is batch.data else batch._replace(data=data, name=b"p" + batch.name)
                 for batch, data in zip(plain, packed, strict=True)
             ]
-            self._packed = name, named
-        return self._packed[1]
+            self._packed = name, named, np.argsort(order)
+        return self._packed[1:]
 
     def _family(
         self, cuts: Sequence[Mapping[Key, Cut]], indices: Indices, given: Intervention
@@ -208,7 +216,7 @@ class Scorer:
             restore = np.arange(len(cuts))
 
         def fetch() -> HostScores:
-            scores = gather(results, len(indices))
+            scores = gather(results, self._batches(indices)[1])
             scores = {name: values[restore] for name, values in scores.items()}
             if self.beside is not None:
                 for name, values in self._beside(base, changes, indices).items():
@@ -247,7 +255,7 @@ class Scorer:
         components = self.decompositions.of(keys)
         start = min(keys[0][0], network.last)
         results = []
-        for batch in self._batches(indices):
+        for batch in self._batches(indices)[0]:
             stream = self.streams.before(params, start, batch)
             if len(keys) == 1 and network.stops:
                 found = passes.one_matrix(
@@ -273,7 +281,7 @@ class Scorer:
         """Device scores [batch][candidate] of cuts that are no masks over components."""
         network, params = self.network, self.decompositions.edited(base)
         start = min(keys[0][0], network.last)
-        batches = self._batches(indices)
+        batches, _ = self._batches(indices)
         streams = [self.streams.before(params, start, batch) for batch in batches]
         results: list[list[passes.Chunk]] = [[] for _ in batches]
         for change in changes:
