@@ -28,7 +28,6 @@ _FEWER = 0.9
 # CPU core: how many nodes there are is a shape of its own, for which everything compiles again.
 _SPARED = 1e10
 
-
 # A batch is made of at least so many pieces, each of rows that begin alike.
 _PIECES = 8
 

@@ -215,8 +215,10 @@ class Scorer:
             results = self._by_editing(keys, changes, indices, base)
             restore = np.arange(len(cuts))
 
+        _, places = self._batches(indices)
+
         def fetch() -> HostScores:
-            scores = gather(results, self._batches(indices)[1])
+            scores = gather(results, places)
             scores = {name: values[restore] for name, values in scores.items()}
             if self.beside is not None:
                 for name, values in self._beside(base, changes, indices).items():
