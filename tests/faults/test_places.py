@@ -1,5 +1,6 @@
 """Where results go: never over what is read, never over a stranger's files, never two at once."""
 
+import fcntl
 import shutil
 import signal
 
@@ -24,8 +25,13 @@ def test_a_second_process_is_refused_while_the_first_lives(
     whole, out = undisturbed(name), tmp_path / "run"
     first = house.start(TINY[name].module, TINY[name].command(inputs, out))
     assert until(lambda: (out / "config.json").exists() or first.wait(0) is not None)
-    first.send(signal.SIGSTOP)  # so that it lives for as long as the second takes to look
-    second = house.run(TINY[name], inputs, out, "--overwrite")
+    # So that it lives for as long as the second takes to look. Of a program that was too quick to
+    # be stopped, what it held is held here.
+    stopped = first.send(signal.SIGSTOP)
+    with open(out / ".lock") as lock:
+        if not stopped:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        second = house.run(TINY[name], inputs, out, "--overwrite")
     first.send(signal.SIGCONT)
     assert first.wait() == 0, first.said
     assert TINY[name].summary(out) == whole.summary
