@@ -105,7 +105,8 @@ def arrange(batch: Batch, size: int, *, share: bool) -> Int[np.ndarray, " exampl
     pieces: list[np.ndarray] = []
     for run in np.split(np.arange(len(order)), begins[1:]):
         pieces += np.array_split(run, -(-len(run) // max(1, size // _PIECES)))
-    weights = [int(own[piece].sum() + lengths[piece[0]] - own[piece[0]]) for piece in pieces]
+    nodes = [own[piece].sum() + lengths[piece[0]] - own[piece[0]] for piece in pieces]
+    each_row = np.array(nodes) / [len(piece) for piece in pieces]
 
     # Those with most nodes to a row first, always to the batch that has least so far: what comes
     # last then fills up the rows without making a batch much larger than another.
@@ -113,7 +114,6 @@ def arrange(batch: Batch, size: int, *, share: bool) -> Int[np.ndarray, " exampl
     room[-1] -= room.sum() - len(order)
     load = np.zeros(len(room))
     batches: list[list[np.ndarray]] = [[] for _ in room]
-    each_row = np.array(weights) / [len(piece) for piece in pieces]
     for index in np.argsort(each_row, kind="stable")[::-1]:
         piece, each = pieces[index], each_row[index]
         while len(piece):

@@ -42,8 +42,8 @@ from truncation.search.scorer import Beside, Scorer
 from truncation.search.streams import Streams
 
 # A CPU runs a layer fastest where the feed-forward's activations, in float32, take about so many
-# bytes: with twice as many every token costs a seventh more. But of so many tokens at least,
-# since a batch reads all weights.
+# bytes: with twice as many every token costs a tenth to a seventh more. But of so many tokens at
+# least, since a batch reads all weights.
 _CACHED, _TOKENS = 2**24, 768
 # What only the unembedding reads.
 _END = ("final_norm", "transform", "transform_norm", "embed_out")

@@ -17,8 +17,8 @@ _SECOND = 10  # second tokens to choose from
 _SUBJECT = 12  # tokens of a subject at most
 _FACT = 24  # tokens of a fact's prompt at most
 # CounterFact's paraphrases are a fact in other words behind an unrelated sentence, "Shayna does
-# this and Yossel goes still and dies. Danielle Darrieux, a native". Of 276 of them, drawn at
-# random, the sentence has 11.4 +- 5.3 tokens of GPT-NeoX (1 to 36), the fact behind it
+# this and Yossel goes still and dies. Danielle Darrieux, a native". Of 276 of them, from two public
+# samples, the sentence has 11.4 +- 5.3 tokens of GPT-NeoX (1 to 36), the fact behind it
 # 7.6 +- 2.2 (3 to 17), and the whole has more than 32 in one of 45, which decides how far rows are
 # padded; in a gamma law's draws one of 45 too. Mean, deviation, fewest and most:
 _SENTENCE = (11.4, 5.3, 1, 36)

@@ -199,6 +199,22 @@ def test_whole_forward_passes_of_several_batches_agree_with_plain_ones():
             np.testing.assert_allclose(scores[name][:, 0], expected[name], rtol=2e-5, atol=1e-5)
 
 
+def test_batches_on_a_cpu_have_as_many_tokens_as_its_caches_take(monkeypatch):
+    """Here: twelve, of rows with six and one; scores come in the order of the examples."""
+    found = encoded(*(f"The town of {name} is in" for name in ("Paris", "Oslo", "Rome")), "Oslo")
+    model = checkpoint("gptj")
+    whole = surgery.scorer(model, found)
+    monkeypatch.setattr(surgery, "_CACHED", 0)
+    monkeypatch.setattr(surgery, "_TOKENS", 12)
+    small = surgery.scorer(model, found)
+    assert whole.examples.batch_size == 4
+    assert small.examples.batch_size == round(12 / (found.batch.mask.sum() / 4)) < 4
+    indices = np.array([3, 1, 0, 2])
+    expected, scores = whole.full(indices), small.full(indices)
+    for name in ("loss", "logit_difference", "rank"):
+        np.testing.assert_allclose(scores[name], expected[name], rtol=2e-5, atol=1e-5)
+
+
 def test_rows_on_both_sides_of_a_long_ropes_original_length():
     """Each row's places are turned by the factors of that row's own length."""
     model = checkpoint("phi3_long")
