@@ -264,7 +264,9 @@ def _curve(axes: Axes, arrays: Arrays, matrix: str, alpha: float, *, legend: boo
     axes.axhline(alpha, color="0.7", lw=0.8, zorder=0)
     # Linear below the smallest positive rho, so that rho = 0 has a place.
     smallest = rhos[rhos > 0].min() if np.any(rhos > 0) else 1.0
-    axes.set_xscale("symlog", linthresh=smallest, linscale=0.4)
+    axes.set_xscale("symlog", linthresh=smallest, linscale=0.8)
+    # Nothing is left of it: the room is for telling 0 from the smallest in a narrow panel.
+    axes.set_xlim(-0.2 * smallest, 1.15)
     ticks = [t for t in (0.0, 0.01, 0.1, 1.0) if t == 0 or t >= smallest]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set_xlabel("fraction of rank kept")
