@@ -67,12 +67,12 @@ def pytest_unconfigure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Compile without optimising, except for what computes for long.
+    """Compile without optimising, except for slow tests.
 
     A fast test runs what it compiles a few times on a few numbers: optimising takes as long
     again as all the rest of compiling, and never pays for itself. The formulas are the same.
     """
-    quick = not any(item.iter_markers("slow")) and not any(item.iter_markers("optimised"))
+    quick = item.get_closest_marker("slow") is None
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1" if quick else "0"
     jax.config.update("jax_disable_most_optimizations", quick)
 

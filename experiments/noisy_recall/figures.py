@@ -181,6 +181,8 @@ def _floor(axes: Axes, value: float, label: str, side: str) -> None:
 
 def spectra(arrays: Arrays) -> Figure:
     """Singular values along training; a disc's area is its share of the noise direction."""
+    # Square points of a disc whose singular direction is the noise's own.
+    whole = 40
     prefix, suffix = "spectra/spectrum/", "/singular_values"
     found = [
         n.removeprefix(prefix).removesuffix(suffix)
@@ -202,7 +204,7 @@ def spectra(arrays: Arrays) -> Figure:
             share = arrays.get(f"{prefix}{name}/noise_share")
             if share is not None:
                 times = np.repeat(steps, values.shape[1])
-                area = 40 * share.mean(axis=1).ravel()
+                area = whole * share.mean(axis=1).ravel()
                 axes.scatter(
                     times, values.ravel(), s=area, color=COLOURS["noise"], lw=0, rasterized=True
                 )
@@ -210,6 +212,15 @@ def spectra(arrays: Arrays) -> Figure:
             axes.set_ylim(0, values.max() * 1.12)
             style.step_axis(axes)
         row[0].set_ylabel("singular value")
+    if any(name.endswith("/noise_share") for name in arrays):
+        shares = {
+            f"{share:g}": canvas.axes[0].scatter([], [], s=whole * share, color=COLOURS["noise"], lw=0)
+            for share in (1, 0.5, 0.1)
+        }
+        canvas.legend(
+            shares.values(), shares, loc="outside lower center", ncols=3,
+            title="share of the noise direction",
+        )  # fmt: skip
     return canvas
 
 

@@ -22,8 +22,6 @@ from experiments.verify_theory.settings import FAMILIES, VerifyTheory
 from experiments.verify_theory.table import Row
 from theory import recall_chain as exact_chain
 
-pytestmark = pytest.mark.optimised
-
 SMALL = Effort(
     memory_step=4.0,
     embedding_draws=60,
