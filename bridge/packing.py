@@ -10,6 +10,7 @@ Of the 10,000 CounterFact prompts of arXiv 2402.11655 in GPT-NeoX's tokens, 512 
 .78 nodes to a token and .30 to a place of the padded rectangle; 2,000 have .66 and .25.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,6 +34,9 @@ _PIECES = 8
 
 # Attention pads rows to the longest of so many blocks, at a multiple of so many tokens.
 _BLOCKS, _MULTIPLE = 4, 4
+# A row's queries, keys and values are copied, which costs it as much for every place as attending
+# to so many (two CPU cores, 16 heads of 64).
+_COPIES = 16
 
 
 class Packed(NamedTuple):
@@ -126,16 +130,31 @@ def arrange(batch: Batch, size: int, *, share: bool) -> Int[np.ndarray, " exampl
 
 
 def _shapes(masks: Sequence[Bool[np.ndarray, "rows length"]]) -> list[tuple[int, int]]:
-    """How many rows each block has, shortest rows first, and how long the longest may be."""
-    rows, length = masks[0].shape
-    shapes: list[tuple[int, int]] = []
-    for part in np.array_split(np.arange(rows), min(_BLOCKS, rows)):
-        longest = max(int(np.sort(mask.sum(axis=1))[part[-1]]) for mask in masks)
-        width = min(-(-max(longest, 1) // _MULTIPLE) * _MULTIPLE, length)
-        # Neighbours of one length are one block.
-        before = shapes.pop()[0] if shapes and shapes[-1][1] == width else 0
-        shapes.append((before + len(part), width))
-    return shapes
+    """How many rows each block has, shortest rows first, and how long the longest may be.
+
+    Of all ways to cut the rows into at most _BLOCKS, the one that leaves attention least to do.
+    """
+    length = masks[0].shape[1]
+    # The row of each rank, as long as it is in any batch: all batches have blocks of one shape.
+    longest = np.max([np.sort(mask.sum(axis=1)) for mask in masks], axis=0)
+    widths = np.minimum(-(-np.maximum(longest, 1) // _MULTIPLE) * _MULTIPLE, length)
+    # Rows of one width stay together, so only where the width changes may a block end.
+    ends = [0, *(np.flatnonzero(np.diff(widths)) + 1).tolist(), len(widths)]
+
+    def block(start: int, end: int) -> tuple[int, int]:
+        return ends[end] - ends[start], int(widths[ends[end] - 1])
+
+    @functools.cache
+    def cheapest(end: int, most: int) -> tuple[int, tuple[tuple[int, int], ...]]:
+        """What the rows before ends[end] cost in at most so many blocks, and these."""
+        ways = []
+        for start in range(end) if most > 1 else (0,):
+            cost, before = cheapest(start, most - 1) if start else (0, ())
+            count, width = block(start, end)
+            ways.append((cost + count * width * (width + _COPIES), (*before, (count, width))))
+        return min(ways)
+
+    return list(cheapest(len(ends) - 1, _BLOCKS)[1])
 
 
 def _blocks(

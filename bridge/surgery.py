@@ -259,6 +259,21 @@ class LanguageNetwork:
         self, params: Params, key: Key, outputs: Array, rest: Any, batch: Batch | Packed
     ) -> Scores:
         """On from the output of a matrix, its bias not yet added."""
+        return self._score(params, self._left(params, key, outputs, rest, batch), batch)
+
+    def leave_each(
+        self, params: Params, key: Key, outputs: Iterable[Array], rest: Any, batch: Batch | Packed
+    ) -> list[Scores]:
+        """Several share the product with the unembedding, which reads all of it for each."""
+        ends = (self._left(params, key, one, rest, batch) for one in outputs)
+        return scoring.finish_each(
+            outer_params(params), self.config, ends, _rows(batch), self.vocabulary
+        )
+
+    def _left(
+        self, params: Params, key: Key, outputs: Array, rest: Any, batch: Batch | Packed
+    ) -> Array:
+        """The stream after the last layer where answers are predicted."""
         layer, name = key
         context = _context(batch)
         if not isinstance(batch, Packed):
@@ -266,10 +281,10 @@ class LanguageNetwork:
         here = _at(batch) if layer == self.last else None
         config = self.config.of_layer(layer)
         x = model.leave(params["layers"][layer], config, name, outputs, rest, context, here)
-        if layer < self.last:
-            x = self.layers(params, layer + 1, self.last, x, batch)
-            x = self._end(params, x, batch)
-        return self._score(params, x, batch)
+        if layer == self.last:
+            return x
+        x = self.layers(params, layer + 1, self.last, x, batch)
+        return self._end(params, x, batch)
 
     def probabilities(self, params: Params, stream: Array, batch: Batch | Packed) -> Array:
         """[examples, 1, tokens] of the first answer token."""

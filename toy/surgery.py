@@ -6,7 +6,7 @@ last layer everything but the keys is computed at scored positions only.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -100,6 +100,12 @@ class RecallNetwork:
     def leave(self, weights: Weights, key: Key, outputs: Array, rest: Any, batch: Data) -> Scores:
         """On from the output of a matrix, the bias it may have not yet added."""
         return _leave(self, weights, key, outputs, rest, batch)
+
+    def leave_each(
+        self, weights: Weights, key: Key, outputs: Iterable[Array], rest: Any, batch: Data
+    ) -> list[Scores]:
+        """One by one: the end is a small part of it."""
+        return [self.leave(weights, key, one, rest, batch) for one in outputs]
 
     def probabilities(self, weights: Weights, stream: Array, batch: Data) -> Array:
         """[sequences, scored positions, tokens]."""

@@ -91,9 +91,7 @@ class Context(NamedTuple):
         # Copied head by head, as attention multiplies them, so that nothing is copied once more;
         # and copied as they are: whatever is fused with a copy is computed element by element.
         places = block.nodes[:, None, :] * x.shape[2] + heads[None, :, None]
-        (found,) = jax.lax.optimization_barrier(
-            (jnp.take(x.reshape(-1, x.shape[-1]), places, axis=0),)
-        )
+        (found,) = jax.lax.optimization_barrier((_take(x.reshape(-1, x.shape[-1]), places),))
         return jnp.moveaxis(found, 1, 2)
 
     def of(self, block: Block) -> "Context":
@@ -105,7 +103,7 @@ class Context(NamedTuple):
         """From the rows of every block to nodes: [block, shorter, d] -> [1, nodes, d]."""
         assert self.packing is not None
         places = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in blocks])
-        return jnp.take(places, self.packing.found, axis=0)[None]
+        return _take(places, self.packing.found)[None]
 
     def in_order(self, blocks: Sequence[Float[Array, "_ n d"]]) -> Float[Array, "rows n d"]:
         """The rows of every block in the order of the batch."""
@@ -120,6 +118,13 @@ class Context(NamedTuple):
         if self.packing is None:
             return gather(x, at)
         return jnp.take(x[0], jnp.take_along_axis(self.packing.nodes, at, axis=1), axis=0)
+
+
+def _take(
+    x: Float[Array, "n d"], places: Int[Array | np.ndarray, "*shape"]
+) -> Float[Array, "*shape d"]:
+    """Rows of x at places that a packing gives, which are there: no bound is checked."""
+    return x.at[places].get(mode="promise_in_bounds")
 
 
 def context_of(mask: Bool[Array, "rows length"], packing: Packing | None = None) -> Context:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import bridge
-from bridge import encoding, module, scoring, surgery
+from bridge import encoding, module, packing, scoring, surgery
 from bridge import network as model
 from experiments.benchmark_search import prompts, shapes
 from experiments.benchmark_search.settings import BenchmarkSearch
@@ -34,7 +34,8 @@ def main(config: BenchmarkSearch, place: Place) -> None:
         for candidate in candidates:
             editing.resolve(candidate, surgery.matrices(shape))
     weights = sum(leaf.size for leaf in jax.tree.leaves(module.shapes(shape)))
-    together = config.num_prompts if config.baseline == "batched" else 1
+    timed = config.timed_prompts or config.num_prompts
+    together = timed if config.baseline == "batched" else 1
     longest = prompts.LONGEST.get(config.prompts, config.length)
     logits = together * longest * shape.vocab_size
     memory_limit.require(4.0 * (2 * weights + logits), "--shape, --num_prompts or --length")
@@ -52,9 +53,10 @@ def redraw(out: str) -> None:
 
 def report(config: BenchmarkSearch, summary: dict[str, float]) -> None:
     """Print the ratio and what both sides took."""
+    timed, whole = round(summary["timed_prompts"]), config.num_prompts
     print(
-        f"{summary['candidates']:.0f} candidates on {config.num_prompts} prompts of "
-        f"{summary['tokens_per_prompt']:.1f} tokens"
+        f"{summary['candidates']:.0f} candidates on {timed} prompts"
+        f"{f' of {whole}' if timed < whole else ''}, of {summary['tokens_per_prompt']:.1f} tokens"
     )
     how = "one by one" if config.baseline == "one_by_one" else "together"
     print(f"full forward  {summary['seconds_per_candidate/full']:.3f} s per candidate, {how}")
@@ -81,8 +83,8 @@ def run(
     encoded = prompts.encoded(
         config.prompts, config.num_prompts, config.length, shape.vocab_size, config.seed
     )
-    indices = np.arange(len(encoded))
     memory = int(config.memory_gb * 2**30)
+    indices = timed_rows(shape, encoded, config, memory)
     keys = list(dict.fromkeys(map(_key, candidates)))
 
     def prepared() -> Scorer:
@@ -99,10 +101,12 @@ def run(
     stage("compiling")
     began = time.perf_counter()
     baseline = one_by_one if config.baseline == "one_by_one" else full_forward
-    timed_prompts = min(config.baseline_prompts or len(encoded), len(encoded))
-    if config.baseline == "batched":
-        timed_prompts = len(encoded)
-    asked = encoding.select(encoded, np.arange(timed_prompts))
+    # One by one: those at even distances among the others.
+    count = len(indices)
+    if config.baseline == "one_by_one":
+        count = min(config.baseline_prompts or count, count)
+    places = np.arange(count) * len(indices) // count
+    asked = encoding.select(encoded, indices[places])
     # One by one, every length is a shape of its own.
     baseline(scorer.decompositions.made(candidates[0]), shape, asked)
     full_compiling = time.perf_counter() - began
@@ -114,7 +118,7 @@ def run(
     progress = Progress(len(keys), label="matrix")
     seconds, full_seconds, timed = 0.0, 0.0, 0
     differences: dict[str, float] = {}
-    for count, key in enumerate(keys):
+    for done, key in enumerate(keys, start=1):
         stop.check()
         members = [i for i, c in enumerate(candidates) if _key(c) == key]
         began = time.perf_counter()
@@ -129,13 +133,13 @@ def run(
             edited_at = time.perf_counter()
             expected = baseline(edited, shape, asked)
             # Weights are edited once, however many prompts there are.
-            each = (time.perf_counter() - edited_at) / timed_prompts
-            full_seconds += edited_at - began + each * len(encoded)
+            each = (time.perf_counter() - edited_at) / count
+            full_seconds += edited_at - began + each * len(indices)
             timed += 1
             for name, value in expected.items():
-                found = float(np.abs(scores[name][place, :timed_prompts] - value).max())
+                found = float(np.abs(scores[name][place, places] - value).max())
                 differences[name] = max(differences.get(name, 0.0), found)
-        progress.update(count + 1)
+        progress.update(done)
     progress.close()
 
     ours, full = seconds / len(candidates), full_seconds / timed
@@ -146,11 +150,31 @@ def run(
         "seconds_per_candidate/prefixes": ours,
         "candidates": len(candidates),
         "baseline_candidates": timed,
-        "baseline_prompts": timed_prompts,
-        "tokens_per_prompt": float(encoded.batch.mask.sum() / len(encoded)),
+        "baseline_prompts": count,
+        "timed_prompts": len(indices),
+        "tokens_per_prompt": float(encoded.batch.mask[indices].sum() / len(indices)),
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         **{f"difference/{name}": value for name, value in differences.items()},
     }
+
+
+def timed_rows(
+    shape: bridge.Config, encoded: encoding.Encoded, config: BenchmarkSearch, memory: int
+) -> np.ndarray:
+    """Indices of the prompts to time: whole batches, at even distances among those of all.
+
+    What a batch costs depends on how many prompts there are in all, because of more prompts more
+    begin alike.
+    """
+    if not 0 < config.timed_prompts < len(encoded):
+        return np.arange(len(encoded))
+    found = surgery.examples(shape, encoded, memory=memory)
+    size = found.size(len(encoded))
+    order = packing.arrange(encoded.batch, size, share=packing.shares(shape))
+    whole = len(encoded) // size
+    chosen = min(-(-config.timed_prompts // size), whole)
+    batches = np.arange(chosen) * whole // chosen
+    return order[(batches[:, None] * size + np.arange(size)).reshape(-1)]
 
 
 def _key(candidate: notation.Intervention) -> notation.Key:

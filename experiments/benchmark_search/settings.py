@@ -17,6 +17,10 @@ class BenchmarkSearch(Settings):
 
     shape: str = setting("pythia-70m", "Whose shape the random weights have.", choices=SHAPES)
     num_prompts: int = setting(64, "Prompts.", lower=1, upper=10**6)
+    timed_prompts: int = setting(
+        0, "Time both on about so many of them, in whole batches as the search of all would make; "
+        "0: all.", lower=0, upper=10**6,
+    )  # fmt: skip
     prompts: str = setting(
         "random", "Random tokens, facts as long and as alike as CounterFact's, or these and, two "
         "thirds of all, paraphrases behind an unrelated sentence, as LASER asks.",

@@ -214,7 +214,9 @@ def spectra(arrays: Arrays) -> Figure:
         row[0].set_ylabel("singular value")
     if any(name.endswith("/noise_share") for name in arrays):
         shares = {
-            f"{share:g}": canvas.axes[0].scatter([], [], s=whole * share, color=COLOURS["noise"], lw=0)
+            f"{share:g}": canvas.axes[0].scatter(
+                [], [], s=whole * share, color=COLOURS["noise"], lw=0
+            )
             for share in (1, 0.5, 0.1)
         }
         canvas.legend(

@@ -1,6 +1,7 @@
 """Every distinct beginning once: the tree against sets of tuples, the scores against whole rows."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -140,6 +141,30 @@ def test_short_rows_are_not_padded_to_the_longest():
     # Several batches of one shape: each block as long as its longest row in any of them.
     longer = mask | (np.arange(24) < 5)
     assert packing._shapes([mask, longer]) == [(8, 8), (16, 12), (8, 24)]
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_no_other_blocks_leave_attention_less_to_do(lengths):
+    """Against every way to cut the rows, sorted, into as many blocks or fewer."""
+    mask = np.arange(40) < np.array(lengths)[:, None]
+    shapes = packing._shapes([mask])
+    assert len(shapes) <= packing._BLOCKS
+    assert sum(count for count, _ in shapes) == len(lengths)
+    ranked = -(-np.maximum(np.sort(lengths), 1) // packing._MULTIPLE) * packing._MULTIPLE
+
+    def cost(cuts):
+        edges = [0, *cuts, len(ranked)]
+        return sum(
+            (end - start) * ranked[end - 1] * (ranked[end - 1] + packing._COPIES)
+            for start, end in itertools.pairwise(edges)
+        )
+
+    # Every cut where no width changes is as good or worse, so those are left out.
+    places = np.flatnonzero(np.diff(ranked)) + 1
+    ways = (itertools.combinations(places, number) for number in range(packing._BLOCKS))
+    least = min(cost(cuts) for cuts in itertools.chain.from_iterable(ways))
+    assert cost(np.cumsum([count for count, _ in shapes])[:-1]) == least
 
 
 def encoded(*prompts):

@@ -264,13 +264,10 @@ class Noting(surgery.LanguageNetwork):
 
     noted: ClassVar[set[str]] = set()
 
-    def leave(self, params, key, outputs, rest, batch):
-        self.noted.add(str(outputs.dtype))
-        return super().leave(params, key, outputs, rest, batch)
-
-    def _score(self, params, x, batch):
-        self.noted.add(str(x.dtype))
-        return super()._score(params, x, batch)
+    def _left(self, params, key, outputs, rest, batch):
+        found = super()._left(params, key, outputs, rest, batch)
+        self.noted.update({str(outputs.dtype), str(found.dtype)})
+        return found
 
 
 @pytest.mark.parametrize("together", [1, 2])
@@ -282,6 +279,19 @@ def test_above_a_cut_activations_keep_their_precision(params, encoded, together)
     Noting.noted.clear()
     found.evaluate(notation.candidates([(0, "fc_in"), (1, "v_proj")], ["0.5", "0.2"]), np.arange(4))
     assert Noting.noted == {"bfloat16"}
+
+
+def test_scores_are_the_same_however_many_share_an_unembedding(params, encoded, monkeypatch):
+    scorer = searcher(params, encoded, together=1)
+    cuts = notation.candidates([(0, "fc_in"), (2, "fc_out")], ["0.8", "0.5", "0.2", "0.1", "0"])
+    indices = np.arange(len(encoded))
+    shared = scorer.evaluate(cuts, indices)
+    rows = encoded.batch.at.size
+    for together in (0, 2 * 4 * rows * CONFIG.vocab_size):  # one by one; two, two and one
+        monkeypatch.setattr(scoring, "_TOGETHER", together)
+        found = scorer.evaluate(cuts, indices)
+        for name, values in shared.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_a_search_in_one_call(params, encoded):

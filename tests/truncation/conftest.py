@@ -73,6 +73,9 @@ class Planted:
         self.count(("leave", key))
         return resume(params, key, outputs, rest, batch)
 
+    def leave_each(self, params, key, outputs, rest, batch):
+        return [self.leave(params, key, one, rest, batch) for one in outputs]
+
     def probabilities(self, params, h, batch):
         return jax.nn.softmax(_logits(params, h))
 

@@ -20,7 +20,7 @@ inputs and output gradients, which eigenpruning needs, come for free. Any other 
 Whole: one function from parameters and examples to scores.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -32,7 +32,7 @@ from truncation.notation import Key
 
 Data = Any
 Stream = Any
-Scores = dict[str, Float[Array, "examples answers"]]
+Scores = dict[str, Float[Array, "*outputs examples answers"]]
 Probabilities = Callable[[Params, Stream, Data], Float[Array, "examples answers classes"]]
 
 
@@ -116,6 +116,16 @@ class Network(Protocol):
         """
         ...
 
+    def leave_each(
+        self, params: Params, key: Key, outputs: Iterable[Array], rest: Any, batch: Data
+    ) -> list[Scores]:
+        """`leave` of one output after another, made when asked for.
+
+        Scores of several may come as one, with an axis of outputs in front: what ends a forward
+        pass is seldom the same work for each as for all.
+        """
+        ...
+
     @property
     def probabilities(self) -> Probabilities | None:
         """(params, stream before layer `last`, batch) -> [examples, answers, classes]."""
@@ -196,3 +206,9 @@ class Whole:
     def leave(self, params: Params, key: Key, outputs: Array, rest: Any, batch: Data) -> Scores:
         """Raises ValueError."""
         raise ValueError("stops: this needs a network that can go on from a matrix")
+
+    def leave_each(
+        self, params: Params, key: Key, outputs: Iterable[Array], rest: Any, batch: Data
+    ) -> list[Scores]:
+        """Raises ValueError."""
+        return [self.leave(params, key, one, rest, batch) for one in outputs]

@@ -52,13 +52,17 @@ def one_matrix(
     parts = network.matrices[key].met(parts)
     coordinates = _coordinates(entry.inputs, parts)
 
-    def leave(outputs: Array) -> Scores:
-        # Components are float32 at least and so are their sums; all that follows runs in the
-        # activations' own precision, as it does in a forward pass.
-        return network.leave(params, key, outputs.astype(entry.inputs.dtype), entry.rest, batch)
-
+    # Components are float32 at least and so are their sums; all that follows runs in the
+    # activations' own precision, as it does in a forward pass.
+    dtype = entry.inputs.dtype
     if len(masks[0]) == 1:
-        return [leave(one) for one in _chain(coordinates, parts, [chunk[0] for chunk in masks])]
+        outputs = _chain(coordinates, parts, [chunk[0] for chunk in masks])
+        narrow = (one.astype(dtype) for one in outputs)
+        return network.leave_each(params, key, narrow, entry.rest, batch)
+
+    def leave(outputs: Array) -> Scores:
+        return network.leave(params, key, outputs.astype(dtype), entry.rest, batch)
+
     return [jax.vmap(leave)(_side_by_side(coordinates, parts.vt, chunk)) for chunk in masks]
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import bridge
-from bridge import module, packing
+from bridge import module, packing, surgery
 from experiments.benchmark_search import experiment as benchmark_search
 from experiments.benchmark_search import prompts, shapes
 from experiments.benchmark_search.settings import PYTHIA, SHAPES, BenchmarkSearch
@@ -35,6 +35,34 @@ def test_both_sides_agree_and_are_timed(baseline, kind):
     assert found["difference/rank"] == 0
     assert found["ratio"] > 0
     assert found["seconds_per_candidate/full"] > 0
+
+
+def test_what_is_timed_is_whole_batches_of_the_search_of_all(monkeypatch):
+    shape = bridge.Config(vocab_size=32000, num_layers=2, d_model=16, num_heads=2, d_ff=32)
+    # Batches of some sixty tokens, as if no more fitted the caches.
+    monkeypatch.setattr(surgery, "_CACHED", 60 * 4 * shape.d_ff)
+    monkeypatch.setattr(surgery, "_TOKENS", 1)
+    config = BenchmarkSearch(
+        baseline="one_by_one", baseline_prompts=5, prompts="paraphrases", num_prompts=300,
+        timed_prompts=20, matrices=("fc_in",), rhos=("0.5",),
+    )  # fmt: skip
+    found = prompts.encoded(config.prompts, config.num_prompts, 0, shape.vocab_size, config.seed)
+    rows = benchmark_search.timed_rows(shape, found, config, 2**30)
+    size = surgery.examples(shape, found, memory=2**30).size(len(found))
+    assert 1 < size < 10
+    assert 20 <= len(rows) < 20 + size
+    assert len(rows) % size == 0
+    assert len(set(rows)) == len(rows)
+    arranged = packing.arrange(found.batch, size, share=True)
+    whole = {frozenset(arranged[start : start + size]) for start in range(0, 300 - size, size)}
+    assert {frozenset(batch) for batch in rows.reshape(-1, size)} <= whole
+    summary = benchmark_search.run(config, shape, every_candidate([(0, "fc_in")], config.rhos))
+    assert summary["timed_prompts"] == len(rows)
+    assert summary["baseline_prompts"] == 5
+    assert summary["difference/rank"] == 0
+    assert benchmark_search.timed_rows(shape, found, BenchmarkSearch(), 2**30).tolist() == [
+        *range(300)
+    ]
 
 
 def test_facts_have_the_lengths_and_the_beginnings_they_are_said_to_have():
