@@ -40,7 +40,7 @@ def by_hand(checkpoint):
     return texts
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 16])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.thorough), 2, 16])
 def test_every_answer_in_any_batch(checkpoint, by_hand, batch_size):
     found = answers.stream(checkpoint, EXAMPLES, Marking("contains", NEW), batch_size=batch_size)
     assert sorted(found) == list(enumerate(by_hand))

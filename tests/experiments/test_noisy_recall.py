@@ -128,6 +128,7 @@ def reached(running, out, step):
     return until(lambda: stored.exists() or running.wait(0) is not None) and stored.exists()
 
 
+@pytest.mark.thorough
 def test_a_killed_run_continues_and_ends_the_same_to_the_bit(finished, house, tmp_path):
     out = tmp_path / "run"
     chance = random.Random(0)

@@ -33,8 +33,8 @@ def encoded():
     return encoding.encode_examples(EXAMPLES, Words(longest=6), num_tokens=50)
 
 
-# Parallel, one after the other with a gate, and with learned positions.
-SOME = ("gptj", "gpt2", "llama3")
+# Parallel, and one after the other with a gate.
+SOME = ("gptj", "llama3")
 OTHERS = [
     pytest.param(case, True, marks=pytest.mark.thorough) for case in CASES if case not in SOME
 ]
