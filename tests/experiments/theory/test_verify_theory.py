@@ -22,6 +22,9 @@ from experiments.verify_theory.settings import FAMILIES, VerifyTheory
 from experiments.verify_theory.table import Row
 from theory import recall_chain as exact_chain
 
+# Those that train no network. "transformer" and "plateau", which train the largest, run at their
+# own sizes in the slow test.
+SHORT = tuple(name for name in FAMILIES if name not in ("learning", "lazy", *FAMILIES[-2:]))
 SMALL = Effort(
     memory_step=4.0,
     embedding_draws=60,
@@ -99,15 +102,14 @@ def test_deviation_and_its_error():
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Every family at its smallest, the memory with two sizes and one crossing."""
+    """Families that train no network, at their smallest; of memories two sizes and a crossing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory_flow, "SIZES", (2, 4, 8))
         patch.setattr(memory_flow, "CROSSINGS", ((4, 0.3),))
         patch.setattr(memory_flow, "NO_CROSSINGS", ((8, 0.4),))
         patch.setattr(memory_flow, "D_MODELS", (32, 64, 128))
         patch.setattr(sampling, "GROUPS", 64)
-        # The last two train networks: by themselves below, and at their sizes in the slow test.
-        config = VerifyTheory(quick=True, seed=1, families=FAMILIES[:-2])
+        config = VerifyTheory(quick=True, seed=1, families=SHORT)
         out = tmp_path_factory.mktemp("verify") / "run"
         directory = run_directory.open_run(Place("verify_theory", str(out)), config)
         rows = experiment.run(config, directory, SMALL)
@@ -116,16 +118,30 @@ def finished(tmp_path_factory):
 
 def test_every_prediction_agrees_with_simulation(finished):
     _, _, rows = finished
-    simulated = {"memory", "frequent", "decay", "chain", "first step", "attention", "learning"}
-    assert {r.family for r in rows} == simulated | {"lazy"}
+    simulated = {"memory", "frequent", "decay", "chain", "first step", "attention"}
+    assert {r.family for r in rows} == simulated
+    assert 4 < table.z_limit(rows) < 6
+    assert not told_failures(rows)
+
+
+@pytest.mark.thorough
+def test_predictions_of_small_trained_networks_agree(monkeypatch, tmp_path):
+    monkeypatch.setattr(sampling, "GROUPS", 64)
+    config = VerifyTheory(quick=True, seed=1, families=("learning", "lazy"))
+    directory = run_directory.open_run(Place("verify_theory", str(tmp_path / "run")), config)
+    rows = experiment.run(config, directory, SMALL)
+    assert {r.family for r in rows} == {"learning", "lazy"}
+    assert not told_failures(rows)
+    assert (directory.path / "figures" / "learning.png").stat().st_size > 10_000
+
+
+def told_failures(rows):
     limit = table.z_limit(rows)
-    assert 4 < limit < 6
-    failed = [
+    return [
         (r.name, r.setting, r.predicted, r.measured, r.discrepancy)
         for r in rows
         if not r.passes(limit)
     ]
-    assert not failed
 
 
 def test_the_run_directory_holds_table_arrays_and_figures(finished):
@@ -136,7 +152,7 @@ def test_the_run_directory_holds_table_arrays_and_figures(finished):
     summary = json.loads((directory.path / "summary.json").read_text())
     assert summary["failed"] == 0
     assert summary["rows"] == len(rows)
-    for name in ("memory", "first_step", "learning"):
+    for name in ("memory", "first_step"):
         assert (directory.path / "figures" / f"{name}.png").stat().st_size > 10_000
     text = table.markdown(rows)
     assert text.count("\n") == len(rows) + 2
