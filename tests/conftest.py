@@ -5,9 +5,9 @@ uses one device unless it is told otherwise.
 """
 
 import atexit
-import functools
 import gc
 import os
+import threading
 from pathlib import Path
 
 import jax
@@ -37,7 +37,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # XLA's newer emitters of fused loops are slow to compile: without them, and with one piece of
 # machine code per function instead of many in parallel, compiling takes a third of the time.
-LEAN = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+# XLA ends a process that names a flag it does not know, and JAX 0.11 has the newer ones only.
+LEAN = "--xla_cpu_parallel_codegen_split_count=1"
+if jax.__version_info__ < (0, 11):
+    LEAN += " --xla_cpu_use_fusion_emitters=false"
 # Once only: a worker inherits them, and what is kept is kept under the flags it was made with.
 if LEAN not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {LEAN}".strip()
@@ -45,9 +48,21 @@ mpl.use("Agg")
 # Cutting a TrueType font to the letters of a figure takes longer than drawing it.
 style.SETTINGS["pdf.fonttype"] = 3
 # JAX gives every function that it lowers an MLIR context of its own, and every operation the
-# whole stack of callers: a third of what lowering a small function costs. Many share one as well.
+# whole stack of callers: a third of what lowering a small function costs. All that one thread
+# lowers shares one as well; two threads must not, since a context is made for one at a time and
+# JAX lets others run while it compiles.
 jax.config.update("jax_include_full_tracebacks_in_locations", False)
-mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+contexts = threading.local()
+new_context = mlir.make_ir_context
+
+
+def context_of_this_thread():
+    if not hasattr(contexts, "one"):
+        contexts.one = new_context()
+    return contexts.one
+
+
+mlir.make_ir_context = context_of_this_thread
 # Tracing makes and drops small objects by the million beside a heap that stays: looking for
 # cycles at Python's usual pace was a tenth of the suite's time.
 gc.set_threshold(50_000, 20, 50)
