@@ -48,7 +48,11 @@ def _rows(
         law.unigram, law.bigram, trigger=0, alpha=ALPHA, length=length
     )
     samples = sampling.group_means(
-        problem, functools.partial(_step, problem), sequences=sequences, seed=seed
+        problem,
+        functools.partial(_step, problem),
+        _weights(problem),
+        sequences=sequences,
+        seed=seed,
     )
     mean, error = mean_and_error(samples)
     size = law.num_tokens
@@ -82,22 +86,26 @@ def _rows(
     return rows, np.stack([predicted, mean, error])
 
 
-def _step(problem: recall.Task, batch: recall.Batch) -> jax.Array:
-    """Minus the gradient of the row of W that e(q) queries, per unit of copying."""
+def _weights(problem: recall.Task) -> simplified.Weights:
+    """After q the feed-forward says the label's law, and values copy what is attended, faintly."""
     size = problem.vocab_size
-    trigger, noise = problem.triggers[0], problem.noise[0]
-    outputs = jnp.asarray(problem.outputs)
     logits = jnp.full(size, IMPOSSIBLE)
-    logits = logits.at[outputs].set(math.log((1 - ALPHA) / len(problem.outputs)))
-    logits = logits.at[noise].set(math.log(ALPHA))
+    logits = logits.at[problem.outputs].set(math.log((1 - ALPHA) / len(problem.outputs)))
+    logits = logits.at[problem.noise[0]].set(math.log(ALPHA))
     params = simplified.zeros(size)
-    params["feed_forward"] = params["feed_forward"].at[:, trigger].set(logits)
+    params["feed_forward"] = params["feed_forward"].at[:, problem.triggers[0]].set(logits)
     params["value"] = params["value"].at[:, :size].set(COPY * jnp.eye(size))
+    return params
+
+
+def _step(problem: recall.Task, batch: recall.Batch, weights: simplified.Weights) -> jax.Array:
+    """Minus the gradient of the row of W that e(q) queries, per unit of copying."""
+    trigger, noise = problem.triggers[0], problem.noise[0]
 
     def loss(query_key: jax.Array) -> jax.Array:
-        found = simplified.trace({**params, "query_key": query_key}, batch.tokens).logits
+        found = simplified.trace({**weights, "query_key": query_key}, batch.tokens).logits
         log_p = jax.nn.log_softmax(found, axis=-1)
         correct = jnp.take_along_axis(log_p, batch.correct, axis=1)[:, 0]
         return -jnp.mean((1 - ALPHA) * correct + ALPHA * log_p[:, noise])
 
-    return -jax.grad(loss)(params["query_key"])[trigger] / COPY
+    return -jax.grad(loss)(weights["query_key"])[trigger] / COPY

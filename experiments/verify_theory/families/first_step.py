@@ -33,11 +33,9 @@ def verify(effort: Effort, seed: int) -> Outcome:
     return Outcome(rows, {"first/margins": margins, "first/deviations": deviations})
 
 
-def steps(num_tokens: int, batch: recall.Batch) -> simplified.Weights:
-    """Minus the gradients at zero parameters."""
-    gradient = jax.grad(simplified.loss)(
-        simplified.zeros(num_tokens), batch.tokens, batch.labels[:, 0]
-    )
+def steps(batch: recall.Batch, weights: simplified.Weights) -> simplified.Weights:
+    """Minus the gradients at weights, which are simplified.zeros."""
+    gradient = jax.grad(simplified.loss)(weights, batch.tokens, batch.labels[:, 0])
     return jax.tree.map(jnp.negative, gradient)
 
 
@@ -51,7 +49,7 @@ def _gradient_rows(
         law.unigram, law.bigram, trigger=trigger, alpha=ALPHA, length=length
     )
     found = sampling.group_means(
-        problem, functools.partial(steps, problem.vocab_size), sequences=sequences, seed=seed
+        problem, steps, simplified.zeros(problem.vocab_size), sequences=sequences, seed=seed
     )
     setting = f"{label} N={law.num_tokens}, T={length}, alpha={ALPHA}"
     rows = [
@@ -91,7 +89,8 @@ def _margin_rows(effort: Effort, seed: int) -> tuple[list[Row], np.ndarray]:
         problem = sampling.task(law, alpha=ALPHA, length=length)
         found = sampling.group_means(
             problem,
-            functools.partial(_step_and_test, problem.vocab_size),
+            _step_and_test,
+            simplified.zeros(problem.vocab_size),
             sequences=max(effort.sequences // 8, 2**14),
             seed=seed + size,
         )
@@ -170,12 +169,13 @@ def _margin_rows(effort: Effort, seed: int) -> tuple[list[Row], np.ndarray]:
     return rows, np.array(table)
 
 
-def _step_and_test(num_tokens: int, batch: recall.Batch) -> dict[str, jax.Array]:
+def _step_and_test(batch: recall.Batch, weights: simplified.Weights) -> dict[str, jax.Array]:
     """Sampled steps, mean test features, and mean test features by correct class."""
+    num_tokens = len(weights["value"])
     x = simplified.features(batch.tokens, num_tokens)
     correct = jax.nn.one_hot(batch.correct[:, 0], num_tokens)
     count = len(batch.tokens)
-    found = steps(num_tokens, batch)
+    found = steps(batch, weights)
     result = {name: found[name] for name in ("feed_forward", "value")}
     for name, features in (("final", x[:, -1]), ("attended", jnp.mean(x, axis=1))):
         result[name] = jnp.mean(features, axis=0)
@@ -214,12 +214,12 @@ def _deviation_rows(effort: Effort, seed: int) -> tuple[list[Row], np.ndarray]:
     """The (tau, e(q)) entry of F from m samples: deviation over three decades of m."""
     law = language.uniform(SMALL["num_tokens"])
     problem = sampling.task(law, alpha=ALPHA, length=SMALL["length"])
-    size = problem.vocab_size
     exact = math.sqrt(ALPHA * (1 - ALPHA))
     rows, table = [], []
     entries = sampling.replicates(
         problem,
-        lambda batch: steps(size, batch)["feed_forward"][-1, 0],
+        lambda batch, weights: steps(batch, weights)["feed_forward"][-1, 0],
+        simplified.zeros(problem.vocab_size),
         samples=effort.sample_sizes,
         count=effort.replicates,
         seed=seed,
@@ -268,20 +268,24 @@ def _noise_rows(effort: Effort, seed: int) -> list[Row]:
         law.unigram, law.bigram, trigger=0, alpha=ALPHA, length=length
     )
     probe = finite_samples.mean_probe(exact)
-    size = problem.vocab_size
-    on_device = {k: jnp.asarray(x) for k, x in zip(("feed_forward", "value"), probe, strict=True)}
 
-    def logits(batch: recall.Batch) -> jax.Array:
-        found = steps(size, batch)
+    def logits(batch: recall.Batch, weights: simplified.Weights, *probe: jax.Array) -> jax.Array:
+        found, exactly = steps(batch, weights), jax.lax.Precision.HIGHEST
         return jnp.stack(
             [
-                jnp.matmul(found[name], x, precision=jax.lax.Precision.HIGHEST)
-                for name, x in on_device.items()
+                jnp.matmul(found[name], x, precision=exactly)
+                for name, x in zip(("feed_forward", "value"), probe, strict=True)
             ]
         )
 
     found = sampling.replicates(
-        problem, logits, samples=(samples,), count=4 * effort.replicates, seed=seed + 1
+        problem,
+        logits,
+        simplified.zeros(problem.vocab_size),
+        *(jnp.asarray(x) for x in probe),
+        samples=(samples,),
+        count=4 * effort.replicates,
+        seed=seed + 1,
     )[samples]
     rows = []
     for label, other in (("noise logit", None), (f"margin over class {against}", against)):

@@ -27,33 +27,44 @@ def task(law: language.Language, *, alpha: float, length: int, trigger: int = 0)
 
 
 def group_means(
-    problem: recall.Task, statistic: Callable[[recall.Batch], Any], *, sequences: int, seed: int
+    problem: recall.Task,
+    statistic: Callable[..., Any],
+    *given: Any,
+    sequences: int,
+    seed: int,
 ) -> Any:
-    """statistic(batch) of GROUPS batches that share `sequences` sequences, stacked in float64."""
+    """statistic(batch, *given) of GROUPS batches that share `sequences` sequences, in float64.
+
+    given: arrays, or trees of them. Weights have to come this way and not out of a closure, where
+    the compiler sees what they are: see simplified.zeros.
+    """
     size = max(1, sequences // GROUPS)
-
-    def one(key: jax.Array) -> Any:
-        return statistic(recall.sample(problem, key, batch_size=size))
-
-    keys = jax.random.split(jax.random.key(seed), GROUPS)
     options = BRIEFLY if sequences <= FEW else None
-    found = jax.jit(lambda keys: jax.lax.map(one, keys), compiler_options=options)(keys)
+
+    @functools.partial(jax.jit, compiler_options=options)
+    def draw(keys: jax.Array, *given: Any) -> Any:
+        def one(key: jax.Array) -> Any:
+            return statistic(recall.sample(problem, key, batch_size=size), *given)
+
+        return jax.lax.map(one, keys)
+
+    found = draw(jax.random.split(jax.random.key(seed), GROUPS), *given)
     return jax.tree.map(lambda x: np.asarray(x, dtype=np.float64), found)
 
 
 def replicates(
     problem: recall.Task,
-    statistic: Callable[[recall.Batch], jax.Array],
-    *,
+    statistic: Callable[..., jax.Array],
+    *given: Any,
     samples: Sequence[int],
     count: int,
     seed: int,
     at_once: int = 4096,
 ) -> dict[int, np.ndarray]:
-    """statistic, a mean over sequences, of `count` independent sets of each number of samples.
+    """statistic(batch, *given), a mean over sequences, of `count` independent sets of each size.
 
-    Larger sets are the means of parts as large as the smallest, so that one compiled program,
-    of at_once sequences a call, draws them all.
+    samples: the sizes. given: as for group_means. Larger sets are the means of parts as large as
+    the smallest, so that one compiled program, of at_once sequences a call, draws them all.
     """
     size = min(samples)
     if any(each % size for each in samples):
@@ -63,14 +74,16 @@ def replicates(
     options = BRIEFLY if count * max(samples) <= 4 * FEW else None
 
     @functools.partial(jax.jit, compiler_options=options)
-    def draw(key: jax.Array, call: int | jax.Array) -> jax.Array:
+    def draw(key: jax.Array, call: int | jax.Array, *given: Any) -> jax.Array:
         keys = jax.random.split(jax.random.fold_in(key, call), together)
-        return jax.vmap(lambda k: statistic(recall.sample(problem, k, batch_size=size)))(keys)
+        return jax.vmap(lambda k: statistic(recall.sample(problem, k, batch_size=size), *given))(
+            keys
+        )
 
     found = {}
     for each in samples:
         parts, key = each // size, jax.random.key(seed + each)
-        calls = [draw(key, call) for call in range(-(-count * parts // together))]
+        calls = [draw(key, call, *given) for call in range(-(-count * parts // together))]
         stacked = np.concatenate([np.asarray(x, dtype=np.float64) for x in calls])
         whole = stacked[: count * parts].reshape(count, parts, *stacked.shape[1:])
         found[each] = whole.mean(axis=1)
