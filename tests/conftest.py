@@ -37,10 +37,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # XLA's newer emitters of fused loops are slow to compile: without them, and with one piece of
 # machine code per function instead of many in parallel, compiling takes a third of the time.
-# XLA ends a process that names a flag it does not know, and JAX 0.11 has the newer ones only.
-LEAN = "--xla_cpu_parallel_codegen_split_count=1"
-if jax.__version_info__ < (0, 11):
-    LEAN += " --xla_cpu_use_fusion_emitters=false"
+LEAN = (
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
 # Once only: a worker inherits them, and what is kept is kept under the flags it was made with.
 if LEAN not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {LEAN}".strip()
