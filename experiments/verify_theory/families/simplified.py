@@ -36,7 +36,7 @@ class Trace(NamedTuple):
 def zeros(num_tokens: int) -> Weights:
     """F and V [tokens, features] and W [features, features], where training starts.
 
-    Call it outside of jit and pass the weights as arguments. XLA on CPUs (JAX 0.10, 0.11) joins a
+    Call it outside of jit and pass the weights as arguments. XLA on CPUs (JAX 0.10 to 0.12) joins a
     product and the sum or maximum after it into one YNNPACK kernel, and where every weight is
     one number that it can see, the kernel reads memory that nobody has written: mostly zeros, at
     times NaN.
