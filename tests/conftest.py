@@ -5,6 +5,7 @@ uses one device unless it is told otherwise.
 """
 
 import atexit
+import functools
 import gc
 import os
 import threading
@@ -52,17 +53,8 @@ style.SETTINGS["pdf.fonttype"] = 3
 # lowers shares one as well; two threads must not, since a context is made for one at a time and
 # JAX lets others run while it compiles.
 jax.config.update("jax_include_full_tracebacks_in_locations", False)
-contexts = threading.local()
-new_context = mlir.make_ir_context
-
-
-def context_of_this_thread():
-    if not hasattr(contexts, "one"):
-        contexts.one = new_context()
-    return contexts.one
-
-
-mlir.make_ir_context = context_of_this_thread
+context_of = functools.cache(lambda thread, make=mlir.make_ir_context: make())
+mlir.make_ir_context = lambda: context_of(threading.get_ident())
 # Tracing makes and drops small objects by the million beside a heap that stays: looking for
 # cycles at Python's usual pace was a tenth of the suite's time.
 gc.set_threshold(50_000, 20, 50)

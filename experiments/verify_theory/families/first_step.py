@@ -282,7 +282,7 @@ def _noise_rows(effort: Effort, seed: int) -> list[Row]:
         problem,
         logits,
         simplified.zeros(problem.vocab_size),
-        *(jnp.asarray(x) for x in probe),
+        *probe,
         samples=(samples,),
         count=4 * effort.replicates,
         seed=seed + 1,

@@ -63,8 +63,8 @@ def replicates(
 ) -> dict[int, np.ndarray]:
     """statistic(batch, *given), a mean over sequences, of `count` independent sets of each size.
 
-    samples: the sizes. given: as for group_means. Larger sets are the means of parts as large as
-    the smallest, so that one compiled program, of at_once sequences a call, draws them all.
+    Larger sets are the means of parts as large as the smallest, so that one compiled program, of
+    at_once sequences a call, draws them all. samples: the sizes. given: as for group_means.
     """
     size = min(samples)
     if any(each % size for each in samples):

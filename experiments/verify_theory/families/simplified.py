@@ -38,8 +38,7 @@ def zeros(num_tokens: int) -> Weights:
 
     Call it outside of jit and pass the weights as arguments. XLA on CPUs (JAX 0.10 to 0.12) joins a
     product and the sum or maximum after it into one YNNPACK kernel, and where every weight is
-    one number that it can see, the kernel reads memory that nobody has written: mostly zeros, at
-    times NaN.
+    one number that it can see, the kernel reads memory that nobody has written, at times NaN.
     """
     features = 2 * num_tokens
     return {

@@ -18,8 +18,8 @@ COMPILER = shutil.which("cc")
     platform.libc_ver()[0] != "glibc" or COMPILER is None, reason="needs glibc and a C compiler"
 )
 def test_the_first_step_holds_where_unwritten_memory_is_nan(tmp_path):
-    # XLA's YNNPACK kernels read it when weights are constants: this family then had rows that were
-    # not a number, once in a hundred runs. Weights that are arguments are read as they are.
+    # XLA's YNNPACK kernels read it when weights are constants: this family then had, now and
+    # then, rows that were not a number. Weights that are arguments are read as they are.
     library = tmp_path / "unwritten.so"
     source = HERE / "unwritten.c"
     subprocess.run([COMPILER, "-shared", "-fPIC", "-O2", source, "-o", library], check=True)
