@@ -6,6 +6,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from truncation.files import regular, room
+
+# As --num_tokens has it: the tables have this many rows and columns.
+MOST_SYMBOLS = 10_000
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Language:
@@ -73,29 +78,35 @@ def zipf(
 def counted(text: str) -> Language:
     """Characters and pairs of characters as counted in a text; tokens in character order.
 
-    A character that only ever ends the text is followed by the unigram law.
+    A character that only ever ends the text is followed by the unigram law. ValueError for a text
+    of fewer than two characters, or of more than MOST_SYMBOLS different ones.
     """
-    symbols, tokens = np.unique(np.array(list(text)), return_inverse=True)
+    # The letters as numbers, and what sorting them takes.
+    room.require(32 * len(text), f"counting the {len(text):,} letters")
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    symbols, tokens = np.unique(codes, return_inverse=True)
     if len(symbols) < 2:
         raise ValueError(f"the text has {len(symbols)} different symbols, two are needed")
+    if len(symbols) > MOST_SYMBOLS:
+        tables = room.told(3 * 8 * len(symbols) ** 2)
+        raise ValueError(
+            f"the text has {len(symbols):,} different symbols, whose tables of pairs would take "
+            f"{tables}; at most {MOST_SYMBOLS:,} are taken"
+        )
     unigram = np.bincount(tokens) / len(tokens)
     pairs = np.zeros((len(symbols), len(symbols)))
     np.add.at(pairs, (tokens[:-1], tokens[1:]), 1)
     totals = pairs.sum(axis=1, keepdims=True)
     bigram = np.where(totals > 0, pairs / np.maximum(totals, 1), unigram)
-    return Language(unigram, bigram, tuple(str(symbol) for symbol in symbols))
+    return Language(unigram, bigram, tuple(map(chr, symbols)))
 
 
 def read(path: str | Path) -> Language:
     """The language counted from a UTF-8 text file; ValueError where it cannot be one."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error.reason}") from error
+        return counted(regular.text(path).replace("\r\n", "\n").replace("\r", "\n"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        return counted(text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -5,13 +5,11 @@ estimates here are lower bounds: what they refuse is hopeless, what they let thr
 too much.
 """
 
-import os
-from pathlib import Path
-
 import jax
 
 from experiments.run.program import UserError
 from toy.settings import NoisyRecall
+from truncation.files.room import host, told
 
 GIGABYTE = 2**30
 
@@ -25,32 +23,14 @@ def available() -> int:
     return host()
 
 
-def host() -> int:
-    """Bytes of the machine's memory, or of what its control group allows."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            limits.append(int((Path("/sys/fs/cgroup") / name).read_text()))
-        except (OSError, ValueError):  # no such limit, or the word "max"
-            continue
-    return min(limits)
-
-
 def require(needed: float, what: str, *, limit: int | None = None) -> None:
     """UserError if `needed` bytes are more than there are; `what` names the settings to lower."""
     limit = available() if limit is None else limit
     if not needed <= limit:
         raise UserError(
-            f"this needs at least {_told(needed)} of memory and there are {_told(limit)}; "
+            f"this needs at least {told(needed)} of memory and there are {told(limit)}; "
             f"lower {what}"
         )
-
-
-def _told(number: float) -> str:
-    for unit, size in (("GB", GIGABYTE), ("MB", 2**20)):
-        if number >= size:
-            return f"{number / size:,.1f} {unit}"
-    return f"{number / 2**10:,.1f} kB"
 
 
 def recall_evaluation(model: NoisyRecall, sequences: int, *, at_once: int) -> float:

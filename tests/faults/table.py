@@ -67,7 +67,9 @@ def rendered(results: Results) -> str:
 
 def main() -> int:
     results = Results()
-    code = pytest.main(["-q", "-m", "fault", "-p", "no:cacheprovider", str(ROOT / "tests")], [results])
+    code = pytest.main(
+        ["-q", "-m", "fault", "-p", "no:cacheprovider", str(ROOT / "tests")], [results]
+    )
     TABLE.write_text(rendered(results), encoding="utf-8")
     return code
 

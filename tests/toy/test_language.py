@@ -1,5 +1,6 @@
 import collections
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_a_symbol_only_at_the_end_is_followed_by_the_unigram_law():
 
 def test_read_counts_a_file(tmp_path):
     path = tmp_path / "text.txt"
-    path.write_text("été\nété", encoding="utf-8")
+    path.write_text("été\r\nété", encoding="utf-8", newline="")
     words = language.read(path)
     assert words.symbols == ("\n", "t", "é")
     np.testing.assert_allclose(words.unigram, [1 / 7, 2 / 7, 4 / 7])
@@ -94,6 +95,22 @@ def test_a_file_that_is_no_language(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as caught:
         language.read(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.fault("C2")
+def test_a_text_of_many_symbols_is_told_by_what_it_would_take(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 20_000))), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"20,000 different symbols, .* would take 8\.9 GB"):
+        language.read(path)
+
+
+@pytest.mark.fault("C1")
+def test_a_pipe_and_a_device_are_no_texts(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ValueError, match="cannot be read: not a regular file"):
+            language.read(path)
 
 
 def test_missing_file_and_folder(tmp_path):

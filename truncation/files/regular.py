@@ -1,0 +1,87 @@
+"""Regular files alone are read: a FIFO or a device would be waited for, or never end."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from truncation.files import room
+
+
+class UnreadableError(OSError, ValueError):
+    """What is there is no file to read; a ValueError too, as all that a user can cause."""
+
+    def __str__(self) -> str:
+        """One line that opens with the name."""
+        return f"{self.filename}: {self.strerror}"
+
+
+# Of one file that is read whole; weights and data sets in columns are read in parts.
+LARGEST = 2**31
+
+
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """The file, open for reading; links are followed.
+
+    Raises OSError, whose strerror is one line, where it cannot be opened; UnreadableError, which
+    is one, where it is no regular file.
+    """
+    name = os.fspath(path)
+    flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+    try:
+        descriptor = os.open(name, flags)
+    except ValueError:  # a NUL in the name, or letters that no file name here can have
+        raise UnreadableError(errno.EINVAL, "no file can have this name", name) from None
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        if not stat.S_ISREG(mode):
+            raise UnreadableError(errno.EINVAL, "not a regular file", name)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def content(path: str | os.PathLike[str], most: int = LARGEST) -> bytes:
+    """All bytes of a regular file.
+
+    Raises OSError where it cannot be read or has more than `most` bytes, or more than there is
+    memory for; strerror is one line in every case.
+    """
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > min(most, room.host()):
+            most = min(most, room.host())
+            told = f"{room.told(size)} are more than the {room.told(most)} that are read"
+            raise UnreadableError(errno.EINVAL, told, os.fspath(path))
+        # A file can grow meanwhile, and those of /proc have no size.
+        found = file.read(most + 1)
+    if len(found) > most:
+        told = f"more than the {room.told(most)} that are read"
+        raise UnreadableError(errno.EINVAL, told, os.fspath(path))
+    return found
+
+
+def text(path: str | os.PathLike[str], most: int = LARGEST) -> str:
+    """A UTF-8 text, without a byte-order mark, its lines as they are.
+
+    Raises OSError as content does, and where it is not UTF-8.
+    """
+    raw = content(path, most)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        told = f"not UTF-8 text, line {line}: {error.reason}"
+        raise UnreadableError(errno.EILSEQ, told, os.fspath(path)) from None
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether there is anything of this name, also where no file can have it."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
