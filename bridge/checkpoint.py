@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import jax
@@ -36,8 +36,9 @@ DTYPES: dict[str, np.dtype] = {
 class Checkpoint:
     """A model in memory and where it came from.
 
-    params is the tree of bridge.network; stored_dtype is that of the files; weights the
-    name of the file, or index of shards, that was read.
+    params is the tree of bridge.network; stored_dtype is the narrowest that holds all that the
+    files do, tensor_dtypes that of each parameter by its path in params; weights the name of
+    the file, or index of shards, that was read.
     """
 
     config: Config
@@ -45,6 +46,7 @@ class Checkpoint:
     directory: pathlib.Path | None = None
     stored_dtype: str = "float32"
     weights: str | None = None
+    tensor_dtypes: Mapping[layout.Path, str] = dataclasses.field(default_factory=dict)
 
     @property
     def has_tokenizer(self) -> bool:
@@ -239,9 +241,24 @@ def load(
             del filled, array
         for name in tensors.keys() - opened.rules.keys():
             tensors[name].verify()
-    stored = next(iter(opened.rules))
-    stored_name = next(name for name, kind in FLOATS.items() if kind == tensors[stored].dtype)
-    return Checkpoint(opened.config, params, directory, stored_name, opened.weights)
+    names = {kind: name for name, kind in FLOATS.items()}
+    stored = {
+        path: names[tensors[name].dtype]
+        for name, rule in opened.rules.items()
+        for path in rule.paths
+    }
+    return Checkpoint(
+        opened.config, params, directory, widest(stored.values()), opened.weights, stored
+    )
+
+
+def widest(dtypes: Iterable[str]) -> str:
+    """The narrowest dtype, by name, that holds every value of these."""
+    found = set(dtypes)
+    if len(found) == 1:
+        return found.pop()
+    # Neither of float16 and bfloat16 holds the other; float32 holds both.
+    return "float64" if "float64" in found else "float32"
 
 
 def logits(

@@ -93,7 +93,9 @@ def encode_examples(
     tokenised together; where that changes the end of the prompt, the continuation begins
     with the first token that differs, for the answer and its distractors alike. Examples
     of more than max_length tokens are dropped and reported; distractors beyond
-    max_distractors are not used.
+    max_distractors are not used, nor those that have the tokens of the answer: no choice
+    between the two could be won. Those are taken out of their example, and reported. A prompt
+    that begins with the prefix already does not get it twice.
 
     For a masked model (RoBERTa) mask_token stands for every token of the continuation, all of
     them hidden at once as LASER has it, suffix (the id that ends a text) follows, and each
@@ -106,8 +108,10 @@ def encode_examples(
     if len(found) != 1:
         raise TaskError(f"noise {noise!r} is {len(found)} tokens in this tokenizer; expected one")
     kept, rows, rivals, places, long = [], [], [], [], 0
-    for example in examples:
-        own, single, where = _rows_of(example, encode, list(prefix), max_distractors)
+    same: dict[str, None] = {}
+    for given in examples:
+        example, own, single, where = _rows_of(given, encode, list(prefix), max_distractors)
+        same |= dict.fromkeys(set(given.distractors) - set(example.distractors))
         if max(len(row.tokens) for row in own) + len(suffix) > max_length:
             long += 1
             continue
@@ -121,16 +125,25 @@ def encode_examples(
             if examples
             else "no examples"
         )
-    dropped = (f"{long} of {len(examples)} examples exceed {max_length} tokens",) if long else ()
+    dropped = [f"{long} of {len(examples)} examples exceed {max_length} tokens"] if long else []
+    if same:
+        told = ", ".join(sorted(map(repr, same)))
+        dropped.append(f"distractors with the tokens of their answer, left out: {told}"[:400])
     # Distractors that are not used are no rivals.
     vocabulary = Vocabulary(found[0], num_tokens, all(places))
     return Encoded(
         tuple(kept),
         _arrays(rows, rivals, mask_token, list(suffix)),
         vocabulary,
-        dropped,
+        tuple(dropped),
         tuple(places),
     )
+
+
+def begun(prefix: Sequence[int], tokens: Sequence[int]) -> list[int]:
+    """The tokens after the prefix, which is not put before a text that begins with it already."""
+    here = list(prefix)
+    return list(tokens) if here == list(tokens[: len(here)]) else [*here, *tokens]
 
 
 def take(batch: Batch, indices: Int[np.ndarray, " n"]) -> Batch:
@@ -180,13 +193,13 @@ def _above(number: int) -> int:
 
 def _rows_of(
     example: Example, encode: Encode, prefix: list[int], max_distractors: int
-) -> tuple[list[_Row], list[int], tuple[int, ...]]:
-    """The rows of an example, the answer's first, its distractors of a single token, and
-    where each distractor went.
+) -> tuple[Example, list[_Row], list[int], tuple[int, ...]]:
+    """The example without distractors that have its answer's tokens; its rows, the answer's
+    first, its distractors of a single token, and where each distractor went.
     """
-    context = prefix + list(encode(example.prompt))
+    context = begun(prefix, encode(example.prompt))
     texts = (example.answer, *example.distractors[:max_distractors])
-    whole = [prefix + list(encode(example.prompt + text)) for text in texts]
+    whole = [begun(prefix, encode(example.prompt + text)) for text in texts]
     start = min(_common(context, tokens) for tokens in whole)
     if start == 0:
         raise TaskError(
@@ -197,6 +210,11 @@ def _rows_of(
         if len(tokens) == start:
             raise TaskError(f"{text!r} adds no token to prompt {example.prompt[-30:]!r}")
     answer, *others = whole
+    copies = {text for text, tokens in zip(texts[1:], others, strict=True) if tokens == answer}
+    if copies:
+        kept = tuple(text for text in example.distractors if text not in copies)
+        example = dataclasses.replace(example, distractors=kept)
+        others = [tokens for tokens in others if tokens != answer]
     rows = [_Row(answer, start)]
     rivals: list[int] = []
     places: list[int] = []
@@ -207,7 +225,7 @@ def _rows_of(
         else:
             places.append(-len(rows))
             rows.append(_Row(tokens, start))
-    return rows, rivals, tuple(places)
+    return example, rows, rivals, tuple(places)
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

@@ -1,9 +1,10 @@
 """Edited weights back to a directory, dense for Hugging Face tools or in thin factors.
 
-Dense: model.safetensors with the names and layout of the original, config.json and the
-tokenizer's files, so that any tool that read the original reads this. Factored:
-factored.safetensors, which only this package reads; its name is one that other tools do
-not look for, because they would fill the matrices they miss with random numbers.
+Dense: model.safetensors with the names and layout of the original, config.json and every file
+of which a reader makes the tokenizer (bridge.formats.companions), so that any tool that read the
+original reads this. Factored: factored.safetensors, which only this package reads; its name is
+one that other tools do not look for, because they would fill the matrices they miss with random
+numbers.
 """
 
 import contextlib
@@ -18,15 +19,42 @@ from typing import Any
 import numpy as np
 
 from bridge import families
-from bridge.checkpoint import DTYPES, Checkpoint
+from bridge.checkpoint import DTYPES, Checkpoint, widest
 from bridge.errors import CheckpointError
 from bridge.families import layout
-from bridge.formats import safetensors_file, strict_json, weight_sets
+from bridge.formats import companions, safetensors_file, strict_json, weight_sets
 
-COPIED = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json"),
-    *("merges.txt", "generation_config.json"),
-)
+
+def require_writable(checkpoint: Checkpoint, dtype: str | None = None) -> None:
+    """What save refuses about dtypes, to be asked before the work of which it keeps the result.
+
+    Raises ValueError for an unknown dtype, or, where none is given, CheckpointError naming a
+    tensor that is stored in one which is not written.
+    """
+    if dtype is not None:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r} is not supported; known are {', '.join(DTYPES)}")
+        return
+    if checkpoint.stored_dtype in DTYPES:
+        return
+    wide = (p for p, kind in checkpoint.tensor_dtypes.items() if kind == checkpoint.stored_dtype)
+    where = "/".join(map(str, next(wide, ("this checkpoint",))))
+    raise CheckpointError(
+        f"{where} is stored in {checkpoint.stored_dtype}, which is not written; give a dtype, "
+        f"{' or '.join(DTYPES)}"
+    )
+
+
+def _dtype_of(checkpoint: Checkpoint, rule: layout.Rule) -> str:
+    """The dtype that a tensor was stored in; of what was not stored, that of its matrix."""
+    stored = checkpoint.tensor_dtypes
+    found = []
+    for path in rule.paths:
+        # A matrix that is in factors now or was then, a bias that was added.
+        leaves = (path[-1], "kernel", "kernel_in", "kernel_out")
+        near = [stored[(*path[:-1], leaf)] for leaf in leaves if (*path[:-1], leaf) in stored]
+        found.append(near[0] if near else checkpoint.stored_dtype)
+    return widest(found)
 
 
 def _config_json(checkpoint: Checkpoint, dtype: str) -> dict[str, Any]:
@@ -57,13 +85,13 @@ def _parameter(params: Any, path: layout.Path, dtype: np.dtype) -> np.ndarray:
 
 
 def _contents(
-    params: Mapping[str, Any], rules: Mapping[str, layout.Rule], dtype: np.dtype
+    params: Mapping[str, Any], rules: Mapping[str, layout.Rule], dtypes: Mapping[str, np.dtype]
 ) -> Iterator[np.ndarray]:
     for name, rule in rules.items():
         try:
-            parts = [_parameter(params, path, dtype) for path in rule.paths]
+            parts = [_parameter(params, path, dtypes[name]) for path in rule.paths]
         except FloatingPointError:
-            raise CheckpointError(f"{name} holds values too large for {dtype}") from None
+            raise CheckpointError(f"{name} holds values too large for {dtypes[name]}") from None
         yield rule.assemble(parts)
 
 
@@ -102,7 +130,7 @@ def save(
 ) -> pathlib.Path:
     """Write a checkpoint, one tensor at a time, to a directory that appears whole or not.
 
-    dtype is that of the file, by default the one the original was stored in. factored keeps
+    dtype is that of every tensor, by default each keeps the one it was stored in. factored keeps
     matrices that are in factors so; otherwise their products are written. Returns the
     directory.
 
@@ -111,9 +139,7 @@ def save(
     unknown dtype.
     """
     target = pathlib.Path(directory)
-    dtype = dtype or checkpoint.stored_dtype
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r} is not supported; known are {', '.join(DTYPES)}")
+    require_writable(checkpoint, dtype)
     if target.exists() and not (overwrite and target.is_dir()):
         raise CheckpointError(f"{target}: exists; give another directory, or overwrite it")
     ranks = _ranks(checkpoint.params) if factored else {}
@@ -121,16 +147,21 @@ def save(
         raise CheckpointError(f"{target}: no matrix is in factors, so write it dense")
     rules = layout.rules(families.of(checkpoint.config), checkpoint.config, ranks)
     shapes = {name: rule.shape for name, rule in rules.items()}
+    dtypes = {n: DTYPES[dtype or _dtype_of(checkpoint, rule)] for n, rule in rules.items()}
+    # Who loads everything in the one dtype that config.json names must not round any of it.
+    said = dtype or checkpoint.stored_dtype
     with _appearing_whole(target, overwrite) as scratch:
-        config = json.dumps(_config_json(checkpoint, dtype), indent=2, sort_keys=True) + "\n"
+        config = json.dumps(_config_json(checkpoint, said), indent=2, sort_keys=True) + "\n"
         (scratch / "config.json").write_text(config, encoding="utf-8")
-        for name in COPIED:
-            if checkpoint.directory is not None and (checkpoint.directory / name).is_file():
-                shutil.copyfile(checkpoint.directory / name, scratch / name)
+        if checkpoint.directory is not None:
+            for file in companions.of(checkpoint.directory):
+                copy = scratch / file.relative_to(checkpoint.directory)
+                copy.parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, copy)
         safetensors_file.write_file(
             scratch / (weight_sets.FACTORED_FILE if factored else "model.safetensors"),
             shapes,
-            DTYPES[dtype],
-            _contents(checkpoint.params, rules, DTYPES[dtype]),
+            dtypes,
+            _contents(checkpoint.params, rules, dtypes),
         )
     return target

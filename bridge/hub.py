@@ -13,14 +13,11 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from bridge.formats import weight_sets
+from bridge.formats import companions, weight_sets
 from bridge.formats.stored import BLOCK_BYTES
 
 # config.json and whatever the tokenizer may be made of.
-COMMON = (
-    *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
-    "generation_config.json",
-)
+COMMON = ("config.json", *companions.PATTERNS)
 # File name or index -> patterns of the whole set, in the order of preference.
 _SETS = {
     "model.safetensors.index.json": ("model.safetensors.index.json", "model-*.safetensors"),

@@ -27,6 +27,7 @@ class Address:
 
     heads: how many equal blocks of rows and of columns belong to heads of attention, (1, 16)
     for 16 heads side by side in q_proj, (16, 1) for out_proj; (1, 1) where there are none.
+    path: where the matrix lies, as messages name it.
     """
 
     read: Callable[[Params], Array]
@@ -34,11 +35,17 @@ class Address:
     write_factors: Callable[[Params, Array, Array], Params] | None = None
     add_bias: Callable[[Params, Array], Params] | None = None
     heads: tuple[int, int] = (1, 1)
+    path: str = ""
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of the matrices this one is a product of; none for a stored matrix."""
         return ()
+
+    @property
+    def stored(self) -> "tuple[Address, ...]":
+        """The addresses of what is stored: this one, or the factors of a product."""
+        return (self,)
 
     def met(self, components: spectrum.Decomposition) -> spectrum.Decomposition:
         """The components as a network that stops here meets them: from its inputs to outputs."""
@@ -84,6 +91,7 @@ class ProductAddress(Address):
     A B V K V^T = U S K V^T: exact, shapes unchanged, A left alone.
     """
 
+    first: Address = dataclasses.field(kw_only=True)
     second: Address = dataclasses.field(kw_only=True)
     names: tuple[str, str] = dataclasses.field(kw_only=True)
 
@@ -91,6 +99,11 @@ class ProductAddress(Address):
     def parts(self) -> tuple[str, ...]:
         """The names of the two factors."""
         return self.names
+
+    @property
+    def stored(self) -> tuple[Address, ...]:
+        """The two factors."""
+        return (self.first, self.second)
 
     def keep(self, params: Params, components: spectrum.Decomposition, mask: Array) -> Params:
         """New params whose product is sum_i mask_i sigma_i u_i v_i^T; mask is [r]."""
@@ -154,6 +167,7 @@ def at_path(*path: str | int, heads: tuple[int, int] = (1, 1)) -> Address:
         functools.partial(_change, place, linear.with_factors),
         functools.partial(_change, place, linear.with_added_bias),
         heads,
+        "/".join(map(str, place)),
     )
 
 
@@ -184,6 +198,7 @@ def block(whole: Address, rows: slice, columns: slice) -> Address:
     return Address(
         lambda params: whole.read(params)[rows, columns],
         functools.partial(_write_block, whole, rows, columns),
+        path=whole.path,
     )
 
 
@@ -206,6 +221,7 @@ def product(
         functools.partial(_multiply, first, second),
         functools.partial(_refuse, names),
         add_bias=second.add_bias,
+        first=first,
         second=second,
         names=names,
     )

@@ -16,9 +16,9 @@ def cut(params: Params, intervention: str | Intervention, where: Where) -> Param
     says which of its leaves are matrices (truncation/leaves.py). The notation is that of
     truncation/notation.py: "0.fc_in@0.1", "*.mlp@magnitude:0.5", "-1.q_proj@auto". Leaves that
     are not cut are shared with the old tree. Raises ValueError where the notation or a path is
-    wrong and where a matrix holds NaN or infinity.
+    wrong and where a matrix holds NaN, infinity, integers or truth values.
     """
     matrices = leaves.matrices(params, where)
     chosen = parse(intervention) if isinstance(intervention, str) else intervention
-    editing.require_finite(params, matrices, editing.resolve(chosen, matrices))
+    editing.require_finite(params, matrices, list(editing.resolve(chosen, matrices)))
     return editing.apply(params, chosen, matrices)

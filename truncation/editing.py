@@ -63,8 +63,24 @@ def _keys_of(cut: Cut, matrices: Matrices) -> list[Key]:
     return keys
 
 
-def require_finite(params: Params, matrices: Matrices, keys: Iterable[Key]) -> None:
-    """ValueError naming the first of these matrices that holds NaN or infinity."""
+def require_fractions(params: Params, matrices: Matrices, keys: Iterable[Key]) -> None:
+    """ValueError naming the first of these matrices that is not stored in floating point.
+
+    What a cut leaves are fractions: integers and truth values would be rounded to rubbish.
+    """
+    for layer, name in keys:
+        for one in matrices[layer, name].stored:
+            dtype = one.read(params).dtype
+            if not jnp.issubdtype(dtype, jnp.inexact):
+                raise ValueError(
+                    f"matrix {layer}.{name} at {one.path or 'its place'} is {dtype}, which cannot "
+                    "hold what a cut leaves; convert it to a floating-point dtype first"
+                )
+
+
+def require_finite(params: Params, matrices: Matrices, keys: Sequence[Key]) -> None:
+    """ValueError naming the first of these matrices that holds NaN or infinity, or no fractions."""
+    require_fractions(params, matrices, keys)
     for layer, name in keys:
         if not bool(jnp.all(jnp.isfinite(matrices[layer, name].read(params)))):
             raise ValueError(f"matrix {layer}.{name} holds NaN or infinity: it has no spectrum")
@@ -95,6 +111,8 @@ def decompose_all(
     params: Params, matrices: Matrices, keys: Iterable[Key]
 ) -> dict[Key, Decomposition]:
     """One exact SVD per matrix, to be kept and used for every candidate."""
+    keys = list(keys)
+    require_fractions(params, matrices, keys)
     return {key: spectrum.decompose(matrices[key].read(params)) for key in keys}
 
 
@@ -107,7 +125,9 @@ def edit(
     """New parameters in which every matrix keeps what its mask keeps.
 
     A mask [r] leaves sum_i mask_i sigma_i u_i v_i^T, a mask [d_in, d_out] the entries under it.
+    Raises ValueError for a matrix that is not in floating point.
     """
+    require_fractions(params, matrices, masks)
     for key, mask in masks.items():
         address = matrices[key]
         if mask.ndim == 2:

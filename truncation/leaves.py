@@ -106,4 +106,4 @@ def _address(path: str, axes: tuple[str, ...], index: int | None) -> Address:
 
         return jax.tree_util.tree_map_with_path(change, params)
 
-    return Address(read, write)
+    return Address(read, write, path=path)

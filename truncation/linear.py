@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 Leaf = Any
 PRECISE = jax.lax.Precision.HIGHEST
@@ -39,7 +39,7 @@ def followed_by(leaf: Leaf, matrix: Float[Array, "d_out d_next"]) -> Leaf:
     return {"kernel": kernel, "bias": leaf["bias"] @ matrix} if "bias" in leaf else kernel
 
 
-def dense(leaf: Leaf) -> Float[Array, "d_in d_out"]:
+def dense(leaf: Leaf) -> Shaped[Array, "d_in d_out"]:
     """The matrix itself, multiplied out where it is stored as factors."""
     if not isinstance(leaf, Mapping):
         return leaf

@@ -87,19 +87,20 @@ def open_file(path: pathlib.Path) -> dict[str, StoredTensor]:
 def write_file(
     path: pathlib.Path,
     shapes: Mapping[str, tuple[int, ...]],
-    dtype: np.dtype,
+    dtypes: np.dtype | Mapping[str, np.dtype],
     contents: Iterable[np.ndarray],
 ) -> None:
-    """Write tensors of one dtype, taking them one at a time in the order of shapes.
+    """Write tensors, taking them one at a time in the order of shapes; dtypes: one, or by name.
 
     The file is synchronised to disk before this returns. Raises ValueError if a tensor
     that arrives has another shape or dtype than announced.
     """
-    code = next(code for code, known in _DTYPES.items() if known == dtype)
+    of = dict.fromkeys(shapes, dtypes) if isinstance(dtypes, np.dtype) else dtypes
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, shape in shapes.items():
-        end = offset + count(shape) * dtype.itemsize
+        end = offset + count(shape) * of[name].itemsize
+        code = next(code for code, known in _DTYPES.items() if known == of[name])
         header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -109,8 +110,8 @@ def write_file(
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes.items():
             array = next(arrays)
-            if array.shape != shape or array.dtype != dtype:
-                raise ValueError(f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}")
+            if array.shape != shape or array.dtype != of[name]:
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, not {of[name]} {shape}")
             file.write(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
         file.flush()
         os.fsync(file.fileno())

@@ -1,6 +1,7 @@
 """One prompt with its right answer and wrong ones: what every task is made of."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ class Example:
     gold is what generated text is marked against where that is not the answer: of a word
     problem the answer is its worked steps, gold the number they end in.
     Raises TaskError for an empty prompt, a blank answer or distractor, or a distractor that
-    is the answer.
+    is the answer, in whichever Unicode form.
     """
 
     prompt: str
@@ -43,7 +44,7 @@ class Example:
         for name, texts in (("answer", (self.answer,)), ("distractor", self.distractors)):
             if blank := [word for word in texts if not word.strip()]:
                 raise TaskError(f"{name} {blank[0]!r} is blank")
-        if self.answer in self.distractors:
+        if canonical(self.answer) in map(canonical, self.distractors):
             raise TaskError(f"answer {self.answer!r} is among the distractors")
 
 
@@ -100,14 +101,23 @@ def spaced(
     Space at the end of the prompt is moved to the front of answers that have none. With
     add_space an answer that then still lacks one gets it, as in sources that strip their
     continuations; without, it follows the prompt directly ("17*94=" -> "1598").
-    Repeated distractors, and those equal to the answer, are left out.
+    Repeated distractors, and those equal to the answer, are left out, whatever their Unicode
+    form.
     """
     bare = prompt.rstrip()
     space = prompt[len(bare) :] or (" " if add_space else "")
     right = _continued(answer, space)
-    wrong = dict.fromkeys(_continued(text, space) for text in distractors)
-    wrong.pop(right, None)
-    return Example(bare, right, tuple(wrong), group, dict(covariates or {}), item)
+    continued = [_continued(text, space) for text in distractors]
+    wrong: dict[str, str] = {}
+    for text in continued:
+        wrong.setdefault(canonical(text), text)
+    wrong.pop(canonical(right), None)
+    return Example(bare, right, tuple(wrong.values()), group, dict(covariates or {}), item)
+
+
+def canonical(text: str) -> str:
+    """The text in Unicode's composed form (NFC), in which equal texts are equal."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _continued(text: str, space: str) -> str:

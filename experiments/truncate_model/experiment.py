@@ -37,6 +37,9 @@ def main(config: TruncateModel, place: Place) -> None:
     with user_errors():
         digests |= model_setup.tokenizer_digest(config)
     checkpoint = model_setup.load_checkpoint(config, config.model)
+    if config.save:
+        with user_errors():
+            export.require_writable(checkpoint, config.save_dtype or None)
     inputs = {"model": config.model, "tokenizer": config.tokenizer, "save": config.save, **files}
     directory = open_run(place, config, inputs=inputs, digests=digests)
     run(plan, checkpoint, directory, provenance.of_text(str(sorted(digests.items()))))
@@ -136,5 +139,10 @@ def _save(plan: Plan, checkpoint: bridge.Checkpoint, scorer: Scorer, result: Res
         params, _ = factored.apply(scorer.decompositions, result.outcome.best)
     edited = dataclasses.replace(checkpoint, params=jax.device_get(params))
     with user_errors():
-        where = export.save(edited, plan.config.save, factored=plan.config.factored)
+        where = export.save(
+            edited,
+            plan.config.save,
+            dtype=plan.config.save_dtype or None,
+            factored=plan.config.factored,
+        )
     print(f"saved: {where}")

@@ -55,6 +55,8 @@ def make_plan(config: TruncateModel) -> Plan:
         raise UserError("--paper says whose protocol --protocol=published or both is")
     if config.save and len(config.tasks) > 1:
         raise UserError("--save wants a single task: another task may choose another cut")
+    if config.save_dtype and not config.save:
+        raise UserError("--save_dtype is about --save")
     if config.factored and (not config.save or "prun" in config.search):
         raise UserError("--factored is about --save, and not for prunings")
     architecture = model_setup.read_architecture(config.model)

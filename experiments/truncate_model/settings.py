@@ -18,6 +18,7 @@ OBJECTIVES = (
     "contains",
 )
 SEARCHES = ("none", *rules.names())
+SAVED = ("float32", "bfloat16", "float16")
 ORDERS = ("best_first", "last_first")
 
 
@@ -68,6 +69,9 @@ class TruncateModel(ModelSettings):
     order: str = setting("best_first", "Of --search=greedy.", choices=ORDERS)
     bootstrap: int = setting(2000, "Resamples of the intervals.", lower=100, upper=10**6)
     save: str = setting("", "Directory for the edited checkpoint of a single task.")
+    save_dtype: str = setting(
+        "", "Dtype of --save; empty: every tensor's own.", choices=("", *SAVED)
+    )
     plan: str = setting("", "Print hours and memory of the search on one of these; run nothing.",
         choices=("", "h200", "h100", "a100"))  # fmt: skip
     factored: bool = setting(False, "Save cut matrices as two factors where that is smaller.")

@@ -63,6 +63,69 @@ def test_what_was_read_is_written_back_to_the_byte(original, tmp_path):
     }
 
 
+@pytest.mark.fault("E2")
+def test_every_file_of_which_a_reader_makes_the_tokenizer_is_copied(original, tmp_path):
+    names = (
+        *("tokenizer.model", "added_tokens.json", "chat_template.jinja", "20B_tokenizer.json"),
+        *("special_tokens_map.json", "tokenizer_config.json", "generation_config.json"),
+        *("vocab.json", "vocab.txt", "merges.txt", "tekken.json", "tokenizer.model.v3"),
+        "additional_chat_templates/tools.jinja",
+    )
+    others = ("README.md", "training_args.bin", "model.safetensors.index.json", "pytorch.model")
+    (original / "additional_chat_templates").mkdir()
+    for name in (*names, *others):
+        (original / name).write_bytes(f"{name}, to the byte \xe9\r\n".encode("latin-1"))
+    checkpoint = bridge.load(original, weights="model.safetensors")
+    exported = export.save(checkpoint, tmp_path / "copy")
+    copied = {str(f.relative_to(exported)) for f in exported.rglob("*") if f.is_file()}
+    assert copied == {"config.json", "model.safetensors", "tokenizer.json", *names}
+    for name in names:
+        assert (exported / name).read_bytes() == (original / name).read_bytes()
+
+
+@pytest.mark.fault("A9")
+def test_every_tensor_keeps_its_dtype(original, tmp_path):
+    path = original / "model.safetensors"
+    arrays = {
+        name: a.astype(np.float32) / 3 for name, a in safetensors.numpy.load_file(path).items()
+    }
+    first = "gpt_neox.embed_in.weight"
+    arrays[first] = arrays[first].astype(np.float16)
+    safetensors.numpy.save_file(arrays, path)
+    checkpoint = bridge.load(original)
+    assert checkpoint.stored_dtype == "float32"
+    exported = export.save(checkpoint, tmp_path / "copy")
+    after = safetensors.numpy.load_file(exported / "model.safetensors")
+    for name, array in arrays.items():
+        assert after[name].dtype == array.dtype
+        np.testing.assert_array_equal(after[name], array)
+    # One dtype for a reader that wants one: the one that holds all.
+    assert json.loads((exported / "config.json").read_text())["torch_dtype"] == "float32"
+    split, _ = with_factors(checkpoint, KEYS)
+    thin = export.save(split, tmp_path / "thin", factored=True)
+    found = safetensors.numpy.load_file(thin / "factored.safetensors")
+    assert {str(array.dtype) for name, array in found.items() if name != first} == {"float32"}
+    assert found[first].dtype == np.float16
+
+
+@pytest.mark.fault("A9")
+def test_a_dtype_that_cannot_be_written_is_told_when_asked(original, tmp_path):
+    path = original / "model.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    arrays["gpt_neox.final_layer_norm.bias"] = np.zeros(8)
+    safetensors.numpy.save_file(arrays, path)
+    checkpoint = bridge.load(original)
+    with pytest.raises(bridge.CheckpointError, match="final_norm/bias is stored in float64"):
+        export.require_writable(checkpoint)
+    with pytest.raises(bridge.CheckpointError, match="give a dtype, float32 or"):
+        export.save(checkpoint, tmp_path / "out")
+    export.require_writable(checkpoint, "float32")
+    equal(
+        bridge.load(export.save(checkpoint, tmp_path / "out", dtype="float32")).params,
+        checkpoint.params,
+    )
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_an_edit_survives_in_every_dtype(original, tmp_path, dtype):
     checkpoint = bridge.load(original)

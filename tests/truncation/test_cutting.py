@@ -9,6 +9,8 @@ import pytest
 from flax import nnx
 
 import truncation
+from truncation import ablation, address, curves, editing, factored, notation
+from truncation.search import decompositions
 
 
 def best(matrix, start, stop):
@@ -186,3 +188,37 @@ def test_nan_is_refused():
         truncation.cut({"w": np.full((3, 3), np.nan)}, "0.fc_in@0.5", {"fc_in": "w"})
     with pytest.raises(AttributeError, match="no attribute 'cuts'"):
         truncation.cuts  # noqa: B018
+
+
+@pytest.mark.fault("A10")
+@pytest.mark.parametrize("dtype", ["int32", "int8", "bool"])
+@pytest.mark.parametrize(
+    "text", ["0.fc_in@0.5", "0.fc_in@magnitude:0.5", "0.fc_in@-0.1", "0.fc_in@auto"]
+)
+def test_matrices_without_fractions_are_refused(dtype, text):
+    params = {"deep": {"w": np.ones((4, 6), dtype)}}
+    with pytest.raises(ValueError, match=rf"0\.fc_in at deep/w is {dtype}, .* convert it"):
+        truncation.cut(params, text, {"fc_in": "deep/w"})
+
+
+@pytest.mark.fault("A10")
+def test_every_entry_of_surgery_refuses_matrices_without_fractions():
+    whole = jnp.asarray(normal(4, 4))
+    parts = ("v_proj", "out_proj")
+    where = {(0, name): address.at_path("layers", 0, name) for name in parts}
+    where[0, "ov"] = address.product(*where.values(), parts)
+    entries = (
+        lambda known, one: editing.apply(known.params, one, where),
+        lambda known, one: known.edited(one),
+        lambda known, one: factored.apply(known, one),
+        lambda known, one: ablation.part(known, one, "removed"),
+        lambda known, one: curves.evaluate_all(lambda p: 0.0, known.params, [one], where),
+        lambda known, one: known.keep({(0, one.cuts[0].matrix): np.ones(4)}),
+    )
+    for integer in parts:
+        layer = {"v_proj": whole, "out_proj": {"kernel": whole}} | {integer: jnp.ones((4, 4), int)}
+        known = decompositions.Decompositions(where, {"layers": [layer]})
+        for text in ("0.ov@0.5", f"0.{integer}@0.5"):
+            for entry in entries:
+                with pytest.raises(ValueError, match=rf"at layers/0/{integer} is int32"):
+                    entry(known, notation.parse(text))

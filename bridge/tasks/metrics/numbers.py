@@ -9,6 +9,10 @@ were made with them:
     "... is 8"       strict: nothing         "... is $18."    strict: nothing
     "so 3 ... "      flexible: "...", then ".."
     "18.00"          neither equals 18
+
+Our own comparison reads a number as it stands in a sentence: with either sign for minus, any
+currency, commas only between groups of three ("1,2,3" ends in 3), and inside the emphasis of
+Markdown or LaTeX.
 """
 
 import re
@@ -19,13 +23,22 @@ STRICT = re.compile(r"The answer is (\-?[0-9\.\,]+).")
 STRICT_PLAIN = re.compile(r"#### (\-?[0-9\.\,]+)")
 FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 
+_MINUS = "-\N{MINUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{SMALL HYPHEN-MINUS}"
+_CURRENCY = "$€£¥₹₩₽₺₫₴₦¢\N{FULLWIDTH DOLLAR SIGN}"
 # A minus sign is one only where nothing stands before it: 16-3 ends in 3.
-_NUMBER = r"(?:(?<![\w.)])-)?(?:\$\s?-?)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
+_SIGN = rf"(?:(?<![\w.)])[{_MINUS}])?(?:\\?[{_CURRENCY}]\s?[{_MINUS}]?)?"
+_NUMBER = rf"{_SIGN}(?:\d{{1,3}}(?:,\d{{3}})+(?![\d,]*\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _LAST = re.compile(_NUMBER)
+_WHOLE = re.compile(rf"\s*{_NUMBER}[.\s]*")
+# What may stand between "the answer is" and its number: **42**, $\boxed{42}$, "42", = 42.
+_MARKUP = r"(?:[\s:=*_`\"'“‘(\[{]|\\(?:boxed|fbox|text\w*|math\w*|left)\b|\\[(\[]|\$(?=\s*\\))*"
 _CONCLUDED = {
-    "thought": re.compile(rf"answer is:?\s*({_NUMBER})", re.IGNORECASE),
-    "plain": re.compile(rf"####\s*({_NUMBER})"),
+    "thought": re.compile(rf"answer is{_MARKUP}({_NUMBER})", re.IGNORECASE),
+    "plain": re.compile(rf"####{_MARKUP}({_NUMBER})"),
 }
+_BOXED = re.compile(rf"\\(?:boxed|fbox)\{{{_MARKUP}({_NUMBER})")
+# A number in bold that no equation follows: what is written in bold on the way is no result.
+_BOLD = re.compile(rf"(?:\*\*|__)\s*({_NUMBER})\.?\s*(?:\*\*|__)(?!.*=)", re.DOTALL)
 
 Form = Literal["thought", "plain"]
 
@@ -50,12 +63,14 @@ def equal_texts(found: str | None, gold: str) -> bool:
 def number(generated: str, form: Form = "thought") -> Decimal | None:
     """The number a solution ends in: the last that is concluded, else the last there is.
 
-    A conclusion is "the answer is N" or "#### N", with or without a dollar sign or a final
-    stop, at the end of the text too.
+    A conclusion is "the answer is N" or "#### N", with or without a currency, emphasis or a
+    final stop, at the end of the text too; where there is none, a number in a box, and then one
+    in bold.
     """
-    concluded = _CONCLUDED[form].findall(generated)
-    found = concluded or _LAST.findall(generated)
-    return value(found[-1]) if found else None
+    for pattern in (_CONCLUDED[form], _BOXED, _BOLD, _LAST):
+        if found := pattern.findall(generated):
+            return value(found[-1])
+    return None
 
 
 def equal_numbers(found: Decimal | None, gold: str) -> bool:
@@ -64,8 +79,11 @@ def equal_numbers(found: Decimal | None, gold: str) -> bool:
 
 
 def value(text: str) -> Decimal | None:
-    """The number that a text means, None where it means none."""
-    bare = re.sub(r"[\s,$]", "", text).rstrip(".")
+    """The number that a text is, None where it is none, or several."""
+    if not _WHOLE.fullmatch(text):
+        return None
+    bare = re.sub(rf"[\s,\\{_CURRENCY}]", "", text).rstrip(".")
+    bare = re.sub(f"[{_MINUS}]", "-", bare)
     try:
         found = Decimal(bare)
     except InvalidOperation:

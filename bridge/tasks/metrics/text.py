@@ -1,10 +1,12 @@
 """Marking of generated text, and what an answer's log-probability says of it.
 
-Texts are compared without space around them and in lower case. "Generated" is what the model
+Texts are compared without space around them, in lower case and in one Unicode form (NFKC: an
+accent set apart, a ligature or a no-break space makes no other text). "Generated" is what the model
 adds to the prompt, never the prompt itself, save in `contains_with_prompt`.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,4 +69,4 @@ def answer_perplexity(
 
 
 def _bare(text: str) -> str:
-    return text.strip().lower()
+    return unicodedata.normalize("NFKC", text).strip().lower()
