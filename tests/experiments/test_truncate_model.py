@@ -1,8 +1,10 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import bridge
 from bridge import scoring, surgery, tokenizer
@@ -122,6 +124,23 @@ def test_the_grid_chooses_on_validation_and_saves_the_choice(settings, tmp_path,
     found = scoring.evaluate(edited.params, edited.config, one.encoded)["loss"][one.test].mean()
     np.testing.assert_allclose(found, summary[f"colours/test/{name}/loss"], rtol=1e-4)
     assert "saved:" in capsys.readouterr().out
+
+
+@pytest.mark.fault("A9")
+def test_a_dtype_that_cannot_be_saved_is_told_before_the_search(settings, model, tmp_path):
+    wide = tmp_path / "wide"
+    shutil.copytree(model, wide)
+    arrays = safetensors.numpy.load_file(wide / "model.safetensors")
+    arrays["gpt_neox.final_layer_norm.bias"] = arrays["gpt_neox.final_layer_norm.bias"].astype(
+        float
+    )
+    safetensors.numpy.save_file(arrays, wide / "model.safetensors")
+    asked = {**settings, "model": str(wide), "search": "grid", "save": str(tmp_path / "edited")}
+    with pytest.raises(UserError, match="final_norm/bias is stored in float64, which is not"):
+        truncate_model.main(TruncateModel(**asked), Place("truncate_model", str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match="--save_dtype is about --save"):
+        truncate_model.make_plan(TruncateModel(**asked | {"save": "", "save_dtype": "float32"}))
 
 
 @pytest.mark.parametrize("search", ["greedy", "gradient_guided", "eigenprune"])
