@@ -275,17 +275,8 @@ def logits(
     """
     config = checkpoint.config
     host = np.asarray(tokens)
-    check_tokens(config, host)
-    if host.shape[1] > config.max_positions:
-        raise ValueError(f"length {host.shape[1]} exceeds the {config.max_positions} positions")
     if mask is None and config.pad_id is not None:
         mask = host != config.pad_id
+    model.check_tokens(config, host, None if mask is None else np.asarray(mask, bool))
     real = None if mask is None else jax.numpy.asarray(mask)
     return model.forward(checkpoint.params, config, jax.numpy.asarray(host), real)
-
-
-def check_tokens(config: Config, tokens: Int[np.ndarray, "batch length"]) -> None:
-    """ValueError for tokens outside the vocabulary."""
-    if tokens.size and not (tokens.min() >= 0 and tokens.max() < config.vocab_size):
-        found = f"tokens run from {tokens.min()} to {tokens.max()}"
-        raise ValueError(f"{found}; expected 0 to {config.vocab_size - 1}")

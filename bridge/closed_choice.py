@@ -98,7 +98,7 @@ def _continuations(
 ) -> dict[str, Array]:
     """log p of the rivals and of the rows, and how many tokens these have."""
     logits = model.final_logits(outer, config, x).reshape(*batch.at.shape, -1)
-    logits = mask_padding(logits, vocabulary.num_tokens)
+    logits = mask_padding(logits, vocabulary.num_tokens, vocabulary.holes)
     log_all = jax.nn.log_softmax(logits, axis=-1)
     each = jnp.take_along_axis(log_all, batch.targets[..., None], axis=-1)[..., 0]
     rows = jnp.sum(jnp.where(batch.counted, each, 0.0), axis=-1)

@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from bridge.tasks.example import Encode, Example, TaskError
+from bridge.config import Config
+from bridge.network import check_ids, check_tokens
+from bridge.tasks.example import Encode, Example, TaskError, is_single
+from bridge.tokenizer import Holes
 
 NOISE = " the"
 
@@ -39,13 +42,15 @@ class Batch(NamedTuple):
 class Vocabulary:
     """What scoring must know of the tokens; hashable, so it may be static under jit.
 
-    noise is the token " the"; ids from num_tokens on are padding rows of the embedding,
-    which no text can hold, and are masked. rivals says that every example has distractors.
+    noise is the token " the"; ids from num_tokens on, and those in holes, are padding rows of
+    the embedding, which no text can hold, and are masked. rivals says that every example has
+    distractors.
     """
 
     noise: int
     num_tokens: int
     rivals: bool
+    holes: Holes = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,17 +106,27 @@ def encode_examples(
     them hidden at once as LASER has it, suffix (the id that ends a text) follows, and each
     token is predicted where its mask is.
 
-    Raises TaskError where no example is left, a continuation adds no token, or noise is
-    not a single token.
+    Ids from num_tokens on, and the holes of an encode that is a Tokenizer, are no tokens.
+
+    Raises TaskError where no example is left, a continuation adds no token, noise is not a
+    single token, or an id is not below num_tokens: the model has no such token, though that
+    be the last one, which is predicted and never read.
     """
     found = encode(noise)
     if len(found) != 1:
         raise TaskError(f"noise {noise!r} is {len(found)} tokens in this tokenizer; expected one")
+    if not is_single(encode, noise):
+        raise TaskError(f"noise {noise!r} is no token of this tokenizer, which reads it as unknown")
+    _require_below(num_tokens, noise, found)
+    around = [*suffix, *([] if mask_token is None else [mask_token])]
     kept, rows, rivals, places, long = [], [], [], [], 0
     same: dict[str, None] = {}
     for given in examples:
         example, own, single, where = _rows_of(given, encode, list(prefix), max_distractors)
         same |= dict.fromkeys(set(given.distractors) - set(example.distractors))
+        for row in own:
+            _require_below(num_tokens, example.prompt[-30:], row.tokens)
+        _require_below(num_tokens, example.prompt[-30:], [*single, *around])
         if max(len(row.tokens) for row in own) + len(suffix) > max_length:
             long += 1
             continue
@@ -130,7 +145,7 @@ def encode_examples(
         told = ", ".join(sorted(map(repr, same)))
         dropped.append(f"distractors with the tokens of their answer, left out: {told}"[:400])
     # Distractors that are not used are no rivals.
-    vocabulary = Vocabulary(found[0], num_tokens, all(places))
+    vocabulary = Vocabulary(found[0], num_tokens, all(places), getattr(encode, "holes", ()))
     return Encoded(
         tuple(kept),
         _arrays(rows, rivals, mask_token, list(suffix)),
@@ -144,6 +159,21 @@ def begun(prefix: Sequence[int], tokens: Sequence[int]) -> list[int]:
     """The tokens after the prefix, which is not put before a text that begins with it already."""
     here = list(prefix)
     return list(tokens) if here == list(tokens[: len(here)]) else [*here, *tokens]
+
+
+def check(config: Config, batch: Batch, vocabulary: Vocabulary | None = None) -> None:
+    """ValueError where a model cannot read these examples, or has no such token to predict.
+
+    Read are tokens, predicted are targets, rivals and the noise: the last token of an answer is
+    only predicted, so that no embedding would miss it.
+    """
+    check_tokens(config, batch.tokens, batch.mask)
+    size = config.vocab_size
+    if vocabulary is not None:
+        size = min(size, vocabulary.num_tokens)
+        check_ids(size, np.array([vocabulary.noise]), "noise ids")
+    check_ids(size, batch.targets[batch.counted], "answer tokens")
+    check_ids(size, batch.rivals[batch.rivals != -1], "distractor tokens")
 
 
 def take(batch: Batch, indices: Int[np.ndarray, " n"]) -> Batch:
@@ -226,6 +256,13 @@ def _rows_of(
             places.append(-len(rows))
             rows.append(_Row(tokens, start))
     return example, rows, rivals, tuple(places)
+
+
+def _require_below(num_tokens: int, text: str, ids: Sequence[int]) -> None:
+    if ids and max(ids) >= num_tokens:
+        raise TaskError(
+            f"the tokenizer gives id {max(ids)} for {text!r}, the model has {num_tokens} tokens"
+        )
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

@@ -23,11 +23,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from bridge import network as model
-from bridge.checkpoint import Checkpoint, check_tokens
+from bridge.checkpoint import Checkpoint
 from bridge.config import Config, LongRope
 from bridge.families.angles import rotate
-from bridge.tokenizer import mask_padding
+from bridge.tokenizer import Holes, mask_padding
 
+# Which ids can be chosen: see mask_padding.
+_Real = tuple[int, Holes]
 ENDED = -1
 _BETWEEN_LOOKS = 16  # tokens between two looks of the host for stop strings
 _SHARED_STEP = 32  # beginnings are shared in multiples of so many tokens: few shapes to compile
@@ -124,10 +126,10 @@ def _head(params: Any, config: Config, x: Float[Array, "batch 1 d"]) -> Float[Ar
 
 
 def _choose(
-    state: _State, logits: Float[Array, "batch vocab"], choice: _Choice, greedy: bool, real: int
+    state: _State, logits: Float[Array, "batch vocab"], choice: _Choice, greedy: bool, real: _Real
 ) -> _State:
     """The state with one token more; rows that have ended get ENDED."""
-    logits = mask_padding(logits, real)
+    logits = mask_padding(logits, *real)
     if greedy:
         token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     else:
@@ -189,7 +191,7 @@ def _start(
     shared: int,
     config: Config,
     greedy: bool,
-    real: int,
+    real: _Real,
 ) -> _State:
     """The prompts run, their `shared` first columns once, and the first token chosen."""
     batch, length = tokens.shape
@@ -218,7 +220,7 @@ def _go_on(
     *,
     config: Config,
     greedy: bool,
-    real: int,
+    real: _Real,
 ) -> _State:
     """Tokens up to `until`, or until every row has ended."""
     batch, columns = state.mask.shape
@@ -266,15 +268,15 @@ def generate(
     real = np.ones(host.shape, bool) if mask is None else np.asarray(mask, bool)
     _check(config, host, real, max_new_tokens, temperature, key)
     words = checkpoint.tokenizer if any(isinstance(text, str) for text in stop) else None
-    size = config.vocab_size
+    size, holes = config.vocab_size, Holes()
     if checkpoint.has_tokenizer:
-        size = min(size, checkpoint.tokenizer.size)
+        size, holes = min(size, checkpoint.tokenizer.size), checkpoint.tokenizer.holes
     choice = _Choice(
         jax.random.key(0) if key is None else key,
         jnp.float32(temperature),
         jnp.asarray([token for token in stop if isinstance(token, int)], jnp.int32),
     )
-    static: dict[str, Any] = {"config": config, "greedy": temperature == 0, "real": size}
+    static: dict[str, Any] = {"config": config, "greedy": temperature == 0, "real": (size, holes)}
     ids, there = jnp.asarray(host, jnp.int32), jnp.asarray(real)
     begun = {"new": max_new_tokens, "shared": _shared(config, host, real)}
     state = _start(checkpoint.params, ids, there, choice, **begun, **static)
@@ -321,12 +323,6 @@ def _check(
         raise ValueError(f"temperature is {temperature}; expected 0 or a positive number")
     if temperature and key is None:
         raise ValueError("sampling needs a key: key=jax.random.key(0)")
-    check_tokens(config, tokens)
-    lengths = mask.sum(axis=1)
-    if not np.all(lengths):
+    model.check_tokens(config, tokens, mask, new=max_new_tokens)
+    if not np.all(mask.sum(axis=1)):
         raise ValueError("a prompt has no tokens; begin it with one, such as the BOS token")
-    if lengths.max() + max_new_tokens > config.max_positions:
-        raise ValueError(
-            f"{lengths.max()} tokens and {max_new_tokens} new ones exceed the "
-            f"{config.max_positions} positions"
-        )

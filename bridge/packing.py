@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from bridge.config import Config, LongRope
-from bridge.encoding import Batch, flat
+from bridge.encoding import Batch, check, flat
 from bridge.network import Block, Context, Packing, context_of, operations
 
 # Nodes must be fewer than this share of places: copies between nodes and rows cost something too.
@@ -59,8 +59,10 @@ def pack(batches: Sequence[Batch], config: Config) -> list[Batch | Packed]:
     """Batches of one shape, packed to one shape; or as they are, where that saves too little.
 
     A masked model looks ahead, and a LongRope turns a beginning by the length of the whole text:
-    there only padding is left out.
+    there only padding is left out. Raises ValueError for examples that the model cannot read.
     """
+    for batch in batches:
+        check(config, batch)
     share = shares(config)
     masks = [flat(batch.mask) for batch in batches]
     found = [

@@ -33,7 +33,7 @@ from jaxtyping import Array, Float, Int
 
 from bridge import network as model
 from bridge.config import Config
-from bridge.encoding import Batch, Encoded, Vocabulary, bucket_length, flat, take
+from bridge.encoding import Batch, Encoded, Vocabulary, bucket_length, check, flat, take
 from bridge.network import outer_params
 from bridge.tokenizer import mask_padding
 
@@ -50,7 +50,7 @@ def scores_of_logits(
 ) -> dict[str, Float[Array, "examples 1"]]:
     """Every figure of this module, from the logits at batch.at."""
     ids = jnp.arange(logits.shape[-1])[None, None]
-    logits = mask_padding(logits, vocabulary.num_tokens)
+    logits = mask_padding(logits, vocabulary.num_tokens, vocabulary.holes)
     normaliser = jax.nn.logsumexp(logits, axis=-1)
     chosen = jnp.take_along_axis(logits, batch.targets[..., None], axis=-1)
     log_p = jnp.where(batch.counted, chosen[..., 0] - normaliser, 0.0)
@@ -168,7 +168,7 @@ def first_probabilities(
     """p(token | prompt) of every token that exists, at the first answer position."""
     first = x.reshape(*batch.at.shape, -1)[:, 0, :1]
     logits = model.final_logits(outer, config, first)[:, 0, : vocabulary.num_tokens]
-    return jax.nn.softmax(logits, axis=-1)
+    return jax.nn.softmax(mask_padding(logits, vocabulary.num_tokens, vocabulary.holes), axis=-1)
 
 
 def bytes_per_example(config: Config, batch: Batch, dtype: str | None = None) -> int:
@@ -256,7 +256,11 @@ def in_batches(
     dtype: str | None,
     memory: int,
 ) -> dict[str, np.ndarray]:
-    """function's arrays for every example, in order, from batches of few shapes."""
+    """function's arrays for every example, in order, from batches of few shapes.
+
+    Raises ValueError for examples that the model cannot read, or of tokens that it has not.
+    """
+    check(config, encoded.batch, encoded.vocabulary)
     results: dict[str, np.ndarray] = {}
     pending: tuple[np.ndarray, dict[str, Array]] | None = None
     for members in buckets(encoded.batch):

@@ -28,7 +28,7 @@ from bridge import network as model
 from bridge import scoring
 from bridge.checkpoint import Checkpoint
 from bridge.config import Config
-from bridge.encoding import Batch, Encoded, Vocabulary, flat
+from bridge.encoding import Batch, Encoded, Vocabulary, check, flat
 from bridge.families import laser
 from bridge.network import Context, outer_params
 from bridge.packing import Packed, arrange, pack, shares
@@ -125,8 +125,10 @@ def examples(
 ) -> Examples:
     """Prompts with one answer each, in batches whose activations take about `memory` bytes.
 
-    On a CPU batches are smaller where its caches ask for it.
+    On a CPU batches are smaller where its caches ask for it. Raises ValueError for examples that
+    the model cannot read, or of tokens that it has not.
     """
+    check(config, encoded.batch, encoded.vocabulary)
     size = scoring.batch_size(config, encoded.batch, memory=memory, dtype=dtype)
     if jax.default_backend() == "cpu":
         tokens = encoded.batch.mask.sum() / len(encoded)

@@ -11,7 +11,8 @@ that begins with a space is the continuation of another: its ids are those it ha
 
 The embedding may have more rows than there are tokens (GPT-NeoX: 50,277 of 50,304). The rows
 beyond are padding that no text can mean, and must not win an argmax or count in a rank;
-GPT-J lists its 143 as tokens <|extratoken_1|> and on, which are taken for what they are.
+GPT-J lists its 143 as tokens <|extratoken_1|> and on, which are taken for what they are. Rows
+that a vocabulary leaves out between its tokens are such holes too.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from bridge.errors import CheckpointError
@@ -30,15 +32,18 @@ _NAMES = ("tokenizer.json", "20B_tokenizer.json")
 _BOS = ("<|endoftext|>", "<s>", "<|begin_of_text|>")
 _PADDING = re.compile(r"<\|extratoken_\d+\|>")
 
+# Ids that no text can mean below the largest that one can, as (start, stop) in rising order.
+Holes = tuple[tuple[int, int], ...]
+
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
     """Text to token ids and back.
 
-    size: ids from size on are padding. before, after: the ids that the tokenizer's own
-    post_processor puts around a text. bos: the id of the token that begins texts, if there
-    is one. mask: that which hides a word from a masked model. prepends_space: whether a space
-    is put before every text.
+    size: ids from size on are padding. holes: ids below that are padding too. before, after: the
+    ids that the tokenizer's own post_processor puts around a text. bos: the id of the token that
+    begins texts, if there is one. mask: that which hides a word from a masked model.
+    prepends_space: whether a space is put before every text.
     """
 
     library: Any
@@ -48,6 +53,7 @@ class Tokenizer:
     bos: int | None = None
     mask: int | None = None
     prepends_space: bool = False
+    holes: Holes = ()
 
     def __call__(self, text: str) -> list[int]:
         """The ids of a text, special tokens left out, spaces as they stand.
@@ -85,9 +91,15 @@ class Tokenizer:
         """The text of some ids, special tokens written out."""
         return self.library.decode(list(ids), skip_special_tokens=False)
 
+    def means(self, token: int, text: str) -> bool:
+        """Whether a token is this text, save for spaces in front: an unknown one is not."""
+        return self.decode([token]).lstrip(" ") == text.lstrip(" ")
+
     def single(self, text: str) -> int:
         """The id of a text that is one token; ValueError, naming its pieces, if it is not."""
         ids = self(text)
+        if len(ids) == 1 and not self.means(ids[0], text):
+            raise ValueError(f"{text!r} is no token: it is read as {self.decode(ids)!r}")
         if len(ids) != 1:
             pieces = " ".join(repr(self.decode([token])) for token in ids)
             raise ValueError(f"{text!r} is not one token but {len(ids)}: {pieces}")
@@ -132,7 +144,8 @@ def read(path: str | os.PathLike[str]) -> Tokenizer:
     prepends = len(twice) == 2 and twice[0] == twice[1]
     bos = before[0] if before else bos
     mask = library.token_to_id("<mask>")
-    return Tokenizer(library, _real_size(library), before, after, bos, mask, prepends)
+    size, holes = _real_ids(library)
+    return Tokenizer(library, size, before, after, bos, mask, prepends, holes)
 
 
 def _around(library: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -145,17 +158,25 @@ def _around(library: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(text.ids[: own[0]]), tuple(text.ids[own[-1] + 1 :])
 
 
-def _real_size(library: Any) -> int:
-    """One more than the largest id of a token that is not padding listed as a token."""
-    size = library.get_vocab_size(with_added_tokens=True)
-    while size and _PADDING.fullmatch(library.id_to_token(size - 1) or ""):
-        size -= 1
-    return size
+def _real_ids(library: Any) -> tuple[int, Holes]:
+    """One more than the largest id of a token, and the ids below that no token has.
+
+    Padding that is listed as tokens counts as none.
+    """
+    listed = library.get_vocab(with_added_tokens=True).items()
+    ids = sorted({number for text, number in listed if not _PADDING.fullmatch(text)})
+    edges = zip([-1, *ids], ids, strict=False)
+    holes = tuple((before + 1, after) for before, after in edges if after > before + 1)
+    return ids[-1] + 1 if ids else 0, holes
 
 
-def mask_padding(logits: Float[Array, "*batch vocab"], size: int) -> Float[Array, "*batch vocab"]:
-    """Logits with minus infinity at the padding rows, ids from size on."""
-    if size >= logits.shape[-1]:
+def mask_padding(
+    logits: Float[Array, "*batch vocab"], size: int, holes: Holes = ()
+) -> Float[Array, "*batch vocab"]:
+    """Logits with minus infinity at the rows of no token: ids from size on, and the holes."""
+    if size >= logits.shape[-1] and not holes:
         return logits
-    real = jnp.arange(logits.shape[-1]) < size
+    real = np.arange(logits.shape[-1]) < size
+    for start, stop in holes:
+        real[start:stop] = False
     return jnp.where(jnp.broadcast_to(real, logits.shape), logits, -jnp.inf)

@@ -12,6 +12,7 @@ for H heads and G key and value heads of e dimensions. A matrix is {"kernel", "b
 "kernel_in" and "kernel_out" for its kernel; biases are there where the family has them. The
 columns of q_proj, k_proj and v_proj are ordered [head, dimension].
 
+    bounds      which ids and lengths a model can be asked
     one_layer   what a layer is made of, and a layer
     stops       a layer stopped in front of any matrix, and gone on with
     whole       embedding, layers, logits
@@ -21,6 +22,7 @@ float32. float32 products use the highest precision unless jax_default_matmul_pr
 set. Source: the papers named in bridge/families, and transformers for what they leave open.
 """
 
+from bridge.network.bounds import check_ids, check_tokens
 from bridge.network.one_layer import (
     ACTIVATIONS,
     Activations,
@@ -72,6 +74,8 @@ __all__ = [
     "attend",
     "attention",
     "attention_inputs",
+    "check_ids",
+    "check_tokens",
     "context_of",
     "enter",
     "final_logits",

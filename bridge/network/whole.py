@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from bridge.config import Config
+from bridge.network.bounds import check_length
 from bridge.network.one_layer import (
     Activations,
     Context,
@@ -136,13 +137,21 @@ def forward(
 ) -> Float[Array, "batch n vocab"]:
     """float32 logits at all positions, or only at `at`; differentiable, and fit for jit.
 
-    mask is true at real tokens (default: all). dtype is that of the activations.
+    mask is true at real tokens (default: all). dtype is that of the activations. Raises
+    ValueError where all tokens are real and more than the positions; of a mask, and of ids, that
+    cannot be known under jit: check_tokens asks.
     """
+    _check_length(config, tokens, mask)
     context = context_of(jnp.ones(tokens.shape, bool) if mask is None else mask)
     # Only what the two ends read goes in, so that `layers` is not flattened again.
     outer = outer_params(params)
     x = first_stream(outer, config, tokens, context.positions, dtype)
     return final_logits(outer, config, run_layers(params, config, x, context, at=at))
+
+
+def _check_length(config: Config, tokens: Array, mask: Array | None) -> None:
+    if mask is None:
+        check_length(config, tokens.shape[1])
 
 
 def residual_streams(
@@ -153,6 +162,7 @@ def residual_streams(
     dtype: str | None = None,
 ) -> list[Activations]:
     """The stream before each layer and, last, after all of them (before the final norm)."""
+    _check_length(config, tokens, mask)
     context = context_of(jnp.ones(tokens.shape, bool) if mask is None else mask)
     streams = [first_stream(outer_params(params), config, tokens, context.positions, dtype)]
     for index, layer_params in enumerate(params["layers"]):

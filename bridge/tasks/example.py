@@ -141,6 +141,16 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def is_single(encode: Encode, text: str) -> bool:
+    """Whether a text is one token, and not an unknown one that stands for any text.
+
+    An encode that is a Tokenizer says what its tokens mean; of any other that is not known.
+    """
+    ids = encode(text)
+    means = getattr(encode, "means", None)
+    return len(ids) == 1 and (means is None or means(ids[0], text))
+
+
 def single_tokens(
     candidates: Sequence[str], encode: Encode, *, what: str
 ) -> tuple[list[str], tuple[str, ...]]:
@@ -148,27 +158,25 @@ def single_tokens(
 
     what names the words in the report: "names", "answers".
     """
-    counts = {word: len(encode(f" {word}")) for word in dict.fromkeys(candidates)}
-    long = {word: count for word, count in counts.items() if count != 1}
-    kept = [word for word in counts if word not in long]
-    if not long:
+    words = tuple(dict.fromkeys(candidates))
+    kept = [word for word in words if is_single(encode, f" {word}")]
+    if len(kept) == len(words):
         return kept, ()
-    told = ", ".join(f"{word} ({count})" for word, count in long.items())
-    return kept, (f"{len(long)} of {len(counts)} {what} are not single tokens: {told}",)
+    long = {word: len(encode(f" {word}")) for word in words if word not in kept}
+    told = ", ".join(f"{w} ({n if n != 1 else 'unknown'})" for w, n in long.items())
+    return kept, (f"{len(long)} of {len(words)} {what} are not single tokens: {told}",)
 
 
 def only_single_tokens(examples: Sequence[Example], encode: Encode, *, name: str) -> Task:
     """The task of those examples whose answer is one token, without longer distractors."""
     texts = dict.fromkeys(text for e in examples for text in (e.answer, *e.distractors))
-    counts = {text: len(encode(text)) for text in texts}
+    single = {text: is_single(encode, text) for text in texts}
     kept = tuple(
-        dataclasses.replace(
-            e, distractors=tuple(text for text in e.distractors if counts[text] == 1)
-        )
+        dataclasses.replace(e, distractors=tuple(text for text in e.distractors if single[text]))
         for e in examples
-        if counts[e.answer] == 1
+        if single[e.answer]
     )
-    long = dict.fromkeys(e.answer.strip() for e in examples if counts[e.answer] != 1)
+    long = dict.fromkeys(e.answer.strip() for e in examples if not single[e.answer])
     if not long:
         return Task(name, kept)
     lost = len(examples) - len(kept)

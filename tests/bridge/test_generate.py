@@ -124,6 +124,7 @@ class Letters:
     """Every id is one letter; enough of a tokenizer to look for stop texts."""
 
     size = 61
+    holes = ()
 
     def decode(self, ids):
         return "".join(chr(65 + token) for token in ids)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bridge
-from bridge import encoding, scoring
+from bridge import encoding, packing, scoring, surgery
 from bridge import network as model
 from bridge.closed_choice import option_scores
 from bridge.encoding import Batch, Vocabulary, bucket_length
@@ -302,3 +302,58 @@ def test_options_must_be_those_of_the_examples(params):
         option_scores(params, CONFIG, few, CLOSED)
     # None used: there is no rival to compare with.
     assert not encoded([example], max_distractors=0).vocabulary.rivals
+
+
+@pytest.mark.fault("A2")
+@pytest.mark.parametrize("example", EXAMPLES[:2], ids=("rival", "answer"))
+def test_tokens_that_are_predicted_and_never_read_are_looked_at(params, example):
+    words = Words(longest=6)
+    words(example.prompt + example.answer if example is EXAMPLES[0] else example.prompt)
+    known = len(words.ids)
+    with pytest.raises(TaskError, match=rf"gives id \d+ for .* has {known} tokens"):
+        encoded((example,), words, num_tokens=known)
+    # Examples encoded for a larger model, or by hand, are refused where they are used.
+    large = encoded((example,), words)
+    small = dataclasses.replace(CONFIG, vocab_size=known)
+    for use in (
+        lambda: scoring.evaluate(params, small, large),
+        lambda: surgery.scorer(bridge.Checkpoint(small, params), large),
+        lambda: scoring.top_tokens(params, small, large),
+    ):
+        with pytest.raises(ValueError, match=r"tokens run from \d+ to \d+; expected 0 to"):
+            use()
+
+
+@pytest.mark.fault("A2")
+def test_the_noise_is_a_token_of_the_model(params):
+    words = Words(longest=6)
+    words.ids[" the"] = 77
+    with pytest.raises(TaskError, match="gives id 77 for ' the', the model has 40 tokens"):
+        encoded(EXAMPLES[:1], words)
+    found = encoded(EXAMPLES[:1], words, num_tokens=99)
+    with pytest.raises(ValueError, match="noise ids run from 77 to 77; expected 0 to 47"):
+        scoring.evaluate(params, CONFIG, found)
+
+
+@pytest.mark.fault("A3")
+def test_no_text_is_longer_than_the_positions_of_the_model(params):
+    few = dataclasses.replace(CONFIG, max_positions=9)
+    long = encoding.encode_examples(
+        [Example("a " * 12 + "b", " c"), Example("a", " b")], Words(), num_tokens=48
+    )
+    checkpoint = bridge.Checkpoint(few, params)
+    tokens = np.zeros((1, 13), np.int32)
+    for use in (
+        lambda: scoring.evaluate(params, few, long),
+        lambda: bridge.search(checkpoint, long, validation=0.5),
+        lambda: packing.pack([long.batch], few),
+        lambda: bridge.logits(checkpoint, tokens),
+        lambda: bridge.forward(params, few, jnp.asarray(tokens)),
+        lambda: model.residual_streams(params, few, jnp.asarray(tokens)),
+    ):
+        with pytest.raises(ValueError, match="length 13 exceeds the 9 positions"):
+            use()
+    with pytest.raises(ValueError, match="8 tokens and 2 new ones exceed the 9 positions"):
+        bridge.generate(checkpoint, tokens[:, :8], max_new_tokens=2)
+    # Padding takes no position.
+    model.check_tokens(few, tokens, np.arange(13)[None] < 9)

@@ -12,8 +12,9 @@ import pytest
 import tokenizers
 
 import bridge
-from bridge import encoding, tokenizer
-from bridge.tasks import Example
+from bridge import encoding, scoring, tokenizer
+from bridge.tasks import Example, TaskError
+from bridge.tasks.example import only_single_tokens, single_tokens
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +197,52 @@ def test_importing_the_package_is_light():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def word_level(folder, vocabulary):
+    """A tokenizer of whole words, ids as given, that reads every other word as <unk>."""
+    library = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
+    library.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    library.save(str(folder / "tokenizer.json"))
+    return tokenizer.read(folder)
+
+
+@pytest.mark.fault("A4")
+def test_a_vocabulary_with_holes_is_as_large_as_its_largest_id(tmp_path):
+    words = word_level(tmp_path, {"<unk>": 0, "the": 1, "Madrid": 2, "in": 3, "Spain": 9})
+    assert (words.size, words.holes) == (10, ((4, 9),))
+    logits = jnp.zeros((1, 12)).at[0, 5].set(9.0)
+    masked = tokenizer.mask_padding(logits, words.size, words.holes)
+    assert jnp.isneginf(masked[0]).tolist() == [False] * 4 + [True] * 5 + [False] + [True] * 2
+    encoded = encoding.encode_examples(
+        (Example("Madrid in", " Spain"),), words, num_tokens=words.size
+    )
+    config = bridge.Config(vocab_size=12, num_layers=1, d_model=8, num_heads=1, d_ff=4)
+    batch = encoded.batch
+    found = scoring.scores_of_logits(logits[None, None], batch, encoded.vocabulary)
+    # Of ten ids five are tokens, all alike here; the loud one means nothing.
+    np.testing.assert_allclose(found["loss"], np.log(5), rtol=1e-6)
+    assert (found["rank"], found["accuracy"]) == (5, 0)
+    stream = jnp.zeros((1, 1, 8))
+    params = {"final_norm": {"scale": jnp.ones(8), "bias": jnp.zeros(8)}}
+    params["embed_out"] = {"kernel": jnp.zeros((8, 12))}
+    law = scoring.first_probabilities(params, config, stream, batch, encoded.vocabulary)
+    np.testing.assert_allclose(law[0], [0.2] * 4 + [0] * 5 + [0.2], rtol=1e-6)
+
+
+@pytest.mark.fault("A2")
+def test_an_unknown_token_is_no_single_token(tmp_path):
+    words = word_level(tmp_path, {"<unk>": 0, "Madrid": 1, "Spain": 2})
+    assert words.single(" Spain") == 2
+    with pytest.raises(ValueError, match="' the' is no token: it is read as '<unk>'"):
+        words.single(" the")
+    with pytest.raises(TaskError, match="' the' is no token of this tokenizer"):
+        encoding.encode_examples((Example("Madrid", " Spain"),), words, num_tokens=3)
+    assert single_tokens(["Spain", "France"], words, what="names") == (
+        ["Spain"],
+        ("1 of 2 names are not single tokens: France (unknown)",),
+    )
+    both = (Example("Madrid", " Spain", (" France",)), Example("Paris", " France"))
+    task = only_single_tokens(both, words, name="places")
+    assert [(e.answer, e.distractors) for e in task.examples] == [(" Spain", ())]
+    assert "1 of 2 examples dropped" in task.dropped[0]
