@@ -29,6 +29,7 @@ the frequency of noise, alpha / N, with the gain (1 - alpha)^2 / N that uniform
 attention already has.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,13 +46,13 @@ class AsymptoticScores(NamedTuple):
 
 
 def population_gradient(
-    unigram: Num[np.ndarray, " n"],
-    bigram: Num[np.ndarray, "n n"],
+    unigram: Num[np.ndarray, " n"] | Sequence,
+    bigram: Num[np.ndarray, "n n"] | Sequence,
     *,
     trigger: int,
     alpha: float,
     length: int,
-    noise_row: Num[np.ndarray, " n"] | None = None,
+    noise_row: Num[np.ndarray, " n"] | Sequence | None = None,
 ) -> Float[np.ndarray, " features"]:
     """Step of the attention scores of every key feature, per unit of learning rate.
 
@@ -78,7 +79,7 @@ def population_gradient(
 
 
 def correct_minus_noise(
-    gradient: Float[np.ndarray, " features"], trigger: int
+    gradient: Float[np.ndarray, " features"] | Sequence, trigger: int
 ) -> Float[np.ndarray, " outputs"]:
     """Score of a correct token minus that of a noise token, both after a trigger.
 
@@ -86,10 +87,11 @@ def correct_minus_noise(
     step of size eta the attention odds of correct to noise tokens are multiplied
     by exp(eta times this). One entry per possible ybar, in increasing order.
     """
+    gradient = checks.numbers("gradient", gradient, None)
     num_tokens = gradient.size // 2
-    trigger = checks.at_least("trigger", trigger, 0)
-    if trigger >= num_tokens - 1:
-        raise ValueError(f"trigger must be below {num_tokens - 1}, got {trigger}")
+    if gradient.size % 2 or num_tokens < 4:
+        raise ValueError(f"gradient must have 2 (N + 1) entries, N at least 3, got {gradient.size}")
+    trigger = checks.index("trigger", trigger, num_tokens - 1)
     return np.delete(gradient[: num_tokens - 1], trigger) - gradient[num_tokens - 1]
 
 

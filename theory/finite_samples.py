@@ -24,12 +24,17 @@ the best class to be settled it has the deviation of the margin over that class,
 and where several classes tie it is lower by a term of order m^(-1/2) on average.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Num
 
 from theory import checks, first_step, recall_chain
+
+Vector = Float[np.ndarray, " features"]
+# Features that margins are read at, one vector for each block.
+Probe = tuple[Vector | Sequence, Vector | Sequence] | Sequence
 
 
 class Blocks(NamedTuple):
@@ -53,13 +58,13 @@ class SampledStep(NamedTuple):
 
 
 def sampled_step(
-    unigram: Num[np.ndarray, " n"],
-    bigram: Num[np.ndarray, "n n"],
+    unigram: Num[np.ndarray, " n"] | Sequence,
+    bigram: Num[np.ndarray, "n n"] | Sequence,
     *,
     trigger: int,
     alpha: float,
     length: int,
-    noise_row: Num[np.ndarray, " n"] | None = None,
+    noise_row: Num[np.ndarray, " n"] | Sequence | None = None,
 ) -> SampledStep:
     """Moments of the step of one sequence; arguments as `first_step.population_gradients`."""
     alpha = checks.open_fraction("alpha", alpha)
@@ -76,7 +81,7 @@ def mean_probe(step: SampledStep) -> tuple[Float[np.ndarray, " f"], Float[np.nda
 
 def margin_means(
     step: SampledStep,
-    probe: tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]],
+    probe: Probe,
     *,
     against: int | None,
 ) -> Blocks:
@@ -88,14 +93,14 @@ def margin_means(
       against: the other class; None for the noise logit by itself.
 
     """
-    weight = _weights(step, against)[0]
+    weight, probe = _weights(step, against)[0], _checked(step, probe)
     final, attended = step.moments.final @ probe[0], step.moments.attended @ probe[1]
     return Blocks(float(np.mean(weight * final)), float(np.mean(weight * attended)))
 
 
 def margin_deviations(
     step: SampledStep,
-    probe: tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]],
+    probe: Probe,
     *,
     against: int | None,
 ) -> Blocks:
@@ -103,7 +108,7 @@ def margin_deviations(
 
     Arguments as `margin_means`. Exact for every m.
     """
-    square = _weights(step, against)[1]
+    square, probe = _weights(step, against)[1], _checked(step, probe)
     means = margin_means(step, probe, against=against)
     seconds = (step.moments.final_second, step.moments.attended_second)
     deviations = [
@@ -139,6 +144,13 @@ def entry_deviations(
     return np.sqrt(np.maximum(square - mean**2, 0.0))
 
 
+def _checked(step: SampledStep, probe: Probe) -> tuple[Vector, Vector]:
+    size = step.moments.final.shape[1]
+    if len(probe) != 2:
+        raise ValueError(f"probe must hold two vectors, for the two blocks, got {len(probe)}")
+    return checks.numbers("probe", probe[0], size), checks.numbers("probe", probe[1], size)
+
+
 def _weights(
     step: SampledStep, against: int | None
 ) -> tuple[Float[np.ndarray, " outputs"], Float[np.ndarray, " outputs"]]:
@@ -149,7 +161,6 @@ def _weights(
         u = 1.0 / num_tokens
         square = alpha * (1.0 - u) ** 2 + (1.0 - alpha) * u**2
         return np.full(outputs.size, alpha - u), np.full(outputs.size, square)
-    if not 0 <= against < num_tokens - 1:
-        raise ValueError(f"against must be an ordinary token below {num_tokens - 1}, got {against}")
+    against = checks.index("against", against, num_tokens - 1)
     hit = (1.0 - alpha) * (outputs == against)
     return alpha - hit, alpha + hit

@@ -24,6 +24,7 @@ overlap by 1/N in each half. The noise is learned N / 2 times faster by F.
 How samples blur these margins is in `theory.finite_samples`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,13 +67,13 @@ class AsymptoticMargins(NamedTuple):
 
 
 def population_gradients(
-    unigram: Num[np.ndarray, " n"],
-    bigram: Num[np.ndarray, "n n"],
+    unigram: Num[np.ndarray, " n"] | Sequence,
+    bigram: Num[np.ndarray, "n n"] | Sequence,
     *,
     trigger: int,
     alpha: float,
     length: int,
-    noise_row: Num[np.ndarray, " n"] | None = None,
+    noise_row: Num[np.ndarray, " n"] | Sequence | None = None,
 ) -> Steps:
     """Minus the population gradients of F and V at zero parameters.
 
@@ -93,7 +94,7 @@ def population_gradients(
       ValueError: naming the argument and what is wrong with it.
 
     """
-    checks.open_fraction("alpha", alpha)
+    alpha = checks.open_fraction("alpha", alpha)
     law = recall_chain.chain(
         unigram, bigram, trigger=trigger, alpha=alpha, length=length, noise_row=noise_row
     )
@@ -104,9 +105,12 @@ def population_gradients(
 
 
 def label_law(
-    outputs: Int[np.ndarray, " outputs"], alpha: float, num_tokens: int
+    outputs: Int[np.ndarray, " outputs"] | Sequence, alpha: float, num_tokens: int
 ) -> Float[np.ndarray, "outputs tokens"]:
     """Law of the label given each correct output: m_ybar."""
+    num_tokens = checks.at_least("num_tokens", num_tokens, 2)
+    outputs = checks.integers("outputs", outputs, None, below=num_tokens - 1)
+    alpha = checks.within("alpha", alpha, 0.0, 1.0)
     law = np.zeros((outputs.size, num_tokens))
     law[np.arange(outputs.size), outputs] = 1.0 - alpha
     law[:, -1] = alpha
@@ -114,7 +118,7 @@ def label_law(
 
 
 def sequence_features(
-    tokens: Int[np.ndarray, "batch length"], num_tokens: int
+    tokens: Int[np.ndarray, "batch length"] | Sequence, num_tokens: int
 ) -> tuple[Float[np.ndarray, "batch features"], Float[np.ndarray, "batch features"]]:
     """Features (xbar, x_T) of given sequences over `num_tokens` = N + 1 tokens.
 
@@ -122,9 +126,9 @@ def sequence_features(
       ValueError: if a token is out of range or sequences are shorter than two.
 
     """
+    num_tokens = checks.at_least("num_tokens", num_tokens, 2)
+    tokens = checks.integers("tokens", tokens, None, None, below=num_tokens)
     checks.at_least("length of tokens", tokens.shape[1], 2)
-    if tokens.min() < 0 or tokens.max() >= num_tokens:
-        raise ValueError(f"tokens must lie in [0, {num_tokens})")
     batch, length = tokens.shape
     rows = np.arange(batch)
     attended = np.zeros((batch, 2 * num_tokens))
@@ -137,21 +141,24 @@ def sequence_features(
 
 
 def margins(
-    step: Float[np.ndarray, "classes features"], features: Float[np.ndarray, "batch features"]
+    step: Float[np.ndarray, "classes features"] | Sequence,
+    features: Float[np.ndarray, "batch features"] | Sequence,
 ) -> Float[np.ndarray, " batch"]:
     """Noise logit minus best other logit after the step, one per feature vector."""
-    logits = features @ step.T
+    step = checks.numbers("step", step, None, None)
+    checks.at_least("classes of step", step.shape[0], 2)
+    logits = checks.numbers("features", features, None, step.shape[1]) @ step.T
     return logits[:, -1] - logits[:, :-1].max(axis=1)
 
 
 def mean_margins(
-    unigram: Num[np.ndarray, " n"],
-    bigram: Num[np.ndarray, "n n"],
+    unigram: Num[np.ndarray, " n"] | Sequence,
+    bigram: Num[np.ndarray, "n n"] | Sequence,
     *,
     trigger: int,
     alpha: float,
     length: int,
-    noise_row: Num[np.ndarray, " n"] | None = None,
+    noise_row: Num[np.ndarray, " n"] | Sequence | None = None,
     test_alpha: float | None = None,
 ) -> MeanMargins:
     """Means of the population margins over the law of test sequences.
@@ -183,14 +190,14 @@ def mean_margins(
             unigram,
             bigram,
             trigger=trigger,
-            alpha=alpha if test_alpha is None else test_alpha,
+            alpha=alpha if test_alpha is None else checks.below_one("test_alpha", test_alpha),
             length=length,
             noise_row=noise_row,
         )
     )
     rows = np.arange(test.outputs.size)
 
-    num_tokens = unigram.size + 1
+    num_tokens = test.final.shape[1] // 2
     by_previous = steps.feed_forward[:, trigger, None] + steps.feed_forward[:, num_tokens:]
     best = by_previous[-1] - by_previous[:-1].max(axis=0)
     previous = test.final[:, num_tokens:]

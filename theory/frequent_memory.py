@@ -38,6 +38,7 @@ Cost: proportional to t (an explicit method whose step is bounded by the relaxat
 shared logits, rate about r / 4): half a second to t = 1e4 at N = 64.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,8 +87,8 @@ class Nodes(NamedTuple):
 
 
 def facts(
-    frequencies: Num[np.ndarray, " facts"],
-    noise: float | Num[np.ndarray, " tokens"],
+    frequencies: Num[np.ndarray, " facts"] | Sequence,
+    noise: float | Num[np.ndarray, " tokens"] | Sequence,
     shared: float = 0.0,
 ) -> Facts:
     """Check the arguments of every function here.
@@ -101,26 +102,23 @@ def facts(
       ValueError: naming the argument and what is wrong with it.
 
     """
-    law = checks.probabilities("frequencies", frequencies)
-    if law.ndim != 1 or law.size < 2 or np.any(law == 0.0):
-        raise ValueError("frequencies must be one-dimensional, at least two, all positive")
-    tokens = np.atleast_1d(np.asarray(noise, np.float64))
+    law = checks.frequencies("frequencies", frequencies)
+    tokens = np.atleast_1d(checks.array("noise", noise))
     if tokens.ndim != 1 or not np.all(tokens > 0.0):
         raise ValueError("noise must be a probability, or positive ones in one dimension")
     checks.open_fraction("noise", tokens.sum())
-    if not 0.0 <= shared < 1.0:
-        raise ValueError(f"shared must lie in [0, 1), got {shared!r}")
-    return Facts(law, tokens, float(shared))
+    return Facts(law, tokens, checks.below_one("shared", shared))
 
 
 def zipf(num_facts: int, exponent: float = 1.0) -> Float[np.ndarray, " facts"]:
     """Frequencies proportional to rank^-exponent, the most frequent first."""
-    law = np.arange(1, checks.at_least("num_facts", num_facts, 2) + 1) ** -float(exponent)
+    ranks = np.arange(1, checks.at_least("num_facts", num_facts, 2) + 1)
+    law = ranks ** -checks.within("exponent", exponent, 0.0)
     return law / law.sum()
 
 
 def independent_logits(
-    memory: Facts, times: Float[np.ndarray, " n"]
+    memory: Facts, times: Float[np.ndarray, " n"] | Sequence
 ) -> Float[np.ndarray, "n facts 3"]:
     """Correct, other and noise logit of every fact, r = 0 and one noise token: exact to 1e-8.
 
@@ -140,7 +138,7 @@ def independent_logits(
 
 
 def logits(
-    memory: Facts, times: Float[np.ndarray, " n"], *, num_nodes: int | None = None
+    memory: Facts, times: Float[np.ndarray, " n"] | Sequence, *, num_nodes: int | None = None
 ) -> Float[np.ndarray, "n facts classes"]:
     """Logits of every class (the facts', then the noise tokens) for every fact.
 
@@ -162,27 +160,35 @@ def logits(
 
 
 def weights(
-    memory: Facts, values: Float[np.ndarray, "facts classes"]
+    memory: Facts, values: Float[np.ndarray, "facts classes"] | Sequence
 ) -> Float[np.ndarray, "inputs classes"]:
     """W, row 0 read by the shared feature, row 1 + i by fact i's own.
 
     Along the flow w_0 = sqrt(r / (1 - r)) sum_i w_i, so that sum_i z_i gives w_0 back.
     """
     r, size = memory.shared, memory.frequencies.size
+    values = checks.numbers("values", values, size, None)
     shared = np.sqrt(r) * values.sum(axis=0) / (1.0 - r + size * r)
     own = (values - np.sqrt(r) * shared) / np.sqrt(1.0 - r)
     return np.concatenate([shared[None], own])
 
 
 def read(
-    memory: Facts, matrix: Float[np.ndarray, "inputs classes"]
+    memory: Facts, matrix: Float[np.ndarray, "inputs classes"] | Sequence
 ) -> Float[np.ndarray, "facts classes"]:
     """Logits of a matrix W: the inverse of `weights`, for any matrix, truncated ones too."""
+    matrix = checks.numbers("matrix", matrix, memory.frequencies.size + 1, None)
     return np.sqrt(1.0 - memory.shared) * matrix[1:] + np.sqrt(memory.shared) * matrix[0]
 
 
-def nodes(frequencies: Float[np.ndarray, " facts"], num_nodes: int | None = None) -> Nodes:
+def nodes(
+    frequencies: Float[np.ndarray, " facts"] | Sequence, num_nodes: int | None = None
+) -> Nodes:
     """The different frequencies where they are few, else Chebyshev points in log pi."""
+    frequencies = checks.positives("frequencies", frequencies, None)
+    checks.at_least("number of frequencies", frequencies.size, 1)
+    if num_nodes is not None:
+        num_nodes = checks.at_least("num_nodes", num_nodes, 2)
     logs = np.log(frequencies)
     distinct, kind = np.unique(frequencies, return_inverse=True)
     low, high = logs.min(), logs.max()
@@ -202,7 +208,7 @@ def nodes(frequencies: Float[np.ndarray, " facts"], num_nodes: int | None = None
 
 
 def node_states(
-    memory: Facts, grid: Nodes, times: Float[np.ndarray, " n"]
+    memory: Facts, grid: Nodes, times: Float[np.ndarray, " n"] | Sequence
 ) -> Float[np.ndarray, "n state"]:
     """z(p, q), a(p), c_m(p) at the nodes, flattened, at each time."""
     times = checks.nonnegative_times(times)

@@ -31,6 +31,7 @@ offered: it depends on how far the top component has turned away from the shared
 `edges` computes it from the exact flow.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,16 +68,22 @@ class Spectrum(NamedTuple):
     noise: Float[np.ndarray, " r"]
 
 
-def margins(values: Float[np.ndarray, "facts classes"]) -> Vector:
+def margins(values: Float[np.ndarray, "facts classes"] | Sequence) -> Vector:
     """Correct logit minus the largest other logit."""
+    values = checks.numbers("values", values, None, None)
+    if values.shape[1] < max(2, len(values)):
+        raise ValueError(f"values must have a class for each fact, got shape {values.shape}")
     here = np.arange(len(values))
     others = values.copy()
     others[here, here] = -np.inf
     return values[here, here] - others.max(axis=1)
 
 
-def edge(frequencies: Vector, margin: Vector) -> float:
+def edge(frequencies: Vector | Sequence, margin: Vector | Sequence) -> float:
     """Frequency at which the margin last turns negative, coming from frequent facts."""
+    frequencies = checks.positives("frequencies", frequencies, None)
+    checks.at_least("number of frequencies", frequencies.size, 1)
+    margin = checks.numbers("margin", margin, frequencies.size)
     order = np.argsort(-frequencies, kind="stable")
     logs, margin = np.log(frequencies[order]), margin[order]
     if margin[-1] > 0.0:
@@ -89,37 +96,42 @@ def edge(frequencies: Vector, margin: Vector) -> float:
     return float(np.exp(logs[last] + share * (logs[last + 1] - logs[last])))
 
 
-def spectrum(memory: Facts, matrix: Float[np.ndarray, "inputs classes"]) -> Spectrum:
+def spectrum(memory: Facts, matrix: Float[np.ndarray, "inputs classes"] | Sequence) -> Spectrum:
     """Which component the noise is: compare `shared` and `noise` of the first with the others.
 
     A component that reads mostly e_0 answers the same whatever the input.
     """
+    matrix = checks.numbers("matrix", matrix, memory.frequencies.size + 1, None)
     read, values, write = np.linalg.svd(matrix, full_matrices=False)
     noise = np.sum(write[:, memory.frequencies.size :] ** 2, axis=1)
     return Spectrum(values, read[0] ** 2, noise)
 
 
 def drop_top(
-    matrix: Float[np.ndarray, "inputs classes"], count: int = 1
+    matrix: Float[np.ndarray, "inputs classes"] | Sequence, count: int = 1
 ) -> Float[np.ndarray, "inputs classes"]:
     """The matrix without its `count` largest singular components."""
+    matrix = checks.numbers("matrix", matrix, None, None)
+    count = checks.at_least("count", count, 0)
     read, values, write = np.linalg.svd(matrix, full_matrices=False)
     return (read[:, count:] * values[count:]) @ write[count:]
 
 
 def truncated_logits(
-    memory: Facts, values: Float[np.ndarray, "facts classes"]
+    memory: Facts, values: Float[np.ndarray, "facts classes"] | Sequence
 ) -> Float[np.ndarray, "facts classes"]:
     """Logits after the top component of W is dropped."""
     return frequent_memory.read(memory, drop_top(frequent_memory.weights(memory, values)))
 
 
-def corrected(memory: Facts, values: Float[np.ndarray, "facts classes"]) -> Bool[np.ndarray, " n"]:
+def corrected(
+    memory: Facts, values: Float[np.ndarray, "facts classes"] | Sequence
+) -> Bool[np.ndarray, " n"]:
     """Facts that the truncated memory knows and the full one does not."""
     return (margins(values) <= 0.0) & (margins(truncated_logits(memory, values)) > 0.0)
 
 
-def edges(memory: Facts, times: Float[np.ndarray, " n"]) -> Edges:
+def edges(memory: Facts, times: Float[np.ndarray, " n"] | Sequence) -> Edges:
     """Both boundaries of the window along the flow. One singular value decomposition per time."""
     found = [
         (
@@ -134,17 +146,21 @@ def edges(memory: Facts, times: Float[np.ndarray, " n"]) -> Edges:
 
 def start_edge(alpha: float, shared: float) -> float:
     """Lowest frequency not behind the noise as t -> 0, see (start); inf where all are."""
-    memory = frequent_memory.facts(np.array([0.5, 0.5]), alpha, shared)
-    r, alpha = memory.shared, memory.alpha
+    alpha, r = checks.open_fraction("alpha", alpha), checks.below_one("shared", shared)
     lead = (1.0 - r) * (1.0 - 2.0 * alpha) + r * (1.0 - alpha)
     return float(r * alpha / lead) if lead > 0.0 else float(np.inf)
 
 
-def overtaking_time(frequencies: Vector, alpha: float, shared: float) -> Vector:
+def overtaking_time(frequencies: Vector | Sequence, alpha: float, shared: float) -> Vector:
     """t_i of the module's docstring; zero where a fact is never behind, inf for alpha >= 1/2."""
-    alpha = checks.open_fraction("alpha", alpha)
+    alpha, shared = checks.open_fraction("alpha", alpha), checks.below_one("shared", shared)
+    frequencies = checks.positives("frequencies", frequencies, None)
+    if np.any(frequencies >= 1.0):
+        raise ValueError("frequencies must be below 1")
     if alpha >= 0.5:
-        return np.full(np.shape(frequencies), np.inf)
+        return np.full(frequencies.shape, np.inf)
+    if shared == 0.0:
+        return np.zeros(frequencies.shape)
     behind = np.log(alpha / (1.0 - alpha)) - np.log(frequencies)
     return np.maximum(behind, 0.0) / ((1.0 - shared) * (1.0 - alpha) * frequencies)
 
@@ -166,9 +182,14 @@ def noise_time(num_facts: int, alpha: float, shared: float, fraction: float = 0.
         checks.open_fraction("alpha", alpha),
         checks.open_fraction("fraction", fraction),
     )
+    shared = checks.open_fraction("shared", shared)
+    num_facts = checks.at_least("num_facts", num_facts, 2)
     odds = fraction * alpha / (1.0 - fraction * alpha)
-    if not 0.0 < shared < 1.0 or odds * num_facts <= 1.0:
-        raise ValueError("shared must lie in (0, 1), and fraction * alpha above 1 / (N + 1)")
+    if odds * num_facts <= 1.0:
+        raise ValueError(
+            f"fraction * alpha must lie above 1 / (num_facts + 1) = {1.0 / (num_facts + 1):.4g}, "
+            f"where p(noise) starts, got {fraction * alpha:.4g}"
+        )
     left = alpha - (1.0 - alpha) * odds
     start = alpha - (1.0 - alpha) / num_facts
     clock = np.log(num_facts * odds) / alpha - np.log(left / start) / (alpha * (1.0 - alpha))

@@ -23,6 +23,7 @@ Three cases.
   features is the memory with that r, exactly in the limit of infinite width.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,31 +41,35 @@ class Drive(NamedTuple):
     deviation: Vector
 
 
-def noise_drive(embeddings: Num[np.ndarray, "facts d"], frequencies: Vector) -> Vector:
+def noise_drive(
+    embeddings: Num[np.ndarray, "facts d"] | Sequence, frequencies: Vector | Sequence
+) -> Vector:
     """kappa_i = sum_j pi_j E_i . E_j."""
-    rows = np.asarray(embeddings, np.float64)
-    law = checks.probabilities("frequencies", frequencies)
+    law = checks.frequencies("frequencies", frequencies)
+    rows = checks.numbers("embeddings", embeddings, law.size, None)
     return rows @ (law @ rows)
 
 
-def effective_shared(drive: Vector, frequencies: Vector) -> Vector:
+def effective_shared(drive: Vector | Sequence, frequencies: Vector | Sequence) -> Vector:
     """r of each fact: the solution of kappa_i = (1 - r) pi_i + r."""
-    law = checks.probabilities("frequencies", frequencies)
+    law = checks.frequencies("frequencies", frequencies)
+    drive = checks.numbers("drive", drive, law.size)
     return (drive - law) / (1.0 - law)
 
 
-def random_drive(frequencies: Vector, width: int) -> Drive:
+def random_drive(frequencies: Vector | Sequence, width: int) -> Drive:
     """kappa_i of Gaussian rows of variance 1 / width."""
-    law = checks.probabilities("frequencies", frequencies)
+    law = checks.frequencies("frequencies", frequencies)
     width = checks.at_least("width", width, 1)
     return Drive(law, np.sqrt((np.sum(law**2) + law**2) / width))
 
 
-def rectified_overlap(cosine: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def rectified_overlap(cosine: Float[np.ndarray, " n"] | Sequence) -> Float[np.ndarray, " n"]:
     """Overlap of relu(E_i A) and relu(E_j A) over their squared norm, A wide and Gaussian.
 
     (sqrt(1 - c^2) + c (pi - arccos c)) / pi for inputs of cosine c: 1/pi at c = 0, 1 at c = 1.
     """
+    cosine = checks.numbers("cosine", cosine, None)
     if np.any(np.abs(cosine) > 1.0):
         raise ValueError("cosine must lie in [-1, 1]")
     return (np.sqrt(1.0 - cosine**2) + cosine * (np.pi - np.arccos(cosine))) / np.pi

@@ -39,7 +39,7 @@ finite width and context the rest is small. Measured until p(noise) passes alpha
 this p(noise) is off by up to .14, .02, .06, the linearised network's by .02 at most.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +61,7 @@ class Curves(NamedTuple):
 
 def arc_cosine(cosine: float) -> tuple[float, float]:
     """kappa_0 and kappa_1 of the module's docstring, one at cosine 1."""
-    if abs(cosine) > 1.0:
-        raise ValueError(f"cosine must lie in [-1, 1], got {cosine!r}")
+    cosine = checks.within("cosine", cosine, -1.0, 1.0)
     angle = np.arccos(cosine)
     left = np.pi - angle
     return float(left / np.pi), float((np.sqrt(1.0 - cosine**2) + cosine * left) / np.pi)
@@ -82,6 +81,8 @@ def part_kernels(
 
     """
     width, hidden = checks.at_least("width", width, 1), checks.at_least("hidden", hidden, 1)
+    overlap = checks.within("overlap", overlap, -ENTERING, ENTERING)
+    attended = checks.within("attended", attended, 0.0)
     before = arc_cosine(overlap / ENTERING)
     norm = ENTERING * (1.0 + 1.0 / 18.0)
     later = overlap + before[1] * ENTERING / 18.0
@@ -104,9 +105,9 @@ def trigger_kernel(width: int, hidden: int, *, same: bool = False) -> float:
 
 
 def descend(
-    kernel: Float[np.ndarray, "n n"],
-    targets: Float[np.ndarray, "n classes"],
-    start: Float[np.ndarray, "n classes"],
+    kernel: Float[np.ndarray, "n n"] | Sequence,
+    targets: Float[np.ndarray, "n classes"] | Sequence,
+    start: Float[np.ndarray, "n classes"] | Sequence,
     *,
     learning_rate: float,
     momentum: float,
@@ -117,7 +118,12 @@ def descend(
     v <- mu v + K (y - p) / n,  f <- f + eta v: what descent of the weights does to a model that
     is linear in them. Exact for such a model when K is its kernel times the identity of classes.
     """
-    values, velocity = start.astype(np.float64), np.zeros(start.shape)
+    values = checks.numbers("start", start, None, None)
+    targets = checks.numbers("targets", targets, *values.shape)
+    kernel = checks.numbers("kernel", kernel, len(values), len(values))
+    learning_rate = checks.positive("learning_rate", learning_rate)
+    momentum = checks.below_one("momentum", momentum)
+    steps, velocity = checks.at_least("steps", steps, 0), np.zeros(values.shape)
     path = [values]
     for _ in range(steps):
         shifted = np.exp(values - values.max(axis=1, keepdims=True))
@@ -147,6 +153,8 @@ def trigger_curves(
     positions large, steps until p(noise) saturates.
     """
     alpha = checks.open_fraction("alpha", alpha)
+    num_outputs = checks.at_least("num_outputs", num_outputs, 1)
+    num_classes = checks.at_least("num_classes", num_classes, num_outputs + 1)
     target = np.zeros((1, num_classes))
     target[0, :num_outputs] = (1.0 - alpha) / num_outputs
     target[0, -1] = alpha
@@ -163,7 +171,9 @@ def trigger_curves(
     return Curves(p[:, :num_outputs].mean(axis=1), p[:, -1])
 
 
-def attended_overlap(frequencies: Float[np.ndarray, "outputs vocab"], length: int) -> float:
+def attended_overlap(
+    frequencies: Float[np.ndarray, "outputs vocab"] | Sequence, length: int
+) -> float:
     """Overlap per dimension of what two positions attend to under uniform attention.
 
     The argument `attended` of `part_kernels`. Tokens agree with probability sum_v f_v^2, f the
@@ -171,7 +181,10 @@ def attended_overlap(frequencies: Float[np.ndarray, "outputs vocab"], length: in
     share 1 / max(s, t) is in common. Regime: sequences with outputs of their own, T large.
     """
     length = checks.at_least("length", length, 2)
-    law = frequencies.mean(axis=0)
+    law = checks.probabilities("frequencies", frequencies)
+    if law.ndim != 2:
+        raise ValueError(f"frequencies must have shape [outputs, vocab], got {law.shape}")
+    law = law.mean(axis=0)
     larger = np.arange(2, length + 1)
     pairs = 2 * larger - 3  # of places whose larger one this is
     return float(law @ law + np.sum(pairs / larger) / (length - 1) ** 2)
@@ -192,6 +205,7 @@ def margin_ratio(width: int, hidden: int, attended: float) -> float:
     neglected here and makes up 7 to 12 per cent only (prefixes as sampled: 5.4, 7.6, 9.0, 10.4 for
     5.8, 8.2, 10.3, 11.4); where the rest of the factor comes from is open.
     """
+    attended = checks.positive("attended", attended)
     fed = sum(part_kernels(width, hidden, 1.0)[name] for name in PARTS)
     return fed / (4.0 * width * attended * np.exp(1.0 / 3.0) / 9.0)
 
@@ -208,7 +222,10 @@ def label_deviation(
 
         sqrt(alpha (1 - alpha) / n) |r_noise - r_output| / |r|^2.
     """
-    alpha = checks.open_fraction("alpha", alpha)
+    alpha, labels = checks.open_fraction("alpha", alpha), checks.positive("labels", labels)
+    num_noise = checks.at_least("num_noise", num_noise, 1)
+    num_outputs = checks.at_least("num_outputs", num_outputs, 1)
+    num_classes = checks.at_least("num_classes", num_classes, num_outputs + num_noise)
     residual = np.full(num_classes, -1.0 / num_classes)
     noise, output = alpha / num_noise, (1.0 - alpha) / num_outputs
     residual[:num_noise] += noise

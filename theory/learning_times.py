@@ -5,6 +5,7 @@ differential equations for the symmetric part of the joint gradient flow of F, V
 and W in the simplified model of `theory.first_step`, uniform language. It keeps
 leading orders in 1/N, takes T much larger than N, replaces every sequence by
 the average one given its ybar, and drops couplings named below. What follows
+from collections.abc import Sequence
 from it is stated as scaling laws; their agreement with training is measured,
 not proved.
 
@@ -54,6 +55,7 @@ Scaling laws, N large, learning rate times steps as time:
 Hence their ratio grows like N^(3/2) / log N.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +97,7 @@ class Times(NamedTuple):
     ratio: float
 
 
-def curves(num_ordinary: int, alpha: float, times: Float[np.ndarray, " n"]) -> Curves:
+def curves(num_ordinary: int, alpha: float, times: Float[np.ndarray, " n"] | Sequence) -> Curves:
     """Observables of the reduced flow at `times`, which may come in any order.
 
     Raises:
@@ -104,6 +106,8 @@ def curves(num_ordinary: int, alpha: float, times: Float[np.ndarray, " n"]) -> C
     """
     num_ordinary, alpha = _checked(num_ordinary, alpha)
     moments, where = np.unique(checks.nonnegative_times(times), return_inverse=True)
+    if moments.size == 0:
+        return Curves(*np.empty((5, 0)))
     states = _solve(num_ordinary, alpha, float(moments[-1]), samples=moments).y.T[where]
     rows = [_observe(num_ordinary, alpha, state) for state in states]
     return Curves(*np.array(rows).T)

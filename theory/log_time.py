@@ -1,11 +1,13 @@
 """Integration of autonomous flows over many decades of time."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 from scipy.integrate import OdeSolution, solve_ivp
+
+from theory import checks
 
 Vector = Float[np.ndarray, " n_variables"]
 
@@ -19,8 +21,8 @@ LONGEST_STEP = 0.5
 
 def integrate(
     velocity: Callable[[Vector], Vector],
-    initial: Vector,
-    times: Float[np.ndarray, " n"],
+    initial: Vector | Sequence,
+    times: Float[np.ndarray, " n"] | Sequence,
     *,
     unit: float,
     tolerance: float = TOLERANCE,
@@ -32,6 +34,11 @@ def integrate(
     logarithmic clock is left to the implicit half of LSODA. Times may come in
     any order and repeat.
     """
+    tolerance = checks.positive("tolerance", tolerance)
+    unit, times = checks.positive("unit", unit), checks.nonnegative_times(times)
+    initial = checks.numbers("initial", initial, None)
+    if times.size == 0:
+        return np.empty((0, initial.size))
     moments, where = np.unique(times, return_inverse=True)
     clock = np.log1p(moments / unit)
     if clock[-1] == 0.0:
@@ -42,13 +49,16 @@ def integrate(
 
 def trajectory(
     velocity: Callable[[Vector], Vector],
-    initial: Vector,
+    initial: Vector | Sequence,
     *,
     until: float,
     unit: float,
     tolerance: float = TOLERANCE,
 ) -> OdeSolution:
     """Like `integrate`, but return the solution as a function of log(1 + t / unit)."""
+    tolerance = checks.positive("tolerance", tolerance)
+    until, unit = checks.positive("until", until), checks.positive("unit", unit)
+    initial = checks.numbers("initial", initial, None)
     return _solve(velocity, initial, np.log1p(until / unit), unit, tolerance).sol
 
 

@@ -4,7 +4,7 @@ Both are perturbations of the flow of `theory.memory_flow`, carried along by its
 linearisation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -20,7 +20,7 @@ OWN, FIRST, SECOND, REST, NOISE = range(5)
 
 
 def discretisation_slopes(
-    num_inputs: int, alpha: float, times: Float[np.ndarray, " n"]
+    num_inputs: int, alpha: float, times: Float[np.ndarray, " n"] | Sequence
 ) -> memory_flow.Logits:
     """First-order error of gradient descent: (logits after t / eta steps - flow) / eta.
 
@@ -57,7 +57,7 @@ def discretisation_slopes(
 
 
 def random_embedding_coefficient(
-    num_inputs: int, alpha: float, times: Float[np.ndarray, " n"]
+    num_inputs: int, alpha: float, times: Float[np.ndarray, " n"] | Sequence
 ) -> Float[np.ndarray, " n"]:
     """Coefficient C(t) of E || Z_d - Z ||_F^2 = C(t) / d + O(d^(-3/2)).
 

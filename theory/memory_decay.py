@@ -24,6 +24,7 @@ lambda (s + c) = p_b gives
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ class Change(NamedTuple):
     """Decay at which noise and signal singular values are equal, nan where they never are.
 
     Attributes:
-      decay: exact.
+      decay: exact; looked for between 1e-12 / N and 1e4 / N, nan where it lies outside.
       asymptotic: the formula of the module's docstring, nan where s* is not positive.
 
     """
@@ -55,7 +56,7 @@ class Change(NamedTuple):
     asymptotic: float
 
 
-def stationary_logits(num_inputs: int, alpha: float, decays: Times) -> Logits:
+def stationary_logits(num_inputs: int, alpha: float, decays: Times | Sequence) -> Logits:
     """Logits at rest for every decay, exact to 1e-10 of their size.
 
     Args:
@@ -69,14 +70,12 @@ def stationary_logits(num_inputs: int, alpha: float, decays: Times) -> Logits:
     """
     num_inputs = checks.at_least("num_inputs", num_inputs, 2)
     alpha = checks.open_fraction("alpha", alpha)
-    decays = np.asarray(decays, np.float64)
-    if decays.size and not (np.all(np.isfinite(decays)) and np.all(decays > 0.0)):
-        raise ValueError("decays must be finite and positive")
+    decays = checks.positives("decays", decays, None)
     found = np.array([_solve(num_inputs, alpha, decay) for decay in decays]).reshape(-1, 3)
     return Logits(*found.T)
 
 
-def singular_values(num_inputs: int, alpha: float, decays: Times) -> SingularValues:
+def singular_values(num_inputs: int, alpha: float, decays: Times | Sequence) -> SingularValues:
     """Signal and noise singular value at rest."""
     values = stationary_logits(num_inputs, alpha, decays)
     return SingularValues(
@@ -85,15 +84,17 @@ def singular_values(num_inputs: int, alpha: float, decays: Times) -> SingularVal
 
 
 def phase_diagram(
-    num_inputs: Int[np.ndarray, " n"],
-    alphas: Float[np.ndarray, " m"],
-    decays: Float[np.ndarray, " k"],
+    num_inputs: Int[np.ndarray, " n"] | Sequence,
+    alphas: Float[np.ndarray, " m"] | Sequence,
+    decays: Float[np.ndarray, " k"] | Sequence,
 ) -> Float[np.ndarray, "n m k"]:
     """Logarithm of noise over signal singular value at rest: positive where noise is on top."""
-    table = np.empty((len(num_inputs), len(alphas), len(decays)))
-    for i, inputs in enumerate(num_inputs):
-        for j, alpha in enumerate(alphas):
-            values = singular_values(int(inputs), float(alpha), decays)
+    sizes, fractions = checks.plane(num_inputs, alphas)
+    decays = checks.positives("decays", decays, None)
+    table = np.empty((len(sizes), len(fractions), len(decays)))
+    for i, inputs in enumerate(sizes):
+        for j, alpha in enumerate(fractions):
+            values = singular_values(inputs, alpha, decays)
             with np.errstate(divide="ignore"):  # noise is zero where c changes sign
                 table[i, j] = np.log(values.noise) - np.log(values.signal)
     return table

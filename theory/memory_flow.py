@@ -27,7 +27,7 @@ at any time, where alpha - p_c itself would be lost to cancellation,
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +58,7 @@ class Probabilities(NamedTuple):
     noise: Float[np.ndarray, " n"]
 
 
-def logits(num_inputs: int, alpha: float, times: Float[np.ndarray, " n"]) -> Logits:
+def logits(num_inputs: int, alpha: float, times: Float[np.ndarray, " n"] | Sequence) -> Logits:
     """Logits of the gradient flow at `times`, exact to better than 1e-8.
 
     Args:
@@ -90,7 +90,9 @@ def logits(num_inputs: int, alpha: float, times: Float[np.ndarray, " n"]) -> Log
     return Logits(*(np.where(times > late, x, y) for x, y in zip(limit, exact, strict=True)))
 
 
-def asymptotic_logits(num_inputs: int, alpha: float, times: Float[np.ndarray, " n"]) -> Logits:
+def asymptotic_logits(
+    num_inputs: int, alpha: float, times: Float[np.ndarray, " n"] | Sequence
+) -> Logits:
     """Long-time limit of `logits`, correct up to terms of order log(t) / t.
 
     Once rho is small it follows s: alpha - p_c = N dc/dt with
@@ -111,7 +113,10 @@ def asymptotic_logits(num_inputs: int, alpha: float, times: Float[np.ndarray, " 
 
 def probabilities(num_inputs: int, values: Logits) -> Probabilities:
     """Softmax over the N + 1 classes of logits that take three values."""
-    stacked = np.stack(values)
+    num_inputs = checks.at_least("num_inputs", num_inputs, 2)
+    if len(values) != 3:
+        raise ValueError(f"values must be three logits per input, got {len(values)}")
+    stacked = np.stack([checks.numbers("values", x, None) for x in values])
     weights = np.exp(stacked - stacked.max(axis=0))
     total = weights[0] + (num_inputs - 1) * weights[1] + weights[2]
     return Probabilities(*(weights / total))
@@ -119,17 +124,19 @@ def probabilities(num_inputs: int, values: Logits) -> Probabilities:
 
 def start(alpha: float) -> Pair:
     """The state (s, rho) of zero logits."""
+    alpha = checks.open_fraction("alpha", alpha)
     return np.array([0.0, -np.log(alpha / (1.0 - alpha))])
 
 
 def settled(num_inputs: int, alpha: float) -> float:
     """The time past which `logits` is its long-time limit."""
+    num_inputs, alpha = _checked(num_inputs, alpha)
     return SETTLED * num_inputs / (alpha * (1.0 - alpha))
 
 
 def velocity(num_inputs: int, alpha: float) -> Callable[[Pair], Pair]:
     """Right side of the flow in the variables (s, rho) of the module's docstring."""
-    return functools.partial(_derivative, num_inputs, alpha)
+    return functools.partial(_derivative, *_checked(num_inputs, alpha))
 
 
 def _derivative(num_inputs: int, alpha: float, state: Pair) -> Pair:
@@ -146,10 +153,13 @@ def _derivative(num_inputs: int, alpha: float, state: Pair) -> Pair:
 def from_gap(
     num_inputs: int,
     alpha: float,
-    gap: Float[np.ndarray, " n"],
-    excess: Float[np.ndarray, " n"],
+    gap: Float[np.ndarray, " n"] | Sequence,
+    excess: Float[np.ndarray, " n"] | Sequence,
 ) -> Logits:
     """Logits from s = a - b and rho = c - a - lambda by a + (N - 1) b + c = 0."""
+    num_inputs, alpha = _checked(num_inputs, alpha)
+    gap = checks.numbers("gap", gap, None)
+    excess = checks.numbers("excess", excess, gap.size)
     offset = excess + np.log(alpha / (1.0 - alpha))
     others, classes = num_inputs - 1, num_inputs + 1
     return Logits(

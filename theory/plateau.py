@@ -57,6 +57,7 @@ Not derived: the curvature itself, which adapts. eta h / (1 - mu) stands at 1.1 
 is why the deviation hardly changes with the rate, and less than as n^(-1/2) with the batch.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -82,7 +83,8 @@ class Wander(NamedTuple):
 
 def edge_of_stability(learning_rate: float, momentum: float) -> float:
     """Largest curvature at which heavy ball is stable: 2 (1 + mu) / eta."""
-    return 2.0 * (1.0 + momentum) / learning_rate
+    momentum = checks.below_one("momentum", momentum)
+    return 2.0 * (1.0 + momentum) / checks.positive("learning_rate", learning_rate)
 
 
 def wander(
@@ -108,9 +110,10 @@ def wander(
       ValueError: where the curvature is not stable, or as the arguments' bounds say.
 
     """
-    alpha = checks.open_fraction("alpha", alpha)
-    curvatures = np.array([float(sharpness)])
-    _refuse(curvatures, learning_rate, momentum, labels)
+    alpha, lags = checks.open_fraction("alpha", alpha), checks.at_least("lags", lags, 0)
+    sharpness = checks.number("sharpness", sharpness)
+    curvatures = np.array([sharpness])
+    _refuse("sharpness", curvatures, learning_rate, momentum, labels)
     variance = _variance(curvatures, learning_rate, momentum, labels)[0]
     first = 1.0 + momentum - learning_rate * sharpness
     rings = first**2 < 4.0 * momentum
@@ -123,8 +126,8 @@ def wander(
 
 
 def wander_of_modes(
-    curvatures: Float[np.ndarray, " modes"],
-    weights: Float[np.ndarray, " modes"],
+    curvatures: Float[np.ndarray, " modes"] | Sequence,
+    weights: Float[np.ndarray, " modes"] | Sequence,
     *,
     learning_rate: float,
     momentum: float,
@@ -147,8 +150,10 @@ def wander_of_modes(
       ValueError: where a curvature is not stable, or as the arguments' bounds say.
 
     """
-    window = checks.at_least("window", window, lags + 1)
-    _refuse(curvatures, learning_rate, momentum, labels)
+    window = checks.at_least("window", window, checks.at_least("lags", lags, 0) + 1)
+    curvatures = checks.numbers("curvatures", curvatures, None)
+    _refuse("curvatures", curvatures, learning_rate, momentum, labels)
+    weights = checks.numbers("weights", weights, curvatures.size)
     if np.any(weights < 0.0) or not np.any(weights > 0.0):
         raise ValueError("weights must not be negative, nor all zero")
     power = weights * _variance(curvatures, learning_rate, momentum, labels)
@@ -159,9 +164,11 @@ def wander_of_modes(
     return Wander(float(np.sqrt(seen[0])), 2.0 * first_dip(found), found)
 
 
-def observed(series: Float[np.ndarray, "runs steps"], *, lags: int = 24) -> Wander:
+def observed(series: Float[np.ndarray, "runs steps"] | Sequence, *, lags: int = 24) -> Wander:
     """The same figures of watched series, their own means subtracted; runs weigh the same."""
-    checks.at_least("steps", series.shape[1], lags + 1)
+    series = checks.numbers("series", series, None, None)
+    checks.at_least("runs of series", series.shape[0], 1)
+    checks.at_least("steps of series", series.shape[1], checks.at_least("lags", lags, 0) + 1)
     away = series - series.mean(axis=1, keepdims=True)
     steps = away.shape[1]
     covariance = np.array(
@@ -177,15 +184,17 @@ def deviation_error(wander: Wander, steps: int) -> float:
     Neighbouring steps are alike, so that they count as steps / (sum over all lags of rho^2). Zero
     for a series that does not move.
     """
+    steps = checks.at_least("steps", steps, 1)
     alike = max(2.0 * float(np.sum(wander.correlation**2)) - 1.0, 0.0)
     return wander.deviation * float(np.sqrt(alike / (2.0 * steps)))
 
 
-def first_dip(correlation: Float[np.ndarray, " lags"]) -> float:
+def first_dip(correlation: Float[np.ndarray, " lags"] | Sequence) -> float:
     """Lag of the first local minimum of an autocorrelation, by a parabola; inf without one.
 
     Half of the period of what rings at one frequency and dies out slowly; less where it dies fast.
     """
+    correlation = checks.numbers("correlation", correlation, None)
     inner = (correlation[1:-1] < correlation[:-2]) & (correlation[1:-1] <= correlation[2:])
     if not inner.any():
         return float("inf")
@@ -195,14 +204,17 @@ def first_dip(correlation: Float[np.ndarray, " lags"]) -> float:
 
 
 def _refuse(
-    curvatures: Float[np.ndarray, " modes"], rate: float, momentum: float, labels: float | int
+    name: str,
+    curvatures: Float[np.ndarray, " modes"],
+    rate: float,
+    momentum: float,
+    labels: float | int,
 ) -> None:
-    if not 0.0 <= momentum < 1.0 or rate <= 0.0 or labels <= 0.0:
-        raise ValueError("momentum must lie in [0, 1), learning_rate and labels be positive")
+    checks.positive("labels", labels)
     edge = edge_of_stability(rate, momentum)
     if not (np.all(curvatures > 0.0) and np.all(curvatures < edge)):
         worst = curvatures[np.argmax(np.abs(curvatures - edge / 2.0))]
-        raise ValueError(f"sharpness must lie between 0 and the edge {edge:g}, got {worst:g}")
+        raise ValueError(f"{name} must lie between 0 and the edge {edge:g}, got {worst:g}")
 
 
 def _variance(

@@ -23,6 +23,7 @@ second moments, 2 T N^4 operations (one second for N = 65, T = 256 on two cores)
 and 5 N^3 numbers kept; means alone take T N^3 operations and no matrices.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -90,13 +91,13 @@ class Chain(NamedTuple):
 
 
 def chain(
-    unigram: Num[np.ndarray, " n"],
-    bigram: Num[np.ndarray, "n n"],
+    unigram: Num[np.ndarray, " n"] | Sequence,
+    bigram: Num[np.ndarray, "n n"] | Sequence,
     *,
     trigger: int,
     alpha: float,
     length: int,
-    noise_row: Num[np.ndarray, " n"] | None = None,
+    noise_row: Num[np.ndarray, " n"] | Sequence | None = None,
 ) -> Chain:
     """The Markov chains of the module's docstring.
 
@@ -114,7 +115,7 @@ def chain(
 
     """
     unigram, bigram, trigger = checks.language(unigram, bigram, trigger)
-    alpha = 0.0 if alpha == 0.0 else checks.open_fraction("alpha", alpha)
+    alpha = checks.below_one("alpha", alpha)
     length = checks.at_least("length", length, 2)
     num_tokens = unigram.size + 1
     after_noise = unigram if noise_row is None else checks.probabilities("noise_row", noise_row)

@@ -86,7 +86,7 @@ def test_mean_probe_gives_the_margin_of_the_population_step():
 def test_bad_input_is_named():
     unigram, bigram = brute_force.random_language(4, 1)
     step = finite_samples.sampled_step(unigram, bigram, **SETTING)
-    with pytest.raises(ValueError, match="against must be an ordinary token below 4"):
+    with pytest.raises(ValueError, match="against must be below 4"):
         finite_samples.signal_to_noise(step, against=4)
     with pytest.raises(ValueError, match="alpha"):
         finite_samples.sampled_step(unigram, bigram, trigger=0, alpha=1.0, length=5)

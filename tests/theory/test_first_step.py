@@ -167,7 +167,7 @@ def test_features_of_given_sequences():
         table = brute_force.features(tokens[i], 4)
         np.testing.assert_allclose(attended[i], table.mean(0))
         np.testing.assert_allclose(final[i], table[-1])
-    with pytest.raises(ValueError, match=r"tokens must lie in \[0, 3\)"):
+    with pytest.raises(ValueError, match=r"tokens must be at least 0 and below 3"):
         first_step.sequence_features(tokens, 3)
 
 

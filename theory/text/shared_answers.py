@@ -24,6 +24,7 @@ largest singular component (`without_top`). The other takes a share of the row o
 (`without_row`): what a cut would do that removed the shared association and nothing else.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,8 +55,8 @@ class Memory(NamedTuple):
 
 
 def memory(
-    frequencies: Float[np.ndarray, " facts"],
-    answers: Int[np.ndarray, " facts"],
+    frequencies: Float[np.ndarray, " facts"] | Sequence,
+    answers: Int[np.ndarray, " facts"] | Sequence,
     alpha: float,
     shared: float = 0.0,
 ) -> Memory:
@@ -71,14 +72,14 @@ def memory(
       ValueError: naming the argument and what is wrong with it.
 
     """
-    facts = frequent_memory.facts(frequencies, float(alpha), shared)
-    given = np.asarray(answers)
-    if given.shape != facts.frequencies.shape or given.min() < 0:
-        raise ValueError("answers must hold a number from 0 for every fact")
+    facts = frequent_memory.facts(frequencies, checks.open_fraction("alpha", alpha), shared)
+    given = checks.integers("answers", answers, facts.frequencies.size)
     return Memory(facts, given, int(given.max()) + 1)
 
 
-def logits(given: Memory, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n facts classes"]:
+def logits(
+    given: Memory, times: Float[np.ndarray, " n"] | Sequence
+) -> Float[np.ndarray, "n facts classes"]:
     """Logits of the K answers, then of the noise, for every fact at each time, any order."""
     times = checks.nonnegative_times(times)
     pi, r = given.facts.frequencies[:, None], given.facts.shared
@@ -109,22 +110,29 @@ def targets(given: Memory) -> Float[np.ndarray, "facts classes"]:
 
 
 def without_top(
-    given: Memory, values: Float[np.ndarray, "facts classes"]
+    given: Memory, values: Float[np.ndarray, "facts classes"] | Sequence
 ) -> Float[np.ndarray, "facts classes"]:
     """Logits after the largest singular component of W is dropped."""
     return frequent_window.truncated_logits(given.facts, values)
 
 
 def without_row(
-    given: Memory, values: Float[np.ndarray, "facts classes"], share: float = 1.0
+    given: Memory, values: Float[np.ndarray, "facts classes"] | Sequence, share: float = 1.0
 ) -> Float[np.ndarray, "facts classes"]:
     """Logits after a share of the row of e_0 is taken away, all of it by default."""
+    share = checks.number("share", share)
+    values = checks.numbers("values", values, *given.facts.frequencies.shape, None)
     row = frequent_memory.weights(given.facts, values)[0]
     return values - share * np.sqrt(given.facts.shared) * row
 
 
 def known(
-    given: Memory, values: Float[np.ndarray, "*n facts classes"]
+    given: Memory, values: Float[np.ndarray, "*n facts classes"] | Sequence
 ) -> Bool[np.ndarray, "*n facts"]:
     """Facts whose answer has the largest logit."""
+    values = checks.array("values", values)
+    if values.shape[-2:] != (given.answers.size, given.num_answers + 1):
+        raise ValueError(f"values must hold the logits of every fact, got shape {values.shape}")
+    if not np.all(np.isfinite(values)):
+        raise ValueError("values must be finite")
     return values.argmax(axis=-1) == given.answers

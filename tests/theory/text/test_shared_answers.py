@@ -68,5 +68,5 @@ def test_the_noise_gets_further_ahead_while_rare_facts_wait():
 
 
 def test_answers_that_are_none_are_refused():
-    with pytest.raises(ValueError, match="answers must hold a number from 0 for every fact"):
+    with pytest.raises(ValueError, match="answers must be at least 0"):
         shared_answers.memory(np.array([0.5, 0.5]), np.array([0, -1]), 0.3)
