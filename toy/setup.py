@@ -12,7 +12,7 @@ from toy.recall_problem import RecallProblem
 from toy.settings import NoisyRecall
 from toy.transformer_config import TransformerConfig
 from training import optimizer
-from training.loop import Measurement, Trainer, log_spaced
+from training.loop import Measure, Measurement, Trainer, log_spaced
 from truncation import editing, notation
 from truncation.notation import Intervention
 
@@ -90,6 +90,13 @@ class Setup:
             bigrams = records.measure_bigrams(batch_size=config.bigram_batch)
             found.append(Measurement("bigrams", bigrams, usual))
         return found
+
+    def last(self) -> Measure:
+        """What is measured once, at the end: the cuts that were followed and all of the curves."""
+        chosen = {str(cut): cut for cut in (*self.interventions, *self.curves)}
+        return records.measure_models(
+            list(chosen.values()), variants=self.config.variants, batch_size=self.config.final_batch
+        )
 
 
 def build(config: NoisyRecall) -> Setup:

@@ -5,8 +5,10 @@ the whole batch. Here nothing of a slice outlives it, so that its temporaries st
 processor's cache: with what does not fit, a processor spends its time on memory.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -17,9 +19,23 @@ from jaxtyping import Array, Float
 ACCELERATOR_NUMBERS = 2**28
 
 
+_for_accelerator = contextvars.ContextVar("for_accelerator", default=False)
+
+
+@contextlib.contextmanager
+def for_accelerator() -> Iterator[None]:
+    """What is traced within is sliced as on an accelerator, wherever this process runs."""
+    token = _for_accelerator.set(True)
+    try:
+        yield
+    finally:
+        _for_accelerator.reset(token)
+
+
 def numbers(on_processor: int) -> int:
     """Numbers that the largest temporary of a slice should hold: these, or an accelerator's."""
-    return on_processor if jax.default_backend() == "cpu" else ACCELERATOR_NUMBERS
+    here = jax.default_backend() == "cpu" and not _for_accelerator.get()
+    return on_processor if here else ACCELERATOR_NUMBERS
 
 
 def fewest(batch_size: int, each: int, on_processor: int) -> int:

@@ -165,14 +165,23 @@ class Trainer:
         """Going on from this step, with the data of the feed where there is one."""
         return Spans(self, start)
 
-    def measure(self, measure: Measure) -> Callable[[State], Mapping[str, Array]]:
+    def measure(self, measure: Measure) -> "Measuring":
         """Compile measure over all runs; each has evaluation data of its own, fixed."""
 
         def one(params: Weights, frozen: Weights, seed: Array, values: Values) -> Any:
             return measure(self._problem(values), params, frozen, _key(seed, "evaluate"))
 
         compiled = jax.jit(self._over_runs(one), out_shardings=self._everywhere)
-        return lambda state: compiled(state.params, state.frozen, self._seeds, self._values)
+        return Measuring(compiled, self._seeds, self._values)
+
+    def traced(self) -> jax.stages.Traced:
+        """One step, traced from shapes alone: to be lowered, compiled or counted, never run.
+
+        Of a trainer without a feed, whose data are drawn on the device.
+        """
+        return self._advance.trace(  # type: ignore[attr-defined]
+            self.abstract(), 1, self._seeds, self._values, None, 0
+        )
 
     def _problem(self, values: Values) -> Any:
         return self.problem.given(values) if values else self.problem  # type: ignore[attr-defined]
@@ -288,6 +297,22 @@ class Trainer:
                     f"batch of {leaf.shape[1]} sequences cannot be divided over {size} devices"
                 )
         return jax.device_put(block, NamedSharding(self._mesh, PartitionSpec(None, "batch")))
+
+
+class Measuring(NamedTuple):
+    """A measure over all runs, compiled when it is first called with a state."""
+
+    compiled: Any
+    seeds: Array
+    values: Values
+
+    def __call__(self, state: State) -> Mapping[str, Array]:
+        """What is measured of a state, on the device."""
+        return self.compiled(state.params, state.frozen, self.seeds, self.values)
+
+    def traced(self, state: State) -> jax.stages.Traced:
+        """Traced for a state, or for its shapes alone (Trainer.abstract)."""
+        return self.compiled.trace(state.params, state.frozen, self.seeds, self.values)
 
 
 class Spans:

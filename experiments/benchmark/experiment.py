@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.benchmark import figures, plain
+from experiments.benchmark import figures, plain, plan
 from experiments.benchmark.operation_count import matrix_product_operations
 from experiments.benchmark.plain import PlainProblem
 from experiments.benchmark.settings import QUICK, Benchmark
@@ -32,6 +32,9 @@ PLAIN_RECORD = "plain record"
 
 def main(config: Benchmark, place: Place) -> None:
     """Settings in, run directory out."""
+    if config.plan:
+        planned(config, place)
+        return
     config = resolved(config)
     for batch in (config.batch_size, config.probe_batch):
         needed = memory.recall(
@@ -51,6 +54,15 @@ def main(config: Benchmark, place: Place) -> None:
         report(run(config, directory), directory)
 
 
+def planned(config: Benchmark, place: Place) -> None:
+    """Count what --preset would take on --plan; UserError beside what is measured instead."""
+    if config.quick:
+        raise UserError("--quick measures and --plan runs nothing; leave one of the two out")
+    directory = open_run(place, config)
+    with jax.default_matmul_precision(config.matmul_precision):
+        directory.finish(plan.summarise(config.preset, config.plan))
+
+
 def resolved(config: Benchmark) -> Benchmark:
     """The shapes that are measured; UserError where --quick and a shape exclude each other."""
     if not config.quick:
@@ -64,8 +76,9 @@ def resolved(config: Benchmark) -> Benchmark:
 def redraw(out: str) -> None:
     """Draw the growth of a finished run again, from its summary alone."""
     directory, config = open_finished(out, "benchmark", Benchmark)
-    if config.quick:
-        raise UserError(f"--out={out} was made with --quick, which draws nothing")
+    if config.quick or config.plan:
+        flag = "plan" if config.plan else "quick"
+        raise UserError(f"--out={out} was made with --{flag}, which draws nothing")
     summary = json.loads((directory.path / "summary.json").read_text())
     print(directory.save_figure(figures.draw(summary), "growth"))
 

@@ -19,6 +19,14 @@ class Benchmark(Settings):
         512, "Sequences of a record, and of the larger steps.", lower=1, upper=10**7
     )
     rounds: int = setting(3, "Times everything is measured; medians are told.", lower=1, upper=1000)
+    plan: str = setting(
+        "", "Count memory and operations of --preset for one of these; run nothing.",
+        choices=("", "h200", "h100", "a100"),
+    )  # fmt: skip
+    preset: str = setting(
+        "published", "Flag file of experiments.noisy_recall that --plan reads.",
+        choices=("published", "published_small", "small", "demo"),
+    )  # fmt: skip
     quick: bool = setting(False, "Small shapes and no growth: a check that all of it runs.")
     matmul_precision: str = setting(
         "highest", "On accelerators.", choices=("highest", "high", "default")

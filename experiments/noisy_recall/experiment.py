@@ -14,7 +14,6 @@ from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.follow import follow
 from experiments.run.program import Place, UserError, user_errors
 from experiments.run.recall_setup import digest, restore
-from toy.probes import records
 from toy.settings import NoisyRecall
 from toy.setup import Setup, build
 from training.loop import Record, State, Trainer, log_spaced
@@ -96,14 +95,7 @@ def evaluate(setup: Setup, trainer: Trainer, state: State) -> Mapping[str, Array
 
     Arrays on the device, which may still be at work on them.
     """
-    chosen = tuple(dict.fromkeys(map(str, (*setup.interventions, *setup.curves))))
-    by_name = {str(i): i for i in (*setup.interventions, *setup.curves)}
-    measure = records.measure_models(
-        [by_name[name] for name in chosen],
-        variants=setup.config.variants,
-        batch_size=setup.config.final_batch,
-    )
-    return trainer.measure(measure)(state)
+    return trainer.measure(setup.last())(state)
 
 
 def summarise(arrays: dict[str, np.ndarray]) -> dict[str, float]:

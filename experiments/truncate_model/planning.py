@@ -10,28 +10,13 @@ from bridge.config import Config
 from bridge.encoding import Batch
 from bridge.network import operations
 from experiments.run import table as terminal
+from experiments.run.devices import DEVICES, Device
 from experiments.run.model_settings import ModelSettings
 from experiments.run.model_setup import GIGABYTE, Questions
 from experiments.truncate_model.plan import Plan
 from truncation.editing import resolve
 from truncation.notation import Intervention, Key
 
-
-@dataclasses.dataclass(frozen=True)
-class Device:
-    """What the maker says of an accelerator: memory, bytes and operations per second."""
-
-    memory: float
-    bandwidth: float
-    operations: dict[str, float]
-
-
-# float32 is that of the vector units: products here are exact, without TensorFloat32.
-DEVICES = {
-    "h200": Device(141e9, 4.8e12, {"float32": 67e12, "bfloat16": 989e12}),
-    "h100": Device(80e9, 3.35e12, {"float32": 67e12, "bfloat16": 989e12}),
-    "a100": Device(80e9, 2.0e12, {"float32": 19.5e12, "bfloat16": 312e12}),
-}
 # Shares of the maker's figures that large products, and decompositions, are taken to reach.
 PRODUCTS, DECOMPOSITIONS = 0.5, 0.02
 

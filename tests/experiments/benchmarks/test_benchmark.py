@@ -6,7 +6,7 @@ import pytest
 
 from experiments.benchmark import experiment as benchmark
 from experiments.benchmark import plain
-from experiments.benchmark.operation_count import matrix_product_operations
+from experiments.benchmark.operation_count import Count, count, matrix_product_operations
 from experiments.benchmark.settings import Benchmark
 from experiments.run.program import UserError
 from toy.probes import records
@@ -32,6 +32,25 @@ def test_operations_inside_loops():
     assert matrix_product_operations(scanned, a) == 10 * 2 * 6**3
     with pytest.raises(ValueError, match="while loop"):
         matrix_product_operations(lambda n: jax.lax.fori_loop(0, n, lambda _, x: x @ a, a), 3)
+
+
+@pytest.mark.fault("G2")
+def test_bytes_branches_and_decompositions():
+    a = jnp.zeros((6, 6))
+    product = Count(2 * 6**3, 3 * 4 * 6**2)
+
+    def counted(function, *arguments, **given):
+        return count(jax.make_jaxpr(function)(*arguments).jaxpr, **given)
+
+    assert counted(jnp.matmul, a, a) == product
+    assert counted(lambda n: jax.lax.fori_loop(0, n, lambda _, x: x @ a, a), 3, turns=4) == (
+        product.times(4)
+    )
+    # Of a branch the costlier side, wherever it is.
+    for sides in ((lambda: a @ a @ a, lambda: a), (lambda: a, lambda: a @ a @ a)):
+        assert counted(lambda x, s=sides: jax.lax.cond(x, *s), True) == product.times(2)
+    batched = jnp.zeros((5, 6, 6))
+    assert counted(jnp.linalg.svd, batched).decompositions == 5
 
 
 def test_our_formulation_multiplies_less():
