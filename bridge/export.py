@@ -113,11 +113,19 @@ def _appearing_whole(target: pathlib.Path, overwrite: bool) -> Iterator[pathlib.
         content = scratch / "new"
         content.mkdir()
         yield content
+        old = scratch / "old"
         if target.exists() and overwrite:
-            target.rename(scratch / "old")
-        content.rename(target)
+            target.rename(old)
+        try:
+            content.rename(target)
+        except BaseException:
+            if old.exists():
+                old.rename(target)
+            raise
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        # Not while it holds what could not be put back.
+        if not (scratch / "old").exists() or target.exists():
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def save(
@@ -134,12 +142,14 @@ def save(
     matrices that are in factors so; otherwise their products are written. Returns the
     directory.
 
-    Raises CheckpointError if the directory exists (unless overwrite), if a value is too
-    large for dtype, or if factored is asked for without any factors; ValueError for an
+    Raises CheckpointError if the directory exists (unless overwrite) or is a link, if a value
+    is too large for dtype, or if factored is asked for without any factors; ValueError for an
     unknown dtype.
     """
     target = pathlib.Path(directory)
     require_writable(checkpoint, dtype)
+    if target.is_symlink() and (overwrite or not target.exists()):
+        raise CheckpointError(f"{target}: is a link; remove it, or give another directory")
     if target.exists() and not (overwrite and target.is_dir()):
         raise CheckpointError(f"{target}: exists; give another directory, or overwrite it")
     ranks = _ranks(checkpoint.params) if factored else {}

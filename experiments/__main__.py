@@ -5,10 +5,11 @@ python -m experiments
 
 import textwrap
 
-from experiments.run import table
+from experiments.run import streams, table
 from experiments.run.program import programs
 
 if __name__ == "__main__":
+    streams.settle()
     found = programs()
     longest = max(map(len, found))
     for name, question in found.items():

@@ -33,6 +33,7 @@ from mini_pythia.language.facts import (
 )
 from mini_pythia.language.places import CITIES
 from mini_pythia.language.stories import story
+from training import atomic
 
 HeldOut = Literal["validation", "test"]
 TASKS = (
@@ -145,4 +146,4 @@ def write_prompts(sets: dict[str, list[Prompt]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for task, prompts in sets.items():
         lines = (json.dumps(prompt) + "\n" for prompt in prompts)
-        (folder / f"{task}.jsonl").write_text("".join(lines))
+        atomic.write_text(folder / f"{task}.jsonl", "".join(lines))

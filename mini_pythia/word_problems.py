@@ -23,6 +23,7 @@ from mini_pythia.language.documents import Document, Split, split_of
 from mini_pythia.language.names import NAMES
 from mini_pythia.prompts import Prompt
 from mini_pythia.tokenizer import END_OF_TEXT
+from training import atomic
 
 PEOPLE = NAMES[:24]
 THINGS = ("books", "pens", "apples", "maps", "coins", "shells")
@@ -144,7 +145,7 @@ def write(folder: pathlib.Path, *, count: int, seed: int = 0) -> None:
 
 
 def _write_lines(path: pathlib.Path, rows: list[dict[str, str]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    atomic.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def train_tokenizer(corpus: WordProblems, *, vocab_size: int = 448) -> Tokenizer:

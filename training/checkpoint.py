@@ -37,8 +37,10 @@ class Store:
     def save(self, step: int, state: Any) -> None:
         """Copy the state to the host and write it in the background.
 
-        Raises OSError, here or in a later call, where the disk refuses.
+        Raises OSError, here or in a later call, where the disk refuses; CheckpointError where a
+        link would have it written, or an old checkpoint removed, somewhere else.
         """
+        self._refuse_links()
         whole = {"state": state, "checksum": _checksum(state)}
         with self._disk_errors():
             self._manager.save(step, args=ocp.args.StandardSave(whole))
@@ -70,12 +72,20 @@ class Store:
     def delete(self, step: int) -> None:
         """Remove one checkpoint, once those being written are complete."""
         self.wait()
+        self._refuse_links()
         self._manager.delete(step)
 
     def wait(self) -> None:
         """Return when everything is on disk; OSError where the disk refuses."""
         with self._disk_errors():
             self._manager.wait_until_finished()
+
+    def _refuse_links(self) -> None:
+        for path in (self.path, *self.path.iterdir()):
+            if path.is_symlink():
+                raise CheckpointError(
+                    f"{path} is a link; checkpoints are written into their own folder"
+                )
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:

@@ -85,7 +85,7 @@ def run(
         checkpoint, its own included, are reported and before_save(step, state) is called before
         it is written, so that who keeps them then loses none.
     should_stop: asked between dispatches of about SECONDS_PER_DISPATCH; once true, the state is
-        stored where it is and the run ends, to be continued to the same bits.
+        stored where it is and the run ends, to be continued.
     tick: called with every step that is known to be done.
     start: where to begin instead of trainer.init(), where the store has nothing.
 

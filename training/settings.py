@@ -23,6 +23,7 @@ class Rule:
     lower, upper: inclusive bounds of a number, or of every number in a tuple.
     choices: the strings allowed, or allowed in a tuple; empty allows any.
     required: an empty value is refused. repeats: a tuple may hold one value twice.
+    drawing: it is about figures alone, and may change when they are drawn again.
     """
 
     help: str
@@ -31,6 +32,7 @@ class Rule:
     choices: tuple[str, ...] = ()
     required: bool = False
     repeats: bool = False
+    drawing: bool = False
 
 
 def setting(
@@ -42,9 +44,10 @@ def setting(
     choices: Sequence[str] = (),
     required: bool = False,
     repeats: bool = False,
+    drawing: bool = False,
 ) -> Any:
     """A dataclass field with its rule as metadata; see Rule for the arguments."""
-    rule = Rule(help, lower, upper, tuple(choices), required, repeats)
+    rule = Rule(help, lower, upper, tuple(choices), required, repeats, drawing)
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 

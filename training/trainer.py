@@ -6,7 +6,8 @@ and returns the state it ends with.
 
 Everything is a function of the seed and the step: the data of step n come from
 fold_in(key(seed), n), or are row n of what a Feed makes on the host. A run cut into other
-dispatches, or continued from a checkpoint, is the same run to the bit on the same machine.
+dispatches, or continued from a checkpoint, is the same run; to the bit on the same device with the
+same number of cores and flags of XLA, which otherwise take sums in another order.
 
 Runs side by side are one leading axis: a seed each, and each its own numbers where `values`
 gives some (alpha, learning rate, ...), which are traced, so that new numbers compile nothing.

@@ -36,9 +36,9 @@ def main(config: FactFrequency, place: Place) -> None:
     report(plan, run(plan, directory), directory)
 
 
-def redraw(out: str) -> None:
+def redraw(out: str, **drawing: Any) -> None:
     """Draw the figures of a finished run again, from its arrays and table."""
-    directory, config = open_finished(out, "fact_frequency", FactFrequency)
+    directory, config = open_finished(out, "fact_frequency", FactFrequency, drawing)
     arrays = directory.read_arrays()
     rows = directory.read_rows("windows.jsonl")
     for name, figure in figures.draw(arrays, rows, config.bins):

@@ -28,6 +28,6 @@ class FactFrequency(Settings):
     longest: float = setting(
         50_000.0, "Last time of the memory, were facts the whole text.", lower=10.0, upper=1e6
     )
-    bins: int = setting(10, "Bins of frequency in the figure.", lower=2, upper=100)
+    bins: int = setting(10, "Bins of frequency in the figure.", lower=2, upper=100, drawing=True)
     bootstrap: int = setting(1000, "Resamples of the intervals.", lower=100, upper=10**6)
     seed: int = setting(0, "Of the resamples.", lower=0, upper=2**31)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import secrets
 import sys
 import time
 
@@ -41,7 +42,7 @@ def revisions(config: FetchModel) -> list[str]:
 
 def _link(link: pathlib.Path, target: pathlib.Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary = link.with_name(f".{link.name}.{secrets.token_hex(8)}")
     temporary.symlink_to(target.absolute(), target_is_directory=True)
     temporary.replace(link)
 
@@ -80,7 +81,7 @@ def run(config: FetchModel, names: list[str], directory: RunDirectory) -> dict[s
         stop.check()
         start = time.monotonic()
         fetched, hashes[revision] = _fetch_one(config, revision)
-        place = directory.own(f"{config.model.split('/')[1]}/{revision}")
+        place = directory.own(f"{config.model.split('/')[1]}/{revision}", link=True)
         _link(place, fetched.directory)
         size = sum((fetched.directory / name).stat().st_size for name in hashes[revision])
         seconds = time.monotonic() - start

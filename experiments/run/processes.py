@@ -146,7 +146,7 @@ def _listen(line: socket.socket) -> None:
         # which then has its own last line to say.
         time.sleep(2 * stop.GRACE)
     if not _finished.is_set():
-        os.write(2, f"error: {GONE}\n".encode())
+        stop.tell(f"error: {GONE}")
         os._exit(1)
 
 

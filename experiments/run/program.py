@@ -14,15 +14,19 @@ import contextlib
 import dataclasses
 import errno
 import importlib
-import io
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from experiments.run import progress, stop
+from experiments.run import progress, stop, streams
+from training import settings
 from training.settings import Settings, setting
+
+if TYPE_CHECKING:
+    from absl.flags import FlagValues
 
 
 class UserError(Exception):
@@ -43,7 +47,11 @@ class Shared(Settings):
 
     out: str = setting("", "Directory of this run.")
     overwrite: bool = setting(False, "Replace a finished or different run of this program.")
-    redraw: bool = setting(False, "Only redraw the figures of the finished run in --out.")
+    redraw: bool = setting(
+        False,
+        "Only redraw the figures of the finished run in --out; of other flags, those that are "
+        "about drawing alone are obeyed.",
+    )
     compilation_cache: bool = setting(
         True, "Keep compiled functions in the user's cache directory for the next run."
     )
@@ -81,12 +89,9 @@ class Program:
 
     def start(self) -> None:
         """Be this program: parse the command line, do the work, leave with an exit code."""
+        streams.settle()
         stop.listen()
         progress.heartbeat()
-        for stream in (sys.stdout, sys.stderr):
-            # A terminal that cannot show a sign gets a question mark, not a traceback.
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")
         stop.farewell(self.run(sys.argv[1:]))
 
     def run(self, arguments: Sequence[str]) -> int:
@@ -105,6 +110,12 @@ def programs() -> dict[str, str]:
 
 
 _undo: list[Callable[[], None]] = []
+_reasons: list[Callable[[], str]] = []
+
+
+def reason_of_failure(tell: Callable[[], str]) -> None:
+    """Have tell() asked when anything fails from now on: its line, if any, is what is told."""
+    _reasons.append(tell)
 
 
 def undo_on_failure(action: Callable[[], None]) -> None:
@@ -115,6 +126,7 @@ def undo_on_failure(action: Callable[[], None]) -> None:
 def guarded(main: Callable[[], int | None]) -> int:
     """Call main and turn what a user can cause into one line and an exit code."""
     _undo.clear()
+    _reasons.clear()
     try:
         with _undone_on_failure():
             return main() or 0
@@ -124,10 +136,10 @@ def guarded(main: Callable[[], int | None]) -> int:
     except (stop.Interrupted, KeyboardInterrupt):
         stop.leave()
         raise
-    except BrokenPipeError:
-        # The reader of what we print has gone, as head does; the results are in the files.
-        return 0
     except Exception as error:
+        if told := next(filter(None, (tell() for tell in _reasons)), ""):
+            _complain(told)
+            return 1
         if isinstance(error, OSError) and error.errno in NO_PATH:
             # Any of the many flags that name a file may be the first to be looked at.
             _complain(f"{str(error.filename)[:100]}: {error.strerror}")
@@ -189,19 +201,66 @@ def _body(program: Program, arguments: Sequence[str]) -> int | None:
         raise UserError(one_line(error)) from error
     if not shared.out.strip():
         raise UserError("--out is empty; name a directory for this run")
+    if shared.redraw and shared.overwrite:
+        raise UserError("--redraw and --overwrite exclude each other")
     if shared.compilation_cache:
         _keep_compilations()
     if not program.processes and (told := processes.refusal(among, name)):
         raise UserError(told)
+    # Figures go to files, whatever a notebook around this process wants them to appear in.
+    os.environ["MPLBACKEND"] = "Agg"
     progress.stage("starting JAX")
     with user_errors():
         processes.join(among)
+    if program.processes:
+        processes.use_all_cores()
+    _require_device()
     experiment = importlib.import_module(f"experiments.{name}.experiment")
     if config is None:
-        return experiment.redraw(shared.out)
+        return experiment.redraw(shared.out, **_drawing(program, values, shared.out))
     code = experiment.main(config, Place(name, shared.out, shared.overwrite))
     processes.finish()
     return code
+
+
+def _drawing(program: Program, values: "FlagValues", out: str) -> dict[str, Any]:
+    """The settings given for drawing a finished run again, by name.
+
+    UserError for any other flag that is given and is not what the run had: it would be dropped.
+    """
+    from experiments.run import flags
+    from experiments.run.directory import settings_of
+
+    fields = {field.name: field for field in dataclasses.fields(program.settings)}
+    found: dict[str, Any] = {}
+    for name, field in fields.items():
+        flag = values[flags.name_of(field)]
+        if not flag.present:
+            continue
+        value = flag.value
+        if settings.rule(field).drawing:
+            found[name] = value
+            continue
+        had = getattr(settings_of(out, program.name, program.settings), name)
+        if had != value:
+            raise UserError(
+                f"--redraw only draws: the run in {out} has --{flags.name_of(field)}="
+                f"{flags.text_of(had)}, not {flags.text_of(value)}; leave the flag out or run anew"
+            )
+    return found
+
+
+def _require_device() -> None:
+    """Start JAX; UserError in one line where it finds nothing to compute on."""
+    try:
+        import jax
+
+        jax.devices()
+    except Exception as error:  # of every kind, and of one kind without a word
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        where = f" (JAX_PLATFORMS={asked})" if asked else ""
+        told = one_line(error)[:300] or "no device of that kind is here"
+        raise UserError(f"JAX does not start{where}: {told}") from error
 
 
 def _quieten() -> None:
@@ -212,6 +271,8 @@ def _quieten() -> None:
     import logging
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # What a user's own matplotlibrc has wrong, or a home that is not there, no figure depends on.
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
     # Of a damaged checkpoint several arrays fail to be read; the first is raised and told, and
     # asyncio logs a traceback of each of the others.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -227,8 +288,15 @@ def _told_elsewhere(found: "sys.UnraisableHookArgs") -> None:
 
 def _keep_compilations() -> None:
     """Let JAX keep what it compiles; JAX reads these when it is imported, and fails silently."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(home) / "truncated-weights"))
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    if not caches:
+        if os.environ.get("HOME") == "":  # which would be the root of all
+            return
+        try:
+            caches = str(Path.home() / ".cache")
+        except RuntimeError:  # a user without a home
+            return
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(caches) / "truncated-weights"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.run import provenance, stop
-from experiments.run.directory import read_config, settings_of
+from experiments.run.directory import read_config, require_same_stream, settings_of
 from experiments.run.program import UserError, user_errors
 from experiments.run.progress import stage
 from toy.settings import NoisyRecall
@@ -16,8 +16,12 @@ from training.loop import State
 
 
 def read_setup(path: str | Path) -> Setup:
-    """The setup of a run directory; UserError where it is not one of noisy_recall."""
+    """The setup of a run directory; UserError where it is not one of noisy_recall.
+
+    Its language is drawn again from its seed, so the random stream must be the one it had.
+    """
     settings = settings_of(path, "noisy_recall", NoisyRecall)
+    require_same_stream(path)
     with user_errors():
         return build(settings)
 

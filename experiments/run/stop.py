@@ -78,14 +78,14 @@ def leave() -> None:
     if _left.is_set():  # the other thread is already leaving
         time.sleep(GRACE)
     _left.set()
-    tell = _promise[0] if _promise else lambda: "nothing was begun"
+    told = _promise[0] if _promise else lambda: "nothing was begun"
     try:
-        message = tell()
+        message = told()
     except Exception:  # the directory itself may be gone
         message = "what was finished is kept"
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-    os.write(2, f"error: interrupted; {message}\n".encode())
+    tell(f"error: interrupted; {message}")
     _last_actions()
     os._exit(CODE)
 
@@ -96,11 +96,22 @@ def farewell(code: int) -> None:
     The interpreter's own way out would restore the usual handlers first, so that a late signal
     ends a finished run with an error, and would tear down under the threads of the checkpointer.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        # As where the output goes to a file on a full disk.
+        tell(f"error: the output could not be written: {' '.join(str(error).split())}")
+        code = code or 1
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
     _last_actions()
     os._exit(code)
+
+
+def tell(line: str) -> None:
+    """Write a line to stderr from whatever thread and moment, or nowhere if nobody reads it."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line}\n".encode(errors="replace"))
 
 
 def _last_actions() -> None:

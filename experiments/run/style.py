@@ -32,6 +32,8 @@ SETTINGS: dict[str, Any] = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
 }
+# Where figures appear on a screen, which no figure in a file depends on.
+_USERS = ("backend", "backend_fallback", "interactive", "toolbar")
 
 
 def figure(
@@ -39,10 +41,12 @@ def figure(
 ) -> tuple[Figure, Any]:
     """A figure of rows x columns panels, width inches wide and height inches per row.
 
-    Drawn without pyplot, so that nothing has to be closed.
+    Drawn without pyplot, so that nothing has to be closed. A matplotlibrc of the user's, which
+    may ask for LaTeX or for fonts that are not here, has no say.
     """
     # Settings act where text is made, which is after this returns: a program owns its process.
-    mpl.rcParams.update(SETTINGS)  # type: ignore[arg-type]
+    own = {name: value for name, value in mpl.rcParamsDefault.items() if name not in _USERS}
+    mpl.rcParams.update(own | SETTINGS)  # type: ignore[arg-type]
     canvas = Figure(figsize=(width, height * rows), layout="constrained")
     return canvas, canvas.subplots(rows, columns, squeeze=False)
 

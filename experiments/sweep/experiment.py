@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from experiments.run import memory, provenance, stop, table
-from experiments.run import processes as run_processes
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.follow import follow
 from experiments.run.program import Place, RunFailedError, user_errors
@@ -25,7 +24,6 @@ from training.loop import Measurement, Record, log_spaced
 def main(config: Sweep, place: Place) -> None:
     """Settings in, run directory out."""
     shared = config.shared()
-    run_processes.use_all_cores()
     with user_errors():
         runs = plan.expand(config)
         devices = _devices(shared["devices"])
@@ -84,9 +82,9 @@ def run(config: Sweep, groups: Sequence[Group], directory: RunDirectory) -> list
     return found
 
 
-def redraw(out: str) -> None:
+def redraw(out: str, **drawing: Any) -> None:
     """Draw the figures of a finished sweep again, from what it saved."""
-    directory, config = open_finished(out, "sweep", SETTINGS)
+    directory, config = open_finished(out, "sweep", SETTINGS, drawing)
     lines = directory.read_rows("metrics.jsonl")
     found = [{k: v for k, v in line.items() if k != "step"} for line in lines]
     found.sort(key=lambda row: row["run"])

@@ -46,7 +46,7 @@ class Sweep(Settings):
         (), "Axes that go together value by value, as alpha+learning_rate; others are a product."
     )
     shown: tuple[str, ...] = setting(
-        (), "Columns of the table to draw; empty means the usual ones."
+        (), "Columns of the table to draw; empty means the usual ones.", drawing=True
     )
     first_steps: int = setting(
         0, "Gradients whose deviation from their mean is measured before the first step, if any.",

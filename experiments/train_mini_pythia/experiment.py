@@ -53,7 +53,7 @@ def run(setup: Setup, directory: RunDirectory) -> dict[str, float]:
     write_prompts(setup.validation_prompts, prompts / "validation")
     write_prompts(setup.test_prompts, prompts / "test")
     directory.own("checkpoints/")
-    setup.tokenizer.save(str(directory.checkpoints / "tokenizer.json"))
+    directory.write_text("checkpoints/tokenizer.json", setup.tokenizer.to_str(pretty=True))
     followed = learning.followed(setup.record_prompts, setup.tokenizer, setup.model)
 
     def publish(step: int, state: State) -> None:

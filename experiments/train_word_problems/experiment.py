@@ -97,7 +97,7 @@ def run(setup: Setup, directory: RunDirectory) -> dict[str, float]:
     config = setup.config
     word_problems.write(directory.own("problems/"), count=config.test_problems, seed=config.seed)
     directory.own("checkpoints/")
-    setup.reading.tokenizer.save(str(directory.checkpoints / "tokenizer.json"))
+    directory.write_text("checkpoints/tokenizer.json", setup.reading.tokenizer.to_str(pretty=True))
     saved = {*range(0, config.steps, config.checkpoint_every), config.steps}
     recorded = {*range(0, config.steps, config.record_every), *saved}
     places = setup.prompts("validation", config.record_problems)

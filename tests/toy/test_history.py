@@ -1,6 +1,7 @@
 """A run in one call, against the loop it stands for."""
 
 import jax
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -60,3 +61,11 @@ def test_several_seeds_lead(history):
     )
     assert several.weights["embed"].shape[0] == 2
     assert NoisyRecall(**TINY, num_seeds=2) == several.setup.config
+
+
+@pytest.mark.fault("D1")
+def test_a_plot_in_a_notebook_has_the_look_of_the_notebook(history):
+    with mpl.rc_context({"axes.titlesize": 31.0}):
+        figure = history.plot()
+        assert figure.axes[0].title.get_fontsize() == 31.0
+        assert mpl.rcParams["axes.titlesize"] == 31.0

@@ -9,6 +9,7 @@ every line carries a checksum.
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,5 +83,10 @@ class Cache:
         self._entries[key] = stored
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # A leading newline closes a line that an earlier kill may have left open.
-        with self.path.open("a") as file:
+        with open(self.path, "a", opener=_no_link) as file:
             file.write("\n" + json.dumps(entry) + "\n")
+
+
+def _no_link(path: str, flags: int) -> int:
+    # What is appended lands in this file, or nowhere: OSError where it is a link.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)

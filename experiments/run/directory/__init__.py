@@ -1,6 +1,7 @@
 """The directory a run leaves behind, the same for every program.
 
-    config.json      the program, every resolved setting, digests of what it read, versions, device
+    config.json      the program, every resolved setting, digests of what it read, versions, device,
+                     what random numbers are drawn with, cores and flags of XLA
     metrics.jsonl    one flat line per logged step, slash-named scalars
     trajectory.npz   the same and more as arrays, enough to redraw every figure
     checkpoints/     what an interrupted run continues from
@@ -10,12 +11,21 @@
 
 Every file is written beside its place and moved there, so that a kill at any moment leaves the old
 file or the new one, never half of one. One process at a time may have a directory open. JSON is
-strict: what is not a finite number is null.
+strict: what is not a finite number is null. Nothing here follows a link that lies in the directory,
+and nothing is removed that the run did not write.
 """
 
 from experiments.run.directory.files import RunDirectory
 from experiments.run.directory.opening import open_finished, open_run
-from experiments.run.directory.reading import read_config, settings_of
+from experiments.run.directory.reading import read_config, require_same_stream, settings_of
 from experiments.run.directory.strict import plain
 
-__all__ = ["RunDirectory", "open_finished", "open_run", "plain", "read_config", "settings_of"]
+__all__ = [
+    "RunDirectory",
+    "open_finished",
+    "open_run",
+    "plain",
+    "read_config",
+    "require_same_stream",
+    "settings_of",
+]

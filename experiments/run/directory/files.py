@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.run import program
-from experiments.run.directory import previous
-from experiments.run.directory.replacing import replacing
+from experiments.run.directory import links, previous
 from experiments.run.directory.strict import line, plain
-from experiments.run.program import UserError, one_line
+from experiments.run.program import RunFailedError, UserError, one_line
+from training import atomic
 
 # Of a PNG, and of what a PDF holds as pixels.
 DOTS_PER_INCH = 160
@@ -27,16 +27,23 @@ class RunDirectory:
     """The files of one run; open_run opens one for writing."""
 
     def __init__(
-        self, path: str | os.PathLike[str], *, owned: Iterable[str] = (), begun: bool = True
+        self,
+        path: str | os.PathLike[str],
+        *,
+        owned: Iterable[str] = (),
+        begun: bool = True,
+        replaces: bool = False,
     ):
         """Reading what is there needs no open_run, and this does not touch the disk.
 
         owned: what is the run's already. begun: whether it has shown a result; until then
-        take_back undoes it.
+        take_back undoes it. replaces: whether an earlier run is moved aside for this one.
         """
         self.path = Path(path)
         self._owned = dict.fromkeys(owned)
-        self._begun, self._undone = begun, False
+        self._begun, self._undone, self._replaces = begun, False, replaces
+        # Of a run that continues config.json was there when it was opened.
+        self._folder, self._configured = _identity(self.path), begun
 
     @property
     def checkpoints(self) -> Path:
@@ -54,17 +61,22 @@ class RunDirectory:
                 return "the same command continues from the last checkpoint"
         return "no checkpoint was written yet, the same command begins again"
 
-    def own(self, name: str) -> Path:
+    def own(self, name: str, *, link: bool = False) -> Path:
         """The path of a file, or with a slash at the end a folder, that this run is to write.
 
-        It is in the manifest before it is on the disk, so that nothing is left behind.
+        It is in the manifest before it is on the disk, so that nothing is left behind. UserError
+        where a link is in the way (link: a link at the very place is the run's own),
+        RunFailedError where the directory is no more what was opened.
         """
+        if told := self.gone():
+            raise RunFailedError(told)
+        links.refuse(self.path, (name,), leaf=not link)
         if name not in self._owned and not any(
             name.startswith(folder) for folder in self._owned if folder.endswith("/")
         ):
             self._owned[name] = None
-            with replacing(self.path / previous.MANIFEST) as temporary:
-                temporary.write_text(json.dumps(list(self._owned), indent=0) + "\n")
+            manifest = json.dumps(list(self._owned), indent=0) + "\n"
+            atomic.write_text(self.path / previous.MANIFEST, manifest)
         path = self.path / name
         (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
         return path
@@ -79,8 +91,18 @@ class RunDirectory:
         """Leave the directory as it was found, if the run failed before its first result."""
         if not self._begun:
             self._begun = self._undone = True
-            if not previous.put_back(self.path):
+            if _identity(self.path) != self._folder:
+                return  # removed, and whatever is there now is not this run's
+            # Where the earlier run could not even be moved aside, what is there is still its own.
+            if not previous.put_back(self.path) and not self._replaces:
                 previous.remove(self.path)
+
+    def gone(self) -> str:
+        """What to say where the directory is no more the one that was opened; empty if it is."""
+        there = _identity(self.path) == self._folder
+        if there and (not self._configured or (self.path / "config.json").exists()):
+            return ""
+        return f"{self.path} was removed or replaced while the run was going on"
 
     def write_json(self, name: str, value: Any) -> None:
         """Write one JSON file, floats with all their digits."""
@@ -88,8 +110,8 @@ class RunDirectory:
 
     def write_text(self, name: str, text: str) -> None:
         """Write one text file."""
-        with replacing(self.own(name)) as temporary:
-            temporary.write_text(text)
+        atomic.write_text(self.own(name), text)
+        self._configured |= name == "config.json"
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """One line per row under the union of their keys in order of appearance."""
@@ -109,8 +131,7 @@ class RunDirectory:
         self.begin()
         buffer = io.BytesIO()
         np.savez(buffer, **{key: np.asarray(value) for key, value in arrays.items()})  # type: ignore[arg-type]
-        with replacing(self.own(name)) as temporary:
-            temporary.write_bytes(buffer.getvalue())
+        atomic.write_bytes(self.own(name), buffer.getvalue())
 
     def read_arrays(self, name: str = "trajectory.npz") -> dict[str, np.ndarray]:
         """What write_arrays wrote; empty where nothing was, UserError where it is damaged."""
@@ -141,6 +162,7 @@ class RunDirectory:
 
     def forget(self, name: str) -> None:
         """Remove what was kept under a name, file or folder, and is no longer needed."""
+        links.refuse(self.path, ("checkpoints/",))
         (self.path / "checkpoints" / f"{name}.npz").unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints" / name, ignore_errors=True)
 
@@ -159,7 +181,7 @@ class RunDirectory:
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one flat record to metrics.jsonl."""
         self.begin()
-        with self.own("metrics.jsonl").open("a") as file:
+        with open(self.own("metrics.jsonl"), "a", opener=atomic.opener) as file:
             file.write(line(record))
 
     def save_figure(self, figure: Figure, name: str) -> Path:
@@ -173,8 +195,8 @@ class RunDirectory:
         for suffix in ("png", "pdf"):
             # No dates inside: the same arrays give the same bytes.
             stamp = {"CreationDate": None} if suffix == "pdf" else {}
-            with replacing(self.own(f"figures/{name}.{suffix}")) as temporary:
-                figure.savefig(temporary, format=suffix, dpi=DOTS_PER_INCH, metadata=stamp)
+            with atomic.replacing(self.own(f"figures/{name}.{suffix}")) as file:
+                figure.savefig(file, format=suffix, dpi=DOTS_PER_INCH, metadata=stamp)
         return self.path / "figures" / f"{name}.png"
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -186,7 +208,7 @@ class RunDirectory:
 class Bystander(RunDirectory):
     """The directory as a process sees it that only helps to compute: read, never written."""
 
-    def own(self, name: str) -> Path:
+    def own(self, name: str, *, link: bool = False) -> Path:
         """Where process 0 has this file."""
         return self.path / name
 
@@ -208,3 +230,12 @@ class Bystander(RunDirectory):
 
     def forget(self, name: str) -> None:
         """Nothing: process 0 does."""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells this directory from every other, whatever their names; None where none is."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

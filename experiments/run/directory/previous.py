@@ -10,14 +10,22 @@ Every step is one rename on one file system, and a kill between two of them is r
     .previous/ without a manifest     moving aside was cut short; nothing new was written
     .previous/ with a manifest        the manifest in place, if any, is that of the new run
     .discarded/                       the new run has begun well; only removing was cut short
+
+Both are made by this module alone: a file or a link of such a name is refused when the directory
+is opened (require_own), before anything is touched.
 """
 
 import json
 import shutil
 from pathlib import Path
 
+from experiments.run.directory import links
+from experiments.run.program import UserError
+
 MANIFEST = "manifest.json"
 _ASIDE, _DISCARDED = ".previous", ".discarded"
+# What a run directory has beside the files of the run.
+_RESERVED = (_ASIDE, _DISCARDED, ".lock")
 
 
 def owned(folder: Path) -> list[str]:
@@ -29,7 +37,7 @@ def owned(folder: Path) -> list[str]:
         names = json.loads((folder / MANIFEST).read_text())
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder / MANIFEST} is damaged") from error
     if not isinstance(names, list) or not all(_is_inside(name) for name in names):
         raise ValueError(f"{folder / MANIFEST} is damaged")
@@ -37,9 +45,26 @@ def owned(folder: Path) -> list[str]:
 
 
 def _is_inside(name: object) -> bool:
-    # A manifest must never lead out of its own directory.
-    parts = Path(name).parts if isinstance(name, str) else ("..",)
-    return bool(parts) and ".." not in parts and not Path(*parts).is_absolute()
+    # A manifest must never lead out of its own directory, nor to what is no file of the run.
+    parts = Path(name).parts if isinstance(name, str) and "\0" not in name else ("..",)
+    inside = bool(parts) and ".." not in parts and not Path(*parts).is_absolute()
+    return inside and parts[0] not in _RESERVED
+
+
+def require_own(folder: Path) -> None:
+    """UserError where this directory cannot be opened without following or removing a stranger."""
+    for name in (_ASIDE, _DISCARDED):
+        path = folder / name
+        if links.is_link(path) or (path.exists() and not path.is_dir()):
+            kind = "a link" if links.is_link(path) else "no folder"
+            raise UserError(
+                f"--out={folder}: {name} is {kind}, and that is where earlier results are put "
+                "aside; move it away or choose another"
+            )
+    links.refuse(folder, (MANIFEST, "config.json"))
+    aside = folder / _ASIDE
+    for place in (folder, aside):
+        links.refuse(place, owned(place), leaf=False)
 
 
 def move_aside(folder: Path) -> None:
@@ -52,9 +77,10 @@ def move_aside(folder: Path) -> None:
 
 def put_back(folder: Path) -> bool:
     """Undo move_aside, whatever the new run has written meanwhile; False if there was none."""
-    shutil.rmtree(folder / _DISCARDED, ignore_errors=True)
+    if not links.is_link(folder / _DISCARDED):
+        shutil.rmtree(folder / _DISCARDED, ignore_errors=True)
     aside = folder / _ASIDE
-    if not aside.is_dir():
+    if links.is_link(aside) or not aside.is_dir():
         return False
     if (aside / MANIFEST).exists():
         remove(folder)
@@ -69,6 +95,8 @@ def put_back(folder: Path) -> bool:
 def discard(folder: Path) -> None:
     """The new run has begun well: what was moved aside is removed for good."""
     aside, discarded = folder / _ASIDE, folder / _DISCARDED
+    if links.is_link(aside) or links.is_link(discarded):
+        return
     shutil.rmtree(discarded, ignore_errors=True)
     if aside.is_dir():
         aside.rename(discarded)
@@ -79,6 +107,8 @@ def remove(folder: Path) -> None:
     """Remove everything the run in this directory owns, its manifest last."""
     for name in owned(folder):
         path = folder / name
+        if not links.is_own(folder, path):
+            continue  # not there, or behind a link and so somebody else's
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -90,7 +120,7 @@ def remove(folder: Path) -> None:
 def _move(source: Path, target: Path) -> None:
     if not source.is_symlink() and not source.exists():
         return
-    if target.is_dir() and source.is_dir() and not source.is_symlink():
+    if _is_folder(target) and _is_folder(source):
         for entry in list(source.iterdir()):
             _move(entry, target / entry.name)
         _remove_empty(source, target)
@@ -98,6 +128,10 @@ def _move(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
     _remove_empty(source.parent, target.parent)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _remove_empty(folder: Path, top: Path) -> None:

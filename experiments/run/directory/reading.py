@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.run.directory import previous
+from experiments.run.directory import numerics, previous
 from experiments.run.program import UserError, one_line, user_errors
 
 Config = TypeVar("Config")
@@ -49,6 +49,15 @@ def read_config(path: str | os.PathLike[str], name: str | None = None) -> dict[s
     if name is not None and program_name != name:
         raise UserError(f"{path} is a run of {program_name}, not of {name}")
     return settings
+
+
+def require_same_stream(path: str | os.PathLike[str]) -> None:
+    """UserError where what a run drew from its seeds is not what this process would draw."""
+    read_config(path)
+    if told := numerics.refusal(
+        json.loads((Path(path) / "config.json").read_text()), stream_only=True
+    ):
+        raise UserError(f"the run in {path} {told}")
 
 
 def found(folder: Path, name: str) -> dict[str, Any] | None:

@@ -201,11 +201,6 @@ def test_a_name_that_no_file_can_have_is_one_line(capsys, tmp_path):
     assert told.count("\n") == 1
 
 
-def test_a_reader_that_has_gone_is_no_failure(capsys):
-    assert program.guarded(raising(BrokenPipeError(errno.EPIPE, "Broken pipe"))) == 0
-    assert capsys.readouterr().err == ""
-
-
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: 9 GB")])
 def test_memory_that_ran_out_is_one_line(capsys, error):
     assert program.guarded(raising(error)) == 1

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -273,10 +274,10 @@ def test_a_place_that_cannot_be_a_directory(tmp_path):
 
 
 def test_a_directory_without_write_permission(tmp_path, monkeypatch):
-    def refuse(self, *_, **__):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(UserError, match="cannot be written: Permission denied"):
         begin(tmp_path)
 
@@ -332,28 +333,26 @@ def test_damaged_arrays_are_told_and_damaged_parts_are_made_again(tmp_path, caps
     assert "part.npz is damaged; that part is made again" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["write_text", "write_bytes"])
-def test_a_full_disk_leaves_the_file_before_and_no_half_file(tmp_path, monkeypatch, method):
+def test_a_full_disk_leaves_the_file_before_and_no_half_file(tmp_path, monkeypatch):
     run = begin(tmp_path)
     run.finish({"x": 1})
     run.write_arrays({"x": np.arange(3)})
     run.rewrite_metrics([{"step": 0}])
     before = bytes_of(tmp_path)
 
-    def half(self, data, *_, **__):
-        with self.open("wb") as file:
-            file.write(data.encode()[:5] if isinstance(data, str) else data[:5])
+    def refuse(self, target):
+        assert self.stat().st_size > 0
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
 
-    monkeypatch.setattr(Path, method, half)
-    if method == "write_bytes":
+    monkeypatch.setattr(Path, "replace", refuse)
+    for write in (
+        lambda: run.write_arrays({"x": np.arange(99)}),
+        lambda: run.finish({"x": 2}),
+        lambda: run.rewrite_metrics([{"step": 0}, {"step": 1}]),
+        lambda: run.save_figure(Figure(figsize=(1, 1)), "new"),
+    ):
         with pytest.raises(OSError, match="No space left"):
-            run.write_arrays({"x": np.arange(99)})
-    else:
-        with pytest.raises(OSError, match="No space left"):
-            run.finish({"x": 2})
-        with pytest.raises(OSError, match="No space left"):
-            run.rewrite_metrics([{"step": 0}, {"step": 1}])
+            write()
     monkeypatch.undo()
     assert bytes_of(tmp_path) == before
 
@@ -419,8 +418,13 @@ def test_only_a_finished_run_is_drawn_again(tmp_path):
 def test_what_a_kill_left_half_written_is_swept_away(tmp_path):
     run = begin(tmp_path)
     run.save_figure(Figure(figsize=(1, 1)), "recall")
-    leftovers = [tmp_path / ".config.json.123", tmp_path / "figures" / ".recall.png.77"]
-    others = [tmp_path / ".config.json.bak", tmp_path / ".mine.12", tmp_path / "figures" / "m.png"]
+    token = "0123456789abcdef"
+    leftovers = [tmp_path / f".config.json.{token}", tmp_path / "figures" / f".recall.png.{token}"]
+    others = [
+        tmp_path / ".config.json.bak",
+        tmp_path / f".mine.{token}",
+        tmp_path / "figures/m.png",
+    ]
     for file in (*leftovers, *others):
         file.touch()
     begin(tmp_path)

@@ -1,0 +1,62 @@
+"""Output whose reader may go away, or was never there: a run goes on to its result all the same.
+
+`program 2>&1 | head -1` closes the pipe after one line, a daemon starts with descriptors closed,
+a terminal hangs up. What is printed then goes nowhere; the results are in the files.
+
+Only the standard library is imported here, so that settle() comes before everything else.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+# Of a pipe without a reader, a terminal without a user, a connection that was cut.
+_NOBODY = (errno.EPIPE, errno.EIO, errno.ENOTCONN, errno.ECONNRESET)
+
+
+class _Lasting(io.FileIO):
+    """A descriptor that leads to nowhere once nobody reads it."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in _NOBODY:
+                raise
+            # For the descriptor too: libraries in other languages write to it directly.
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.fileno())
+            return memoryview(data).nbytes
+
+
+def settle() -> None:
+    """Make sys.stdout and sys.stderr last; nothing for those that were replaced by a test."""
+    # A descriptor that is closed would be given to the next file that is opened, and what is
+    # printed would be written into it.
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, flags)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        before = getattr(sys, name)
+        if before is not None and not isinstance(before, io.TextIOWrapper):
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            if before is not None:
+                before.flush()
+        raw = _Lasting(number, "w", closefd=False)
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(raw),
+            encoding=getattr(before, "encoding", "utf-8"),
+            # A terminal that cannot show a sign gets a question mark, not a traceback.
+            errors="replace",
+            line_buffering=number == 2 or raw.isatty(),
+        )
+        setattr(sys, name, stream)
