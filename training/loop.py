@@ -172,9 +172,9 @@ class _Waiting(NamedTuple):
     measured: dict[str, Any]
 
     def fetch(self, seeds: Sequence[int]) -> Record:
-        bad = np.asarray(self.first_bad)
+        loss, bad, measured = jax.device_get((self.loss, self.first_bad, self.measured))
         _refuse_all_bad(bad, seeds)
-        return Record(self.step, np.asarray(self.loss), jax.device_get(self.measured), bad)
+        return Record(self.step, loss, measured, bad)
 
 
 def _refuse_all_bad(bad: np.ndarray, seeds: Sequence[int]) -> None:

@@ -61,10 +61,14 @@ def test_the_training_step_and_the_record_of_cuts():
 
 
 # Shapes of their own: what another test has had lowered would not be lowered here.
-def test_memory_descent(told):
+def test_memory_descent(told, monkeypatch):
+    fetched, fetch = [], jax.device_get
+    monkeypatch.setattr(jax, "device_get", lambda x: fetched.append(x) or fetch(x))
     problem = memory.Memory(11, 0.3)
     memory_descent.descend(problem, step_size=0.1, stops=(0, 2), measure=memory.measure_logits)
     assert {"_advance"} <= lowered(told)
+    # Once for all stops: the device never waits for the host between two of them.
+    assert len(fetched) == 1
 
 
 def test_generation(told, checkpoint):
