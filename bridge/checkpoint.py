@@ -24,6 +24,7 @@ from bridge.errors import CheckpointError
 from bridge.families import layout
 from bridge.formats import weight_sets
 from bridge.formats.stored import FLOATS, StoredTensor
+from truncation.files import telling
 
 DTYPES: dict[str, np.dtype] = {
     "float32": np.dtype(np.float32),
@@ -71,18 +72,26 @@ def _check(
     faults = []
     for title, wrong in (
         ("missing", [name for name in rules if name not in tensors]),
-        ("unexpected", [n[:200] for n in tensors if n not in rules and n not in optional]),
+        ("unexpected", [name for name in tensors if name not in rules and name not in optional]),
+        (
+            "misshapen",
+            [
+                f"{name} is {tensors[name].shape}, expected {rule.shape}"
+                for name, rule in rules.items()
+                if name in tensors and tensors[name].shape != rule.shape
+            ],
+        ),
+        (
+            "wrong dtype",
+            [
+                f"{name} is {tensors[name].dtype}, expected a float"
+                for name in rules
+                if name in tensors and tensors[name].dtype not in FLOATS.values()
+            ],
+        ),
     ):
         if wrong:
-            faults.append(f"{title}: {', '.join(wrong)}")
-    for name, rule in rules.items():
-        if name not in tensors:
-            continue
-        tensor = tensors[name]
-        if tensor.shape != rule.shape:
-            faults.append(f"misshapen: {name} is {tensor.shape}, expected {rule.shape}")
-        if tensor.dtype not in FLOATS.values():
-            faults.append(f"wrong dtype: {name} is {tensor.dtype}, expected a float")
+            faults.append(f"{title}: {telling.some(wrong)}")
     if faults:
         raise CheckpointError("; ".join(faults))
 

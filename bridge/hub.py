@@ -15,6 +15,7 @@ from typing import Any
 
 from bridge.formats import companions, weight_sets
 from bridge.formats.stored import BLOCK_BYTES
+from truncation.files import regular, telling
 
 # config.json and whatever the tokenizer may be made of.
 COMMON = ("config.json", *companions.PATTERNS)
@@ -30,6 +31,9 @@ STEPS = (0, *(2**power for power in range(10)), *range(1000, 144_000, 1000))
 
 class HubError(Exception):
     """Something could not be fetched; the message is one line that says what to do."""
+
+    def __init__(self, what: object) -> None:
+        super().__init__(telling.message(what))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +221,7 @@ def fetch(
         return _cached(repo, revision, cache, f"the hub cannot be reached ({kind})")
     missing = _missing(folder, weights)
     if missing:
-        raise HubError(f"{repo} at {revision} came without {', '.join(missing)}; fetch it again")
+        raise HubError(f"{repo} at {revision} came without {telling.some(missing)}; fetch it again")
     return Fetched(folder, weights, False)
 
 
@@ -229,9 +233,12 @@ def content_hashes(fetched: Fetched) -> dict[str, str]:
     hashes = {}
     for name in names:
         digest = hashlib.sha256()
-        with (fetched.directory / name).open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                digest.update(block)
+        try:
+            with regular.opened(fetched.directory / name) as file:
+                while block := file.read(BLOCK_BYTES):
+                    digest.update(block)
+        except OSError as error:
+            raise HubError(f"{fetched.directory / name}: {error.strerror}") from None
         hashes[name] = digest.hexdigest()
     return hashes
 

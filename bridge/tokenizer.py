@@ -15,11 +15,13 @@ GPT-J lists its 143 as tokens <|extratoken_1|> and on, which are taken for what 
 that a vocabulary leaves out between its tokens are such holes too.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -27,9 +29,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bridge.errors import CheckpointError
+from truncation.files import regular
 
 _NAMES = ("tokenizer.json", "20B_tokenizer.json")
 _BOS = ("<|endoftext|>", "<s>", "<|begin_of_text|>")
+LARGEST_FILE = 2**28  # those of 256,000 tokens have some 30 MB
 _PADDING = re.compile(r"<\|extratoken_\d+\|>")
 
 # Ids that no text can mean below the largest that one can, as (start, stop) in rising order.
@@ -89,7 +93,8 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, special tokens written out."""
-        return self.library.decode(list(ids), skip_special_tokens=False)
+        with _told("decoding"):
+            return self.library.decode(list(ids), skip_special_tokens=False)
 
     def means(self, token: int, text: str) -> bool:
         """Whether a token is this text, save for spaces in front: an unknown one is not."""
@@ -106,7 +111,8 @@ class Tokenizer:
         return ids[0]
 
     def _plain(self, text: str) -> list[int]:
-        return self.library.encode(text, add_special_tokens=False).ids
+        with _told("encoding"):
+            return self.library.encode(text, add_special_tokens=False).ids
 
 
 def find(directory: pathlib.Path) -> pathlib.Path | None:
@@ -133,19 +139,58 @@ def read(path: str | os.PathLike[str]) -> Tokenizer:
             raise CheckpointError(f"{file}: no tokenizer.json")
         file = found
     try:
-        library = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises plain Exception
-        raise CheckpointError(f"{file}: not a tokenizer ({error})") from None
-    library.no_truncation()
-    library.no_padding()
-    before, after = _around(library)
-    bos = next((i for i in map(library.token_to_id, _BOS) if i is not None), None)
-    twice = library.encode("a a", add_special_tokens=False).ids
-    prepends = len(twice) == 2 and twice[0] == twice[1]
-    bos = before[0] if before else bos
-    mask = library.token_to_id("<mask>")
-    size, holes = _real_ids(library)
-    return Tokenizer(library, size, before, after, bos, mask, prepends, holes)
+        content = regular.content(file, LARGEST_FILE)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
+    with _told(f"{file}: not a tokenizer"), _unless_it_panics():
+        library = tokenizers.Tokenizer.from_buffer(content)
+        library.no_truncation()
+        library.no_padding()
+        before, after = _around(library)
+        bos = next((i for i in map(library.token_to_id, _BOS) if i is not None), None)
+        twice = library.encode("a a", add_special_tokens=False).ids
+        prepends = len(twice) == 2 and twice[0] == twice[1]
+        bos = before[0] if before else bos
+        mask = library.token_to_id("<mask>")
+        size, holes = _real_ids(library)
+        return Tokenizer(library, size, before, after, bos, mask, prepends, holes)
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Whatever the library raises as a CheckpointError that opens with `what`.
+
+    It raises plain Exception, UnicodeEncodeError and OverflowError; where its Rust panics, a
+    PanicException, which is a BaseException and can only be told by its name.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(f"{what} ({error})") from None
+
+
+@contextlib.contextmanager
+def _unless_it_panics() -> Iterator[None]:
+    """Hold back what is written to standard error, and lose it if the block fails.
+
+    Rust writes its backtrace there itself, before there is an exception.
+    """
+    with tempfile.TemporaryFile() as said:
+        try:
+            kept = os.dup(2)
+        except OSError:  # a process without a standard error
+            yield
+            return
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        said.seek(0)
+        os.write(2, said.read())
 
 
 def _around(library: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from bridge.config import Activation
 from bridge.errors import CheckpointError
+from truncation.files import telling
 
 T = TypeVar("T")
 
@@ -114,7 +115,7 @@ class Keys:
         known = self._asked | self._ignored
         unknown = [key for key in self.raw if key not in known and not key.startswith("_")]
         if unknown:
-            raise CheckpointError(f"unknown keys: {', '.join(sorted(unknown))[:400]}")
+            raise CheckpointError(f"unknown keys: {telling.some(sorted(unknown))}")
 
 
 def number(key: str, value: Any) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 from bridge.config import Config, Llama3Rope, LongRope
 from bridge.errors import CheckpointError
 from bridge.families.keys import Keys, number
+from truncation.files import telling
 
 _LLAMA3 = {
     "factor": "factor",
@@ -93,7 +94,7 @@ def _understand(keys: Keys, rope: Mapping[str, Any], kinds: Sequence[str]) -> di
         raise CheckpointError(f"rope_type {kind!r} is not supported; known are {', '.join(kinds)}")
     known = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *_KEYS[kind]}
     if unknown := sorted(set(rope) - known):
-        raise CheckpointError(f"the rope has unknown keys: {', '.join(unknown)[:400]}")
+        raise CheckpointError(f"the rope has unknown keys: {telling.some(unknown)}")
     scaling: Llama3Rope | LongRope | None = None
     if kind == "llama3":
         scaling = _llama3(rope)

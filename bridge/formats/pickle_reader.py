@@ -105,7 +105,7 @@ class _Machine:
     def __init__(self, data: bytes, position: int, resolve: Callable[[Any], Storage]) -> None:
         self.data, self.position, self.resolve = data, position, resolve
         self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: list[Any] = []
 
     def fail(self, what: str) -> NoReturn:
         raise CheckpointError(f"pickle at byte {self.position}: {what}")
@@ -150,12 +150,15 @@ class _Machine:
         return tuple(self.pop() for _ in range(size))[::-1]
 
     def remember(self, index: int) -> None:
+        # Every pickler counts them up; numbers of a file's choice could be made to collide.
+        if index > len(self.memo):
+            self.fail(f"stores memo {index} after {len(self.memo)} others")
         value = self.pop()
-        self.memo[index] = value
+        self.memo[index : index + 1] = [value]
         self.stack.append(value)
 
     def recall(self, index: int) -> None:
-        if index not in self.memo:
+        if index >= len(self.memo):
             self.fail(f"recalls memo {index}, which was never stored")
         self.stack.append(self.memo[index])
 
@@ -164,8 +167,9 @@ class _Machine:
         if len(items) % 2:
             self.fail("a dict with a key but no value")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if type(key) not in (str, int):
-                self.fail("a dict key that is neither a string nor an integer")
+            # Strings alone: integers can be chosen so that all of them collide.
+            if type(key) is not str:
+                self.fail("a dict key that is not a string")
             if key in target:
                 self.fail(f"the key {str(key)[:200]!r} occurs twice")
             target[key] = value

@@ -16,8 +16,10 @@ import numpy as np
 
 from bridge.formats import strict_json
 from bridge.formats.stored import MappedFile, StoredTensor, count, mapped_tensor
+from truncation.files import room
 
-LARGEST_HEADER = 100_000_000  # the limit of the format's own implementation
+# Of 100,000 tensors; the format's own limit is 100 MB, which would take gigabytes as objects.
+LARGEST_HEADER = 16 * 2**20
 _DTYPES = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -46,8 +48,13 @@ def open_file(path: pathlib.Path) -> dict[str, StoredTensor]:
     if file.size < 8:
         raise file.fail(f"{file.size} bytes are too few for a safetensors file")
     length = int.from_bytes(file.memory[:8], "little")
-    if length > min(LARGEST_HEADER, file.size - 8):
+    if length > file.size - 8:
         raise file.fail(f"the header claims {length} bytes of a file of {file.size}")
+    if length > LARGEST_HEADER:
+        raise file.fail(
+            f"a header of {room.told(length)} would take up to {room.told(24 * length)} as "
+            f"objects; at most {room.told(LARGEST_HEADER)} are read"
+        )
     header = strict_json.parse(file.memory[8 : 8 + length], f"{path}: header")
     start = 8 + length
     tensors: dict[str, StoredTensor] = {}

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from bridge.errors import CheckpointError
+from truncation.files import regular
 
 BLOCK_BYTES = 8 * 2**20
 FLOATS = {
@@ -30,10 +31,11 @@ class MappedFile:
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
+            with regular.opened(path) as file:
                 self.memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path}: cannot be read ({error})") from None
+            told = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"{path}: cannot be read ({told})") from None
         self.size = len(self.memory)
 
     def fail(self, what: str) -> CheckpointError:

@@ -16,6 +16,7 @@ import numpy as np
 from bridge.errors import CheckpointError
 from bridge.formats import pickle_reader, zip_file
 from bridge.formats.stored import MappedFile, StoredTensor, mapped_tensor
+from truncation.files import regular
 
 LARGEST_PICKLE = 4 * 2**20  # that of the largest Pythia is a tenth of one MiB
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -173,7 +174,7 @@ def _open_legacy(path: pathlib.Path) -> dict[str, StoredTensor]:
 def open_file(path: pathlib.Path) -> dict[str, StoredTensor]:
     """The tensors of a .bin file by name; CheckpointError if it is not sound."""
     try:
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
             start = file.read(len(_MAGIC_START))
         if start.startswith(b"PK"):
             return _open_zip(path)

@@ -21,6 +21,7 @@ import warnings
 from bridge.errors import CheckpointError
 from bridge.formats import npz_file, safetensors_file, strict_json, torch_file
 from bridge.formats.stored import StoredTensor
+from truncation.files import telling
 
 FACTORED_FILE = "factored.safetensors"
 PREFERENCE = (
@@ -113,7 +114,7 @@ def open_weights(path: pathlib.Path) -> dict[str, StoredTensor]:
     shards = shard_map(path)
     missing = sorted(name for name in shards if not (path.parent / name).is_file())
     if missing:
-        raise CheckpointError(f"{path}: shards missing: {', '.join(missing)}")
+        raise CheckpointError(f"{path}: shards missing: {telling.some(missing)}")
     tensors: dict[str, StoredTensor] = {}
     for name, expected in shards.items():
         shard = _open_one(path.parent / name)
@@ -121,7 +122,7 @@ def open_weights(path: pathlib.Path) -> dict[str, StoredTensor]:
         if wrong:
             raise CheckpointError(
                 f"{path}: {name} does not hold what the index says; differing: "
-                f"{', '.join(wrong)[:2000]}"
+                f"{telling.some(wrong)}"
             )
         tensors.update(shard)
     return tensors

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from bridge.errors import CheckpointError
 from bridge.formats.stored import BLOCK_BYTES, MappedFile
+from truncation.files import regular, room
 
 MOST_ENTRIES = 100_000
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -114,11 +115,12 @@ def open_entries(path: pathlib.Path) -> dict[str, Entry]:
     """The files of a zip archive by name; CheckpointError if the archive is not sound.
 
     Refused: absolute names, names with `..` or a backslash, names given twice, entries
-    that overlap, encryption, compressions other than deflate, damaged headers.
+    that overlap, encryption, compressions other than deflate, damaged headers, contents that
+    unpack to more than there is memory for or to many times the archive.
     """
     file = MappedFile(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with regular.opened(path) as opened, zipfile.ZipFile(opened) as archive:
             infos = archive.infolist()
     except Exception as error:  # zipfile lets many kinds escape on damaged input
         raise file.fail(f"not a readable zip archive ({error})") from None
@@ -133,6 +135,11 @@ def open_entries(path: pathlib.Path) -> dict[str, Entry]:
         if name in entries:
             raise file.fail(f"entry {name[:200]!r} occurs twice")
         entries[name] = _locate(file, info)
+    try:
+        unpacked = sum(entry.size for entry in entries.values())
+        room.require(unpacked, "unpacking it", stored=file.size)
+    except room.TooLargeError as error:
+        raise file.fail(str(error)) from None
     end = 0
     for entry in sorted(entries.values(), key=lambda entry: entry.info.header_offset):
         if entry.info.header_offset < end:

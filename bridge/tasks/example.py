@@ -5,11 +5,16 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from truncation.files import telling
+
 Encode = Callable[[str], Sequence[int]]
 
 
 class TaskError(ValueError):
     """A task, or a file of one, cannot be used as it stands; the message is one line."""
+
+    def __init__(self, what: object) -> None:
+        super().__init__(telling.message(what))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +136,7 @@ def choose(prompt: str, right: str, closed: Sequence[str], **fields: Any) -> Exa
     right is none of them.
     """
     if right not in closed:
-        raise TaskError(f"answer {right!r} is none of {', '.join(map(repr, closed))}")
+        raise TaskError(f"answer {right!r} is none of {telling.some(map(repr, closed))}")
     wrong = tuple(text for text in closed if text != right)
     return Example(prompt, right, wrong, **fields)
 
@@ -163,7 +168,7 @@ def single_tokens(
     if len(kept) == len(words):
         return kept, ()
     long = {word: len(encode(f" {word}")) for word in words if word not in kept}
-    told = ", ".join(f"{w} ({n if n != 1 else 'unknown'})" for w, n in long.items())
+    told = telling.some([f"{w} ({n if n != 1 else 'unknown'})" for w, n in long.items()])
     return kept, (f"{len(long)} of {len(words)} {what} are not single tokens: {told}",)
 
 
@@ -182,6 +187,6 @@ def only_single_tokens(examples: Sequence[Example], encode: Encode, *, name: str
     lost = len(examples) - len(kept)
     report = (
         f"{lost} of {len(examples)} examples dropped, their answers are not single tokens: "
-        + ", ".join(long)
+        + telling.some(long)
     )
     return Task(name, kept, (report,))

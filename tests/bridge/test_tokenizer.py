@@ -3,6 +3,7 @@
 import builtins
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -43,6 +44,41 @@ def test_text_survives_and_is_neither_cut_nor_padded(file):
         assert encode.decode(encode(text)) == text
     assert len(encode("Madrid is located in Spain, the capital")) > 2
     assert len(encode("a")) == 1
+
+
+@pytest.mark.fault("C8")
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+        {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+        {"pre_tokenizer": None, "model": {"type": "Unigram", "unk_id": None, "vocab": [["b", -1]]}},
+        {"model": []},
+    ],
+    ids=["panics", "panics when it encodes", "knows no letter", "no model"],
+)
+def test_a_tokenizer_that_fails_inside_its_library(file, tmp_path, part, capfd):
+    bad = tmp_path / "tokenizer.json"
+    bad.write_text(json.dumps(json.loads(file.read_text()) | part))
+    with pytest.raises(bridge.CheckpointError, match="not a tokenizer") as caught:
+        tokenizer.read(bad)
+    assert str(caught.value).startswith(str(bad))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.fault("C8")
+def test_texts_and_ids_that_the_library_cannot_take(file):
+    words = tokenizer.read(file)
+    for call in (lambda: words.decode([2**40]), lambda: words("\ud800")):
+        with pytest.raises(bridge.CheckpointError, match="coding"):
+            call()
+
+
+@pytest.mark.fault("C1")
+def test_a_pipe_is_no_tokenizer(tmp_path):
+    os.mkfifo(tmp_path / "tokenizer.json")
+    with pytest.raises(bridge.CheckpointError, match="not a regular file"):
+        tokenizer.read(tmp_path / "tokenizer.json")
 
 
 def test_bos_is_off_unless_asked_for(file):

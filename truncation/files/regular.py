@@ -10,11 +10,17 @@ from truncation.files import room
 
 
 class UnreadableError(OSError, ValueError):
-    """What is there is no file to read; a ValueError too, as all that a user can cause."""
+    """What is there is no file to read; a ValueError too, as all that a user can cause.
+
+    line: where in a text the fault is, None where it is in no line.
+    """
+
+    line: int | None = None
 
     def __str__(self) -> str:
-        """One line that opens with the name."""
-        return f"{self.filename}: {self.strerror}"
+        """One line that opens with the name, and the line if there is one."""
+        where = "" if self.line is None else f", line {self.line}"
+        return f"{self.filename}{where}: {self.strerror}"
 
 
 # Of one file that is read whole; weights and data sets in columns are read in parts.
@@ -74,9 +80,10 @@ def text(path: str | os.PathLike[str], most: int = LARGEST) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        told = f"not UTF-8 text, line {line}: {error.reason}"
-        raise UnreadableError(errno.EILSEQ, told, os.fspath(path)) from None
+        told = f"not UTF-8 text ({error.reason})"
+        fault = UnreadableError(errno.EILSEQ, told, os.fspath(path))
+        fault.line = raw.count(b"\n", 0, error.start) + 1
+        raise fault from None
 
 
 def exists(path: str | os.PathLike[str]) -> bool:

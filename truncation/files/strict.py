@@ -60,13 +60,13 @@ def parse(text: str | bytes) -> Any:
         begin = len(text) - len(text.lstrip(" \t\r\n"))
         value, end = parse_at(text, begin)
         if text[end:].strip(" \t\r\n"):
-            raise ValueError(f"not valid JSON: something follows the value at character {end}")
+            raise ValueError(f"not JSON: something follows the value at character {end}")
         return value
     except UnicodeDecodeError as error:
-        raise ValueError(f"not valid JSON: not UTF-8 at byte {error.start}") from None
+        raise ValueError(f"not JSON: not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        told = f"{error.msg} at line {error.lineno} column {error.colno}"
-        raise ValueError(f"not valid JSON: {told}") from None
+        place = f"line {error.lineno} column" if "\n" in error.doc.strip() else "column"
+        raise ValueError(f"not JSON: {error.msg} at {place} {error.colno}") from None
 
 
 def parse_at(text: str, start: int) -> tuple[Any, int]:

@@ -33,6 +33,11 @@ def line(message: object, most: int = LONGEST_LINE) -> str:
     return cut(shown(" ".join(str(message).split())), most)
 
 
+def message(text: object) -> str:
+    """What an exception says, with control characters escaped and of bounded length."""
+    return cut(shown(str(text)), LONGEST_LINE)
+
+
 def cut(text: str, most: int) -> str:
     """The text, its middle left out where it has more than `most` characters."""
     if len(text) <= most:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bridge.tasks.example import TaskError
+from truncation.files import regular, strict
 
 _SPACE = " \t\r\n"
 
@@ -65,17 +66,19 @@ class Row:
         return Row(self.path, self.line, self.value[name], self.unit)
 
     def integer(self, name: str) -> int:
-        """A whole number that must be there."""
+        """A whole number of at most 62 bits that must be there."""
         found = self.value.get(name)
-        if isinstance(found, bool) or not isinstance(found, int):
-            seen = f"no field {name!r}" if name not in self.value else f"{name!r} is {_kind(found)}"
+        if type(found) is not int or not abs(found) < 2**62:
+            seen = f"{name!r} is {_kind(found)}" if name in self.value else f"no field {name!r}"
             raise self.error(f"{seen}; expected a whole number")
         return found
 
     def integers(self, name: str) -> tuple[int, ...]:
-        """A list of whole numbers that must be there."""
+        """A list of whole numbers of at most 62 bits that must be there."""
         found = self.value.get(name)
-        whole = isinstance(found, list) and all(type(item) is int for item in found)
+        whole = isinstance(found, list) and all(
+            type(item) is int and abs(item) < 2**62 for item in found
+        )
         if not isinstance(found, list) or not whole:
             raise self.error(f"{name!r} is not a list of whole numbers")
         return tuple(found)
@@ -96,11 +99,8 @@ def lines(path: pathlib.Path) -> list[Row]:
         if not line.strip():
             continue
         try:
-            value = _DECODER.decode(line)
-        except json.JSONDecodeError as error:
-            problem = f"not JSON: {error.msg} at column {error.colno}"
-            raise TaskError(f"{path}, line {number}: {problem}") from None
-        except (ValueError, RecursionError) as error:
+            value = strict.parse(line)
+        except ValueError as error:
             raise TaskError(f"{path}, line {number}: {error}") from None
         rows.append(Row(path, number, value))
     return _not_empty(rows, path)
@@ -150,16 +150,13 @@ def opening(path: pathlib.Path) -> str:
 
 def _text(path: pathlib.Path) -> str:
     try:
-        raw = path.read_bytes()
+        return regular.text(path)
     except FileNotFoundError:
         raise TaskError(f"{path}: no such file") from None
+    except regular.UnreadableError as error:
+        raise TaskError(error) from None
     except OSError as error:
         raise TaskError(f"{path}: {error.strerror}") from None
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise TaskError(f"{path}, line {line}: not UTF-8 text") from None
 
 
 def _not_empty(rows: list[Row], path: pathlib.Path) -> list[Row]:
@@ -175,22 +172,6 @@ def _kind(value: Any) -> str:
 
 def _line(text: str, at: int) -> int:
     return text.count("\n", 0, at) + 1
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"field {twice!r} is there twice")
-    return found
-
-
-def _constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_constant=_constant)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,10 +210,10 @@ class _Json:
     def decode(self, position: int) -> tuple[Any, int]:
         """The value that begins here, and the position after it."""
         try:
-            return _DECODER.raw_decode(self.text, position)
+            return strict.parse_at(self.text, position)
         except json.JSONDecodeError as error:
             raise self.wrong(error.pos, f"not JSON: {error.msg}") from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise self.wrong(position, str(error)) from None
 
     def members(

@@ -1,6 +1,7 @@
 """Forms of files: arrays, lines, Parquet, names on the hub; and names of several files."""
 
 import json
+import os
 import re
 import types
 
@@ -43,6 +44,44 @@ def test_faults_in_parquet_are_told_with_their_row(write, tmp_path, encode):
         rows.read(empty)
     with pytest.raises(TaskError, match="no such file"):
         rows.read(tmp_path / "nowhere.parquet")
+
+
+@pytest.mark.fault("C2")
+def test_parquet_is_sized_before_it_is_unpacked(tmp_path, monkeypatch):
+    """A text that many rows share is stored once; what it says of itself tells nothing of them."""
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet")
+    shared = pyarrow.array(["x" * 2**20]).dictionary_encode().take(pyarrow.array([0] * 5000))
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"claim": shared})
+    pyarrow.parquet.write_table(table, path, store_schema=False)
+    assert path.stat().st_size < 10**6
+    with pytest.raises(TaskError, match=r"its 5,000 rows would take 4\.\d GB, and 256\.0 MB"):
+        rows.read(path)
+    nulls = pyarrow.table({"claim": pyarrow.nulls(10**7, pyarrow.int32())})
+    pyarrow.parquet.write_table(nulls, path)
+    with pytest.raises(TaskError, match=r"its 10,000,000 rows would take 953\.\d MB"):
+        rows.read(path)
+
+
+@pytest.mark.fault("C1")
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_a_pipe_holds_no_rows(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(TaskError, match=f"{name}: not a regular file"):
+        rows.read(tmp_path / name)
+
+
+@pytest.mark.fault("C8")
+def test_numbers_beyond_all_measure(write):
+    for number in ("9" * 400, "1e999", "1" + "0" * 90):
+        path = write(
+            f'{{"prompt": "a", "answer": "b", "count": {number}, "label": {number}}}', "a.jsonl"
+        )
+        with pytest.raises(TaskError, match=r"a\.jsonl, line 1: "):
+            rows.read(path)[0].integer("label")
+        with pytest.raises(TaskError, match=r"a\.jsonl, line 1: "):
+            rows.read(path)[0].integers("label")
 
 
 def test_several_files_in_order_and_a_name_with_a_plus(write, encode):
