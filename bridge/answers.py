@@ -7,6 +7,7 @@ once, and what is left takes less time than it seems.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bridge.checkpoint import Checkpoint
-from bridge.encoding import bucket_length
+from bridge.encoding import begun, bucket_length
 from bridge.generate import ENDED, generate
 from bridge.tasks.example import Encode, Example, Marking, TaskError
 from bridge.tasks.metrics import generated
@@ -29,14 +30,16 @@ def stream(
     prefix: Sequence[int] = (),
     encode: Encode | None = None,
 ) -> Iterator[tuple[int, str]]:
-    """(index, text) of every example, a batch at a time, greedy, cut at the stop strings.
+    """(index, text) of every example, a batch at a time, greedy, cut at the stop strings and at
+    the end of the text.
 
-    prefix (the id of a token that begins a text, say) goes in front of every prompt; encode
+    prefix (the id of a token that begins a text, say) goes in front of every prompt that does not
+    begin with it already; encode
     is the checkpoint's own tokenizer unless given. Raises TaskError where a prompt and its
     answer do not fit the model's positions, before anything is generated.
     """
     words = encode or checkpoint.tokenizer
-    prompts = [[*prefix, *words(example.prompt)] for example in examples]
+    prompts = [begun(prefix, words(example.prompt)) for example in examples]
     most = checkpoint.config.max_positions - marking.new_tokens
     if long := sum(len(prompt) > most for prompt in prompts):
         raise TaskError(
@@ -76,8 +79,8 @@ class Marks:
 
     @property
     def description(self) -> str:
-        """The marking, and what stands before prompts."""
-        return f"{self.marking} {tuple(self.prefix)}"
+        """The marking, what stands before prompts, and what ends texts."""
+        return f"{self.marking} {tuple(self.prefix)} {self.checkpoint.ends}"
 
     def __call__(
         self, params: dict[str, Any], indices: Int[np.ndarray, " chosen"]
@@ -94,8 +97,11 @@ class Marks:
 
 
 def text_of(checkpoint: Checkpoint, ids: Int[np.ndarray, " new"], marking: Marking) -> str:
-    """The text of generated tokens, up to a row's end and the first stop string."""
-    kept = [int(token) for token in ids if token != ENDED]
+    """The text of generated tokens, up to a row's end, a token that ends texts, and the first
+    stop string.
+    """
+    last = (ENDED, *checkpoint.ends)
+    kept = list(itertools.takewhile(lambda token: token not in last, map(int, ids)))
     return generated.cut(checkpoint.tokenizer.decode(kept), marking.stop)
 
 

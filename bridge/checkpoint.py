@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from bridge import network as model
 from bridge.config import Config
 from bridge.errors import CheckpointError
 from bridge.families import layout
-from bridge.formats import weight_sets
+from bridge.formats import special_tokens, weight_sets
 from bridge.formats.stored import FLOATS, StoredTensor
 from truncation.files import telling
 
@@ -39,7 +39,7 @@ class Checkpoint:
 
     params is the tree of bridge.network; stored_dtype is the narrowest that holds all that the
     files do, tensor_dtypes that of each parameter by its path in params; weights the name of
-    the file, or index of shards, that was read.
+    the file, or index of shards, that was read; ignored the keys of config.json that were not.
     """
 
     config: Config
@@ -48,6 +48,7 @@ class Checkpoint:
     stored_dtype: str = "float32"
     weights: str | None = None
     tensor_dtypes: Mapping[layout.Path, str] = dataclasses.field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
 
     @property
     def has_tokenizer(self) -> bool:
@@ -63,6 +64,18 @@ class Checkpoint:
         if self.directory is None:
             raise CheckpointError("this checkpoint has no directory with a tokenizer")
         return tokenizer.read(self.directory)
+
+    @functools.cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The ids that end a text, by all files beside the weights; none where there are none.
+
+        Raises CheckpointError for a damaged file.
+        """
+        if self.directory is None:
+            return ()
+        own = special_tokens.read(self.directory).end_ids
+        words = self.tokenizer.ends if self.has_tokenizer else ()
+        return tuple(dict.fromkeys((*own, *words)))
 
 
 def _check(
@@ -170,10 +183,15 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
         raise CheckpointError(f"{prefix}{error}") from None
 
 
-def _open(directory: pathlib.Path, weights: str | None, config: Config | None) -> _Opened:
+def _open(
+    directory: pathlib.Path,
+    weights: str | None,
+    config: Config | None,
+    ignore: Collection[str] = (),
+) -> _Opened:
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: not a directory")
-    config = config or families.read(directory / "config.json")
+    config = config or families.read(directory / "config.json", ignore)
     family = families.of(config)
     chosen = weights or weight_sets.choose(directory)
     with _naming(directory / chosen):
@@ -192,13 +210,15 @@ def _open(directory: pathlib.Path, weights: str | None, config: Config | None) -
     return _Opened(config, chosen, tensors, rules, ranks)
 
 
-def check(path: str | os.PathLike[str], *, weights: str | None = None) -> Config:
+def check(
+    path: str | os.PathLike[str], *, weights: str | None = None, ignore: Collection[str] = ()
+) -> Config:
     """The architecture of a directory whose weights are complete, without reading them.
 
     Names, shapes and dtypes are checked as load does, checksums of payloads are not.
     Raises CheckpointError.
     """
-    return _open(pathlib.Path(path), weights, None).config
+    return _open(pathlib.Path(path), weights, None, ignore).config
 
 
 def load(
@@ -208,13 +228,16 @@ def load(
     weights: str | None = None,
     config: Config | None = None,
     shardings: Any = None,
+    ignore: Collection[str] = (),
 ) -> Checkpoint:
     """The checkpoint in a directory, its parameters cast to dtype one tensor at a time.
 
     dtype is float32, bfloat16 or float16. The directory holds config.json (or `config` is
     given) and weights as safetensors, .bin or .npz; `weights` names the file or index to
     read when the preference of bridge.formats.weight_sets is not meant. shardings is a tree like
-    params (bridge.sharding.param_shardings) that places each tensor as it is read.
+    params (bridge.sharding.param_shardings) that places each tensor as it is read. ignore names
+    keys of config.json to be read past: what is not known is refused by name, because it might
+    change the result, and here is said that it does not.
 
     Peak memory on the host is the parameters in dtype plus a few blocks of 8 MiB on the
     CPU backend, and one tensor plus blocks where devices have memory of their own.
@@ -225,7 +248,7 @@ def load(
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not supported; known are {', '.join(DTYPES)}")
     directory = pathlib.Path(path)
-    opened = _open(directory, weights, config)
+    opened = _open(directory, weights, config, ignore)
     if opened.ranks and shardings is not None:
         raise CheckpointError(
             f"{directory / opened.weights}: matrices in factors cannot be spread over a mesh; "
@@ -257,7 +280,13 @@ def load(
         for path in rule.paths
     }
     return Checkpoint(
-        opened.config, params, directory, widest(stored.values()), opened.weights, stored
+        opened.config,
+        params,
+        directory,
+        widest(stored.values()),
+        opened.weights,
+        stored,
+        tuple(ignore),
     )
 
 

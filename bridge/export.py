@@ -64,7 +64,7 @@ def _config_json(checkpoint: Checkpoint, dtype: str) -> dict[str, Any]:
         return fresh
     try:
         original = strict_json.read(checkpoint.directory / "config.json")
-        if families.from_dict(original) != checkpoint.config:
+        if families.from_dict(original, checkpoint.ignored) != checkpoint.config:
             return fresh
     except CheckpointError:
         return fresh

@@ -249,13 +249,15 @@ def generate(
     max_new_tokens: int,
     mask: Bool[Array | np.ndarray, "batch length"] | None = None,
     stop: Sequence[str | int] = (),
+    ends: Sequence[int] | None = None,
     temperature: float = 0.0,
     key: PRNGKeyArray | None = None,
 ) -> Int[np.ndarray, "batch new"]:
     """The tokens that continue each prompt, max_new_tokens of them; -1 after a row's end.
 
     mask is true at real tokens; prompts of several lengths are padded on either side. A row
-    ends with the token that is in `stop`, or that completes a text in `stop`. temperature 0
+    ends with the token that is in `stop`, or that completes a text in `stop`, and with every
+    token that ends a text: those of checkpoint.ends, unless others or none are given. temperature 0
     takes the most probable token, others sample from softmax(logits / temperature) and need
     a key. Ids that no text can mean (padding rows of the embedding) are never chosen where
     the checkpoint has a tokenizer. Activations have the dtype of the parameters.
@@ -271,10 +273,11 @@ def generate(
     size, holes = config.vocab_size, Holes()
     if checkpoint.has_tokenizer:
         size, holes = min(size, checkpoint.tokenizer.size), checkpoint.tokenizer.holes
+    ended = checkpoint.ends if ends is None else ends
     choice = _Choice(
         jax.random.key(0) if key is None else key,
         jnp.float32(temperature),
-        jnp.asarray([token for token in stop if isinstance(token, int)], jnp.int32),
+        jnp.asarray([token for token in (*stop, *ended) if isinstance(token, int)], jnp.int32),
     )
     static: dict[str, Any] = {"config": config, "greedy": temperature == 0, "real": (size, holes)}
     ids, there = jnp.asarray(host, jnp.int32), jnp.asarray(real)

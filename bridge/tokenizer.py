@@ -1,9 +1,10 @@
 """The tokenizer beside a checkpoint, through the tokenizers library.
 
-Which tokens stand before a text is said by tokenizer.json's post_processor, and by nothing
-else: Llama, Mistral and RoBERTa begin every text with one, GPT-2, GPT-NeoX, Qwen2 and Phi
-with none (add_bos_token in other files may disagree, as Phi-3's does). Leaving it out, or
-adding one, shifts every result.
+Which tokens stand before a text is said by add_bos_token in tokenizer_config.json, and where
+that is absent by tokenizer.json's post_processor: Llama, Mistral and RoBERTa begin every text
+with one, GPT-2, GPT-NeoX, Qwen2 and Phi with none. Which token begins or ends a text is read
+from the files beside (bridge.formats.special_tokens). Leaving it out, adding one, or another
+one, shifts every result; so programs print what Tokenizer.begins says.
 
 SentencePiece tokenizers (Llama 2, Mistral, Phi-3) put a space before every text, so the ids
 of a prompt and of its answer, made apart, are not those of the two together. Here a text
@@ -15,6 +16,7 @@ GPT-J lists its 143 as tokens <|extratoken_1|> and on, which are taken for what 
 that a vocabulary leaves out between its tokens are such holes too.
 """
 
+import codecs
 import contextlib
 import dataclasses
 import os
@@ -29,10 +31,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bridge.errors import CheckpointError
+from bridge.formats import special_tokens
 from truncation.files import regular
 
 _NAMES = ("tokenizer.json", "20B_tokenizer.json")
-_BOS = ("<|endoftext|>", "<s>", "<|begin_of_text|>")
 LARGEST_FILE = 2**28  # those of 256,000 tokens have some 30 MB
 _PADDING = re.compile(r"<\|extratoken_\d+\|>")
 
@@ -45,9 +47,10 @@ class Tokenizer:
     """Text to token ids and back.
 
     size: ids from size on are padding. holes: ids below that are padding too. before, after: the
-    ids that the tokenizer's own post_processor puts around a text. bos: the id of the token that
+    ids that stand around every text by the tokenizer's own files. bos: the id of the token that
     begins texts, if there is one. mask: that which hides a word from a masked model.
-    prepends_space: whether a space is put before every text.
+    prepends_space: whether a space is put before every text. sources: where before and bos are
+    from, in words. ends: the ids that end a text.
     """
 
     library: Any
@@ -58,6 +61,8 @@ class Tokenizer:
     mask: int | None = None
     prepends_space: bool = False
     holes: Holes = ()
+    sources: tuple[str, str] = ("tokenizer.json", "its name")
+    ends: tuple[int, ...] = ()
 
     def __call__(self, text: str) -> list[int]:
         """The ids of a text, special tokens left out, spaces as they stand.
@@ -77,8 +82,17 @@ class Tokenizer:
         if self.before or not bos:
             return self.before
         if self.bos is None:
-            raise ValueError(f"bos: this tokenizer has none of {', '.join(_BOS)}")
+            known = ", ".join(special_tokens.BOS)
+            raise ValueError(f"bos: this tokenizer has none of {known}, and names no other")
         return (self.bos,)
+
+    def begins(self, bos: bool = False) -> str:
+        """How texts begin, and which file says so, in one line; bos as in prefix."""
+        before, source = self.prefix(bos), self.sources[0 if self.before else 1]
+        if not before:
+            return f"texts begin with no special token, by {self.sources[0]}"
+        asked = "" if self.before else "as asked for, "
+        return f"texts begin with {self.decode(before)!r}, {asked}by {source}"
 
     def around(self, masked: bool, bos: bool = False) -> dict[str, Any]:
         """What encode_examples puts around the texts of a model: its keyword arguments.
@@ -138,8 +152,9 @@ def read(path: str | os.PathLike[str]) -> Tokenizer:
         if found is None:
             raise CheckpointError(f"{file}: no tokenizer.json")
         file = found
+    special = special_tokens.read(file.parent)
     try:
-        content = regular.content(file, LARGEST_FILE)
+        content = regular.content(file, LARGEST_FILE).removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
     with _told(f"{file}: not a tokenizer"), _unless_it_panics():
@@ -147,13 +162,13 @@ def read(path: str | os.PathLike[str]) -> Tokenizer:
         library.no_truncation()
         library.no_padding()
         before, after = _around(library)
-        bos = next((i for i in map(library.token_to_id, _BOS) if i is not None), None)
         twice = library.encode("a a", add_special_tokens=False).ids
         prepends = len(twice) == 2 and twice[0] == twice[1]
-        bos = before[0] if before else bos
         mask = library.token_to_id("<mask>")
         size, holes = _real_ids(library)
-        return Tokenizer(library, size, before, after, bos, mask, prepends, holes)
+    own = special_tokens.resolve(special, library, before, file.name)
+    given = (library, size, own.before, after, own.bos, mask, prepends, holes)
+    return Tokenizer(*given, own.sources, own.ends)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The model families: how each spells its config.json and names its tensors."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bridge.config import Config
@@ -22,11 +22,11 @@ def of(config: Config) -> Family:
     return FAMILIES[config.family]
 
 
-def from_dict(raw: Mapping[str, Any]) -> Config:
+def from_dict(raw: Mapping[str, Any], ignore: Collection[str] = ()) -> Config:
     """The Config that the parsed content of a config.json describes.
 
-    Raises CheckpointError naming every unknown key, or the missing ones, or the first
-    unsupported value.
+    ignore names keys that are read as if they were not there. Raises CheckpointError naming
+    every unknown key, or the missing ones, or the first unsupported value.
     """
     kind = raw.get("model_type")
     if kind is None:
@@ -35,10 +35,11 @@ def from_dict(raw: Mapping[str, Any]) -> Config:
         known = ", ".join(FAMILIES)
         raise CheckpointError(f"model_type {str(kind)[:80]!r} is not supported; known are {known}")
     family = FAMILIES[kind]
-    keys = Keys(raw, family.ignored)
+    keys = Keys(raw, family.ignored, ignore)
     stored_dtype(raw)
     fields = family.read(keys)
-    keys.finish()
+    d_model, heads = fields["d_model"], fields["num_heads"]
+    keys.finish(d_model // heads if heads > 0 and d_model % heads == 0 else None)
     try:
         return Config(family=kind, **fields)
     except ValueError as error:
@@ -59,10 +60,10 @@ def to_dict(config: Config, dtype: str) -> dict[str, Any]:
     }
 
 
-def read(path: pathlib.Path) -> Config:
+def read(path: pathlib.Path, ignore: Collection[str] = ()) -> Config:
     """The Config in the config.json at path; CheckpointError, opening with path, if bad."""
     raw = strict_json.read(path)
     try:
-        return from_dict(raw)
+        return from_dict(raw, ignore)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None

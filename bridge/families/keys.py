@@ -4,7 +4,7 @@ A key that was never asked for and is not known to be harmless is refused by nam
 end, because a silent guess would give plausible wrong logits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from bridge.config import Activation
@@ -29,9 +29,28 @@ IGNORED = frozenset(
     output_scores pad_token_id prefix problem_type pruned_heads remove_invalid_values
     repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id
     suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder
-    tokenizer_class top_k top_p torchscript transformers_version typical_p use_bfloat16
-    use_cache""".split()  # noqa: SIM905
+    tokenizer_class top_k top_p torchscript transformers_version transformers.js_config typical_p
+    unsloth_fixed unsloth_version use_bfloat16 use_cache""".split()  # noqa: SIM905
 )
+# Keys that published files carry whose family has no such part, at the value that says so; null
+# says so too. At any other value they are refused, by a family that does not ask for them itself.
+HARMLESS: dict[str, Any] = {
+    "alibi": False,
+    "attention_bias": False,
+    "is_llama_config": True,
+    "lm_head_bias": False,
+    "mlp_bias": False,
+    "multi_query": False,
+    "pretraining_tp": 1,
+    "qk_layernorm": False,
+    "qk_norm": False,
+    "reorder_and_upcast_attn": False,
+    "rope_interleaved": False,
+    "scale_attn_by_inverse_layer_idx": False,
+    "scale_attn_weights": True,
+    "use_mrope": False,
+    "use_qk_norm": False,
+}
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -48,8 +67,18 @@ DTYPES = ("float32", "float16", "bfloat16")
 class Keys:
     """A config.json's keys; every question raises CheckpointError, naming key and value."""
 
-    def __init__(self, raw: Mapping[str, Any], ignored: frozenset[str] = frozenset()):
-        """`ignored` are keys of this family that are harmless beside those of all."""
+    def __init__(
+        self,
+        raw: Mapping[str, Any],
+        ignored: frozenset[str] = frozenset(),
+        ignore: Collection[str] = (),
+    ):
+        """`ignored` are keys of this family that are harmless beside those of all; those of
+        `ignore` are read as if they were not there, and must be there.
+        """
+        if absent := sorted(set(ignore) - set(raw)):
+            raise CheckpointError(f"keys to ignore that are not there: {telling.some(absent)}")
+        raw = {key: value for key, value in raw.items() if key not in ignore}
         if raw.get("quantization_config") is not None:
             raise CheckpointError(
                 "quantization_config: quantised weights are not supported; give the checkpoint "
@@ -105,17 +134,31 @@ class Keys:
     def only(self, **values: Any) -> None:
         """Keys that this package supports at one value each, that of an absent key."""
         for key, supported in values.items():
-            value = self.get(key, supported)
-            if value != supported or type(value) is not type(supported):
-                said = str(value).lower() if isinstance(value, bool) else repr(value)
-                raise CheckpointError(f"{key} {said} is not supported; only {supported!r} is")
+            if told := self._refusal(key, supported):
+                raise CheckpointError(told)
 
-    def finish(self) -> None:
-        """Refuse, by name, every key that was never asked for."""
+    def _refusal(self, key: str, supported: Any) -> str:
+        """What is wrong with a key that is supported at one value; empty if nothing is."""
+        value = self.get(key, supported)
+        if value == supported and type(value) is type(supported):
+            return ""
+        said = str(value).lower() if isinstance(value, bool) else repr(value)[:80]
+        return f"{key} {said} is not supported; only {supported!r} is"
+
+    def finish(self, head_dim: int | None = None) -> None:
+        """Refuse, by name, every key that was never asked for and is not harmless.
+
+        head_dim is d_model / num_heads, at which a family that has no other passes that key.
+        """
         known = self._asked | self._ignored
-        unknown = [key for key in self.raw if key not in known and not key.startswith("_")]
-        if unknown:
-            raise CheckpointError(f"unknown keys: {telling.some(sorted(unknown))}")
+        rest = [key for key in self.raw if key not in known and not key.startswith("_")]
+        harmless = HARMLESS | ({} if head_dim is None else {"head_dim": head_dim})
+        wrong = [self._refusal(key, harmless[key]) for key in rest if key in harmless]
+        if unknown := [key for key in rest if key not in harmless]:
+            told = telling.some(sorted(unknown))
+            wrong.append(f"unknown keys: {told}; what changes nothing may be ignored")
+        if told := "; ".join(filter(None, wrong)):
+            raise CheckpointError(told)
 
 
 def number(key: str, value: Any) -> float:

@@ -96,7 +96,7 @@ def run(
     thin = bridge.Checkpoint(shape, factored(params, shape, config.kept, config.seed))
 
     def cached(model: bridge.Checkpoint, prompts: np.ndarray) -> Callable[[], np.ndarray]:
-        return lambda: bridge.generate(model, prompts, max_new_tokens=config.new_tokens)
+        return lambda: bridge.generate(model, prompts, max_new_tokens=config.new_tokens, ends=())
 
     ways: dict[str, Callable[[], np.ndarray]] = {"cached": cached(dense, tokens)}
     if config.whole:

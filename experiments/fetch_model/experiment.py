@@ -52,7 +52,7 @@ def _fetch_one(config: FetchModel, revision: str) -> tuple[hub.Fetched, dict[str
     cache = pathlib.Path(config.cache) if config.cache else None
     try:
         fetched = hub.fetch(config.model, revision, cache=cache, offline=config.offline)
-        checkpoint.check(fetched.directory, weights=fetched.weights)
+        checkpoint.check(fetched.directory, weights=fetched.weights, ignore=config.ignore_keys)
     except (hub.HubError, CheckpointError) as error:
         raise program.RunFailedError(str(error)) from error
     return fetched, hub.content_hashes(fetched)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from experiments.run.model_settings import IGNORE_KEYS
 from training.settings import Settings, setting
 
 
@@ -15,5 +16,6 @@ class FetchModel(Settings):
     steps: tuple[int, ...] = setting(
         (), "Training steps, as in 0,512,143000; empty for the main branch.", lower=0
     )
+    ignore_keys: tuple[str, ...] = setting((), IGNORE_KEYS)
     cache: str = setting("", "Directory of the cache; empty for the hub client's own.")
     offline: bool = setting(False, "Use only what is in the cache.")

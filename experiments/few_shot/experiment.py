@@ -12,7 +12,7 @@ from bridge.tasks import Task
 from bridge.tasks.metrics import generated
 from experiments.few_shot import figures
 from experiments.few_shot.settings import FewShot
-from experiments.run import provenance, stop
+from experiments.run import model_setup, provenance, stop
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, UserError, user_errors
 from experiments.run.progress import Progress
@@ -33,13 +33,17 @@ class Plan:
 def main(config: FewShot, place: Place) -> None:
     """Settings in, run directory out."""
     with user_errors():
-        checkpoint = bridge.load(config.model, dtype=config.dtype)
+        checkpoint = bridge.load(config.model, dtype=config.dtype, ignore=config.ignore_keys)
         plan = make_plan(config, checkpoint)
+        asked = [example for task in plan.asked.values() for example in task.examples]
+        told = model_setup.beginnings(checkpoint.tokenizer, asked, config.bos)
+        told.append(model_setup.endings(checkpoint))
     inputs = {name: getattr(config, name) for name in ("model", "problems", "exemplars", "train")}
     inputs = {name: path for name, path in inputs.items() if path}
     # Answers kept by an interrupted run are used only where model and problems are the same.
     digests = {f"--{name}": provenance.of_files(path) for name, path in inputs.items()}
     directory = open_run(place, config, inputs=inputs, digests=digests)
+    print("\n".join(told))
     report(run(plan, checkpoint, directory))
     print(f"generations: {directory.path / 'generations.jsonl'}")
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments.run.model_settings import DTYPES
+from experiments.run.model_settings import DTYPES, IGNORE_KEYS
 from training.settings import Settings, setting
 
 STYLES = ("thought", "plain")
@@ -22,6 +22,7 @@ class FewShot(Settings):
     )
     interventions: tuple[str, ...] = setting((), "Cuts beside the full model, 11.fc_out@0.1.")
     num_examples: int = setting(0, "Problems at most, drawn by seed; 0: all.", lower=0)
+    ignore_keys: tuple[str, ...] = setting((), IGNORE_KEYS)
     new_tokens: int = setting(256, "Tokens of an answer at most.", lower=1)
     batch: int = setting(16, "Prompts that are answered together.", lower=1)
     bos: bool = setting(False, "Begin prompts with BOS where the tokenizer itself does not.")

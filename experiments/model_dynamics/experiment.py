@@ -100,9 +100,9 @@ def make_plan(config: ModelDynamics) -> Plan:
     """Find the steps, read the task, check every name; UserError says what cannot be."""
     directories = step_directories(config.checkpoints, config.steps)
     first = str(next(iter(directories.values())))
-    architecture = model_setup.read_architecture(first)
+    architecture = model_setup.read_architecture(first, config.ignore_keys)
     for step, path in directories.items():
-        if model_setup.read_architecture(str(path)) != architecture:
+        if model_setup.read_architecture(str(path), config.ignore_keys) != architecture:
             raise UserError(f"{path}: step {step} has another architecture than {first}")
     last = architecture.num_layers - 1
     chosen = config.interventions or (f"{last}.mlp@0", f"{last}.fc_in@0.1", f"{last}.fc_out@0.1")

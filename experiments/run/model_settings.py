@@ -5,6 +5,7 @@ import dataclasses
 from training.settings import Settings, setting
 
 DTYPES = ("float32", "bfloat16")
+IGNORE_KEYS = "Keys of the model's config.json to read past, where they change nothing."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +15,8 @@ class ModelSettings(Settings):
     tokenizer: str = setting("", "tokenizer.json, or its directory; empty: the model's.")
     num_examples: int = setting(0, "Examples at most; 0: all, or 256.", lower=0, upper=10**8)
     add_space: bool = setting(True, "Put a missing space before answers read from a file.")
-    bos: bool = setting(False, "Put <|endoftext|> before every prompt.")
+    bos: bool = setting(False, "Begin prompts with BOS where the tokenizer does not.")
+    ignore_keys: tuple[str, ...] = setting((), IGNORE_KEYS)
     max_length: int = setting(2048, "Longer examples are dropped.", lower=2, upper=10**6)
     max_distractors: int = setting(8, "Distractors used per example.", lower=0, upper=10_000)
     dtype: str = setting("float32", "Of parameters and activations.", choices=DTYPES)

@@ -1,7 +1,7 @@
 """What the programs on language models share: the checkpoints and tasks that settings name."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +40,15 @@ class Questions:
     protocol: Protocol = HONEST
 
 
-def read_architecture(directory: str) -> bridge.Config:
-    """The architecture of a checkpoint directory, read without its weights."""
+def read_architecture(directory: str, ignore: Sequence[str] = ()) -> bridge.Config:
+    """The architecture of a checkpoint directory, read without its weights.
+
+    ignore: keys of config.json that are read past.
+    """
     if not Path(directory).is_dir():
         raise UserError(f"{directory} is not a directory; --model wants a checkpoint directory")
     with user_errors():
-        return families.read(Path(directory) / "config.json")
+        return families.read(Path(directory) / "config.json", ignore)
 
 
 def read_tokenizer(config: ModelSettings, directory: str) -> tokenizer.Tokenizer:
@@ -59,7 +62,7 @@ def read_tokenizer(config: ModelSettings, directory: str) -> tokenizer.Tokenizer
 
 def load_checkpoint(config: ModelSettings, directory: str) -> bridge.Checkpoint:
     """The checkpoint, split over --devices where there are several."""
-    architecture = read_architecture(directory)
+    architecture = read_architecture(directory, config.ignore_keys)
     stored = sum(
         file.stat().st_size
         for file in Path(directory).iterdir()
@@ -68,10 +71,12 @@ def load_checkpoint(config: ModelSettings, directory: str) -> bridge.Checkpoint:
     memory.require(stored / config.devices, "the size of the model, or raise --devices")
     with user_errors():
         if config.devices == 1:
-            return bridge.load(directory, dtype=config.dtype)
+            return bridge.load(directory, dtype=config.dtype, ignore=config.ignore_keys)
         mesh = sharding.make_mesh(model=config.devices)
         shardings = sharding.param_shardings(architecture, mesh)
-        return bridge.load(directory, dtype=config.dtype, shardings=shardings)
+        return bridge.load(
+            directory, dtype=config.dtype, shardings=shardings, ignore=config.ignore_keys
+        )
 
 
 def read_questions(
@@ -113,6 +118,7 @@ def read_questions(
         ]
         if counts:
             found = [frequency.join(part, Path(counts)) for part in found]
+        asked = config.bos or rules.bos
         # Encoded apart, so that it is known which part lost examples.
         parts = [
             encoding.encode_examples(
@@ -121,11 +127,12 @@ def read_questions(
                 num_tokens=min(words.size, architecture.vocab_size),
                 max_length=min(config.max_length, architecture.max_positions),
                 max_distractors=config.max_distractors,
-                **words.around(architecture.masked, config.bos or rules.bos),
+                **words.around(architecture.masked, asked),
             )
             for part in found
         ]
-        notes = [note for part in found for note in part.dropped]
+        notes = beginnings(words, [e for part in found for e in part.examples], asked)
+        notes += [note for part in found for note in part.dropped]
         notes += [note for part in parts for note in part.dropped]
         if len(parts) == 1:
             encoded = parts[0]
@@ -139,6 +146,26 @@ def read_questions(
     return Questions(
         one.name, encoded, chosen, held_out, tuple(notes), one.closed, one.marking, rules
     )
+
+
+def beginnings(
+    words: tokenizer.Tokenizer, examples: Sequence[tasks.Example], bos: bool
+) -> list[str]:
+    """What stands before every prompt, by which file, and how many have it already: lines."""
+    told, before = [words.begins(bos)], words.prefix(bos)
+    carried = sum(e.prompt.startswith(words.decode(before)) for e in examples) if before else 0
+    if carried:
+        told.append(f"{carried} of {len(examples)} prompts begin so already, and get no second")
+    return told
+
+
+def endings(checkpoint: bridge.Checkpoint) -> str:
+    """Which tokens end generated text, in one line."""
+    if not checkpoint.ends:
+        return "no file names a token that ends a text: generation stops at its texts alone"
+    words = checkpoint.tokenizer if checkpoint.has_tokenizer else None
+    names = [str(end) if words is None else repr(words.decode([end])) for end in checkpoint.ends]
+    return f"generated text ends at {' '.join(names)}"
 
 
 def make_scorer(

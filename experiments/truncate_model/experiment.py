@@ -14,7 +14,7 @@ from experiments.run.program import Place, user_errors
 from experiments.run.progress import stage
 from experiments.truncate_model import planning, ways
 from experiments.truncate_model.asking import Result, ask, find_worth, marks
-from experiments.truncate_model.plan import Plan, make_plan, require_place, told
+from experiments.truncate_model.plan import Plan, answers_of, make_plan, require_place, told
 from experiments.truncate_model.settings import TruncateModel
 from experiments.truncate_model.tables import draw, per_example, report, summarise, write_tables
 from truncation import factored
@@ -84,6 +84,8 @@ def run(
         stage(f"asking {one.name}")
         for note in one.notes:
             print(f"{one.name}: {note}")
+        if answers_of(config, one, plan.architecture):
+            print(f"{one.name}: {model_setup.endings(checkpoint)}")
         if config.protocol != "honest":
             paper = ways.paper_of(config, one.name)
             print("\n".join(told(config, one, plan.architecture, paper)))

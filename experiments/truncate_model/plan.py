@@ -59,7 +59,7 @@ def make_plan(config: TruncateModel) -> Plan:
         raise UserError("--save_dtype is about --save")
     if config.factored and (not config.save or "prun" in config.search):
         raise UserError("--factored is about --save, and not for prunings")
-    architecture = model_setup.read_architecture(config.model)
+    architecture = model_setup.read_architecture(config.model, config.ignore_keys)
     layers = config.layers
     if config.late_half:
         if layers:

@@ -1,10 +1,14 @@
 """Generated answers of a tiny model: as one token at a time, whatever the batch."""
 
+import dataclasses
+import json
+import shutil
+
 import numpy as np
 import pytest
 
 import bridge
-from bridge import answers
+from bridge import answers, encoding
 from bridge.tasks import Example, Marking, TaskError
 from tests.experiments import model_checkpoint
 
@@ -52,6 +56,43 @@ def test_answers_end_at_the_first_stop(checkpoint, by_hand):
     found = dict(answers.stream(checkpoint, EXAMPLES[:2], marking))
     assert found[0] == by_hand[0][: by_hand[0].index(middle)]
     assert middle not in found[1]
+
+
+@pytest.mark.fault("A5")
+def test_answers_end_with_the_text(checkpoint, tmp_path, monkeypatch):
+    """Neither the run-on nor the token that ends the text is read, whichever file names it."""
+    made, marking = [], Marking("contains", NEW)
+    real = answers.generate
+    monkeypatch.setattr(answers, "generate", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
+    free, words = dict(answers.stream(checkpoint, EXAMPLES, marking)), checkpoint.tokenizer
+    longest = max(range(len(EXAMPLES)), key=lambda i: len(words(EXAMPLES[i].prompt)))
+    ids = made[0][0].tolist()
+    end = next(token for place, token in enumerate(ids) if place and token not in ids[:place])
+    config = {"eos_token": {"content": words.library.id_to_token(end), "lstrip": False}}
+    shutil.copyfile(checkpoint.directory / "tokenizer.json", tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    here = dataclasses.replace(checkpoint, directory=tmp_path)
+    assert here.ends == here.tokenizer.ends == (end,)
+    found = dict(answers.stream(here, EXAMPLES, marking))
+    assert found[longest] == words.decode(ids[: ids.index(end)])
+    assert len(found[longest]) < len(free[longest])
+    kept, theirs = (answers.Marks(one, EXAMPLES, marking) for one in (here, checkpoint))
+    assert kept.description != theirs.description
+
+
+@pytest.mark.fault("A6")
+def test_a_prompt_that_begins_with_the_prefix_does_not_get_it_twice(checkpoint):
+    marking, prefix = Marking("contains", NEW), tuple(checkpoint.tokenizer("<|endoftext|>"))
+    assert len(prefix) == 1
+    carried = Example(f"<|endoftext|>{EXAMPLES[0].prompt}", " red")
+    (once,) = answers.stream(checkpoint, [EXAMPLES[0]], marking, prefix=prefix)
+    assert once == next(answers.stream(checkpoint, [carried], marking, prefix=prefix))
+    rows = [
+        encoding.encode_examples([e], checkpoint.tokenizer, num_tokens=384, prefix=prefix).batch
+        for e in (EXAMPLES[0], carried)
+    ]
+    np.testing.assert_array_equal(rows[0].tokens, rows[1].tokens)
+    np.testing.assert_array_equal(rows[0].targets, rows[1].targets)
 
 
 def test_a_prefix_stands_before_every_prompt(checkpoint):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,7 @@ def test_the_tokens_that_transformers_chose(case):
         recorded[f"{side}_tokens"],
         mask=recorded[f"{side}_mask"],
         max_new_tokens=recorded["greedy"].shape[1],
+        ends=(),
     )
     np.testing.assert_array_equal(found, recorded["greedy"])
 
@@ -62,7 +64,7 @@ def test_greedy_and_sampled_equal_whole_passes(case, side):
     count = np.array([[9], [4], [6]])
     columns = np.arange(9)[None]
     mask = columns < count if side == "right" else columns >= 9 - count
-    kept = bridge.generate(found, tokens, mask=mask, max_new_tokens=12)
+    kept = bridge.generate(found, tokens, mask=mask, max_new_tokens=12, ends=())
     np.testing.assert_array_equal(kept, whole_passes(found, tokens, mask, 12, greedy))
 
     key = jax.random.key(7)
@@ -70,7 +72,9 @@ def test_greedy_and_sampled_equal_whole_passes(case, side):
     def sampled(logits, index):
         return jax.random.categorical(jax.random.fold_in(key, index), logits / 0.7)
 
-    kept = bridge.generate(found, tokens, mask=mask, max_new_tokens=12, temperature=0.7, key=key)
+    kept = bridge.generate(
+        found, tokens, mask=mask, max_new_tokens=12, ends=(), temperature=0.7, key=key
+    )
     np.testing.assert_array_equal(kept, whole_passes(found, tokens, mask, 12, sampled))
 
 
@@ -83,7 +87,7 @@ def test_fourteen_prompts_of_every_model():
         found, count = checkpoint(case), 14 + (place < 4)
         tokens = rng.integers(0, found.config.vocab_size, (count, 20)).astype(np.int32)
         mask = np.arange(20)[None] >= rng.integers(0, 20, (count, 1))
-        kept = bridge.generate(found, tokens, mask=mask, max_new_tokens=16)
+        kept = bridge.generate(found, tokens, mask=mask, max_new_tokens=16, ends=())
         np.testing.assert_array_equal(kept, whole_passes(found, tokens, mask, 16, greedy))
         prompts += len(tokens)
     assert prompts == 200
@@ -104,17 +108,19 @@ def test_cut_and_factored_weights():
     layers = [cut["layers"][0], {**cut["layers"][1], "fc_out": factors}]
     thin = dataclasses.replace(found, params={**cut, "layers": layers})
     expected = whole_passes(dense, tokens, np.ones(tokens.shape, bool), 6, greedy)
-    assert not np.array_equal(expected, bridge.generate(found, tokens, max_new_tokens=6))
+    assert not np.array_equal(expected, bridge.generate(found, tokens, max_new_tokens=6, ends=()))
     for one in (dense, thin):
-        np.testing.assert_array_equal(bridge.generate(one, tokens, max_new_tokens=6), expected)
+        np.testing.assert_array_equal(
+            bridge.generate(one, tokens, max_new_tokens=6, ends=()), expected
+        )
 
 
 def test_a_row_ends_with_its_stop_token():
     found, tokens = checkpoint("gpt2"), golden("gpt2")["none_tokens"]
-    free = bridge.generate(found, tokens, max_new_tokens=8)
+    free = bridge.generate(found, tokens, max_new_tokens=8, ends=())
     stop = int(free[0, 3])
     first = [int(np.argmax(row == stop)) if stop in row else 8 for row in free]
-    ended = bridge.generate(found, tokens, max_new_tokens=8, stop=[stop])
+    ended = bridge.generate(found, tokens, max_new_tokens=8, ends=(), stop=[stop])
     for row, end in enumerate(first):
         np.testing.assert_array_equal(ended[row, : end + 1], free[row, : end + 1])
         assert np.all(ended[row, end + 1 :] == -1)
@@ -125,18 +131,47 @@ class Letters:
 
     size = 61
     holes = ()
+    ends = ()
 
     def decode(self, ids):
         return "".join(chr(65 + token) for token in ids)
 
 
+@pytest.mark.fault("A5")
+def test_a_row_ends_with_every_token_that_ends_a_text(tmp_path):
+    """One in config.json, a list in generation_config.json; found where they lie."""
+    found, tokens = checkpoint("gpt2"), golden("gpt2")["none_tokens"]
+    free = bridge.generate(found, tokens, max_new_tokens=8, ends=())
+    ends = (int(free[0, 3]), 59, 60)
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": ends[0]}))
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [59, 60]}')
+    here = dataclasses.replace(found, directory=tmp_path)
+    assert here.ends == ends
+    ended = bridge.generate(here, tokens, max_new_tokens=8)
+    given = bridge.generate(found, tokens, max_new_tokens=8, ends=here.ends)
+    np.testing.assert_array_equal(ended, given)
+    for row, whole in zip(ended, free, strict=True):
+        stops = np.flatnonzero(np.isin(whole, here.ends))
+        last = int(stops[0]) if len(stops) else 7
+        np.testing.assert_array_equal(row[: last + 1], whole[: last + 1])
+        assert np.all(row[last + 1 :] == -1)
+    assert np.any(ended == -1)
+    for wrong in ('"2"', "[1.5]", "true"):
+        (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": {wrong}}}')
+        damaged = dataclasses.replace(found, directory=tmp_path)
+        with pytest.raises(
+            bridge.CheckpointError, match=r"generation_config\.json: eos_token_id is"
+        ):
+            bridge.generate(damaged, tokens, max_new_tokens=8)
+
+
 def test_a_row_ends_with_the_text_that_stops_it(monkeypatch):
     found, tokens = checkpoint("gpt2"), golden("gpt2")["none_tokens"]
-    free = bridge.generate(found, tokens, max_new_tokens=20)
+    free = bridge.generate(found, tokens, max_new_tokens=20, ends=())
     monkeypatch.setattr(bridge.Checkpoint, "tokenizer", Letters())
     text = Letters().decode(free[1, 16:18])
     end = Letters().decode(free[1]).index(text) + 1
-    ended = bridge.generate(found, tokens, max_new_tokens=20, stop=[text])
+    ended = bridge.generate(found, tokens, max_new_tokens=20, ends=(), stop=[text])
     np.testing.assert_array_equal(ended[1, : end + 1], free[1, : end + 1])
     assert np.all(ended[1, end + 1 :] == -1)
     if text not in Letters().decode(free[0]):

@@ -132,6 +132,86 @@ def test_the_post_processor_says_what_stands_around_a_text(
     assert [*before, *words("Madrid is"), *after] == whole
 
 
+FILES = {
+    "tokenizer_config.json": {"bos_token": "<s>", "eos_token": {"content": "</s>"}},
+    "config.json": {"bos_token_id": 2, "eos_token_id": [0, 2]},
+}
+
+
+@pytest.mark.fault("A6")
+@pytest.mark.parametrize(
+    ("template", "files", "asked", "before", "told"),
+    [
+        # Phi-3 names <s>, and has <|endoftext|> too.
+        ("$A", FILES, True, (1,), "'<s>', as asked for, by bos_token of tokenizer_config.json"),
+        ("$A", FILES, False, (), "no special token, by tokenizer.json"),
+        (
+            "$A",
+            {"config.json": {"bos_token_id": 2}},
+            True,
+            (2,),
+            "'</s>', as asked for, by bos_tok",
+        ),
+        ("$A", {}, True, (1,), "'<s>', as asked for, by its name, for no file names one"),
+        ("<s> $A", FILES, False, (1,), "'<s>', by tokenizer.json"),
+        ("$A", {"add": True}, False, (1,), "'<s>', by add_bos_token of tokenizer_config.json"),
+        ("<s> $A", {"add": True}, True, (1,), "'<s>', by add_bos_token of tokenizer_config.json"),
+        (
+            "<s> $A",
+            {"add": False},
+            False,
+            (),
+            "no special token, by add_bos_token of tokenizer_con",
+        ),
+        (
+            "<s> $A",
+            {"add": False},
+            True,
+            (1,),
+            "'<s>', as asked for, by bos_token of tokenizer_conf",
+        ),
+        ("<s> $A", {"add": None}, False, (1,), "'<s>', by tokenizer.json"),
+    ],
+)
+def test_the_files_say_which_token_begins_a_text(
+    sentencepiece, tmp_path, template, files, asked, before, told
+):
+    if "add" in files:
+        said = FILES["tokenizer_config.json"] | {"add_bos_token": files["add"]}
+        files = FILES | {"tokenizer_config.json": said}
+    library = tokenizers.Tokenizer.from_str(sentencepiece.to_str())
+    library.add_special_tokens(["<|endoftext|>"])
+    with_template(library, template).save(str(tmp_path / "tokenizer.json"))
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    words = tokenizer.read(tmp_path)
+    assert words.prefix(asked) == before
+    assert words.begins(asked).startswith(f"texts begin with {told}")
+    assert words.ends == ((2, 0) if "tokenizer_config.json" in files else ())
+
+
+@pytest.mark.fault("A6")
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "tokenizer_config.json",
+            {"add_bos_token": "yes"},
+            "add_bos_token is 'yes'; expected true,",
+        ),
+        ("tokenizer_config.json", {"bos_token": 7}, "bos_token is '7'; expected a text"),
+        ("config.json", {"bos_token_id": "1"}, "bos_token_id is '1'; expected a number"),
+        ("tokenizer_config.json", {"add_bos_token": True}, "is true, but no file names a token"),
+    ],
+)
+def test_files_that_do_not_say_it(file, tmp_path, name, content, told):
+    library = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, []))
+    library.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(bridge.CheckpointError, match=told):
+        tokenizer.read(tmp_path)
+
+
 def test_what_stands_around_the_texts_of_a_masked_model(sentencepiece, tmp_path):
     framed = with_template(sentencepiece, "<s> $A </s>")
     framed.save(str(tmp_path / "tokenizer.json"))

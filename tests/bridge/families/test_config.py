@@ -86,7 +86,10 @@ def test_written_config_reads_back(size):
         ({"rope_parameters": {"rope_theta": 1e4}}, "rotary_emb_base 5000 and rope_theta 10000"),
         ({"rope_parameters": {"factor": 4}}, "the rope has unknown keys: factor"),
         ({"attention_bias": False}, "attention_bias false is not supported"),
-        ({"qk_layernorm": True, "window": 4}, "unknown keys: qk_layernorm, window"),
+        (
+            {"qk_layernorm": True, "window": 4},
+            "qk_layernorm true is not supported.* unknown keys: window",
+        ),
         ({"hidden_size": 33}, "d_model 33 is not a multiple of num_heads 2"),
         ({"hidden_size": "32"}, "hidden_size is '32'; expected an integer"),
         ({"num_hidden_layers": 10**12}, "num_layers is 1000000000000"),

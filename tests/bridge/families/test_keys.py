@@ -1,11 +1,12 @@
 """Both spellings of config.json, what an absent key means, and what is refused by name."""
 
 import json
+import shutil
 
 import pytest
 
 import bridge
-from bridge import families
+from bridge import export, families
 from bridge.config import LongRope
 from tests.bridge.families.test_goldens import CASES, ROOT, checkpoint
 
@@ -121,7 +122,7 @@ def test_both_spellings_must_agree():
         ("llama2", {"rope_scaling": {"rope_type": "llama3"}}, "lacks factor, low_freq_factor"),
         ("llama2", {"rope_scaling": [1]}, "rope_scaling is .1.; expected an object"),
         ("llama2", {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported"),
-        ("llama2", {"qk_norm": True}, "unknown keys: qk_norm"),
+        ("llama2", {"qk_norm": True}, "qk_norm true is not supported; only False is"),
         ("llama2", {"num_key_value_heads": 3}, "num_heads 4 is not a multiple of num_groups 3"),
         ("llama2", {"num_key_value_heads": 8}, "num_groups is 8; expected an integer from 1 to 4"),
         ("llama2", {"head_dim": "8"}, "head_dim is '8'; expected an integer"),
@@ -154,6 +155,50 @@ def test_what_is_not_supported_is_refused_by_name(case, change, complaint):
         del keys["rope_parameters"]
     with pytest.raises(bridge.CheckpointError, match=complaint):
         families.from_dict(keys | change)
+
+
+PUBLISHED = [
+    # Qwen2.5-0.5B and 1.5B, Llama-3.2, copies of SmolLM and others.
+    ("qwen2", {"use_mrope": False, "head_dim": None}, {"use_mrope": True}),
+    ("qwen2", {"head_dim": 8}, {"head_dim": 16}),
+    ("phi3", {"head_dim": 8, "lm_head_bias": False}, {"head_dim": 9}),
+    ("gptj", {"head_dim": 8}, {"head_dim": "8"}),
+    ("llama2", {"is_llama_config": True, "rope_interleaved": False}, {"is_llama_config": False}),
+    ("llama2", {"transformers.js_config": {"dtype": "q4"}, "_x": 1}, {"rope_interleaved": True}),
+    ("mistral", {"attention_bias": False, "mlp_bias": False}, {"attention_bias": True}),
+    ("phi", {"pretraining_tp": 1}, {"pretraining_tp": 2}),
+]
+
+
+@pytest.mark.fault("E1")
+@pytest.mark.parametrize(("case", "harmless", "refused"), PUBLISHED)
+def test_keys_that_are_harmless_at_one_value(case, harmless, refused):
+    keys, config = raw(case), checkpoint(case).config
+    for name in harmless | refused:
+        keys.pop(name, None)
+    assert families.from_dict(keys | harmless) == config
+    (name,) = refused
+    with pytest.raises(bridge.CheckpointError, match=f"{name} .* is not supported; only "):
+        families.from_dict(keys | refused)
+    assert families.from_dict(keys | refused, ignore=(name,)) == config
+
+
+@pytest.mark.fault("E1")
+def test_keys_are_read_past_by_name(tmp_path):
+    target = shutil.copytree(ROOT / "llama2", tmp_path / "llama2")
+    (target / "config.json").write_text(json.dumps(raw("llama2") | {"new_part": 3}))
+    with pytest.raises(
+        bridge.CheckpointError, match="unknown keys: new_part; what changes nothing"
+    ):
+        bridge.load(target)
+    found = bridge.load(target, ignore=("new_part",))
+    assert (found.config, found.ignored) == (checkpoint("llama2").config, ("new_part",))
+    saved = export.save(found, tmp_path / "saved")
+    assert json.loads((saved / "config.json").read_text())["new_part"] == 3
+    with pytest.raises(bridge.CheckpointError, match="keys to ignore that are not there: newpart"):
+        bridge.load(target, ignore=("newpart",))
+    with pytest.raises(bridge.CheckpointError, match="missing keys: hidden_size"):
+        bridge.load(target, ignore=("hidden_size", "new_part"))
 
 
 def test_longrope_with_the_wrong_number_of_factors():
