@@ -57,6 +57,12 @@ class Store:
         step = steps[-1] if step is None else step
         if step not in steps:
             raise CheckpointError(f"no checkpoint of step {step}; there are {steps}")
+        # The storage below would wait for a pipe.
+        for path in (self.path / str(step)).rglob("*"):
+            if not (path.is_file() or path.is_dir()):
+                raise CheckpointError(
+                    f"checkpoint {step} cannot be read: {path.name!r} is not a regular file"
+                )
         whole = {"state": abstract, "checksum": np.zeros((), np.uint32)}
         try:
             found = self._manager.restore(step, args=ocp.args.StandardRestore(whole))

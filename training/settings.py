@@ -10,7 +10,7 @@ tuples of the last three. Nothing here imports JAX, so that a program can tell i
 """
 
 import dataclasses
-import math
+import sys
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -114,12 +114,17 @@ def _complaint_about_one(kind: type, rule: Rule, value: Any) -> str:
     if kind is str:
         if not isinstance(value, str):
             return "it must be a string"
+        if "\0" in value:
+            return "it holds a NUL"
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            return "it is not UTF-8 text"
         if rule.choices and value not in rule.choices:
             return f"it must be one of {', '.join(rule.choices)}"
         return ""
     if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
         return "it must be a whole number" if kind is int else "it must be a number"
-    if not math.isfinite(value):
+    # A whole number of hundreds of digits is no float at all.
+    if not -sys.float_info.max <= value <= sys.float_info.max:
         return "it must be finite"
     low, high = rule.lower, rule.upper
     if (low is not None and value < low) or (high is not None and value > high):

@@ -123,8 +123,9 @@ def _decimal(value: Fraction) -> str:
 
 
 def _fraction(text: str, whole: str) -> Fraction:
-    # Fractions of decimal text, not floats: 0.29 of 100 ranks is 29, never 28.
-    if not re.fullmatch(r"\d+(\.\d*)?([eE]-?\d+)?|\.\d+([eE]-?\d+)?", text):
+    # Fractions of decimal text, not floats: 0.29 of 100 ranks is 29, never 28. An exponent of
+    # nine digits would be a denominator of a thousand million.
+    if not re.fullmatch(r"\d+(\.\d*)?([eE]-?\d{1,3})?|\.\d+([eE]-?\d{1,3})?", text):
         raise ValueError(f"intervention {whole!r}: RHO {text!r} is not a number in [0, 1]")
     value = Fraction(text)
     if not 0 <= value <= 1:

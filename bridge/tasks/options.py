@@ -72,7 +72,10 @@ def _parsed(kind: Any, value: str, where: str) -> Any:
         return _TRUTHS[value]
     if kind is int:
         try:
-            return int(value)
+            number = int(value)
         except ValueError:
             raise TaskError(f"{where}: expected a whole number") from None
+        if abs(number) >= 2**62:
+            raise TaskError(f"{where}: beyond the range of whole numbers")
+        return number
     return value

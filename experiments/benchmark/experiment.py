@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +24,7 @@ from toy.recall_problem import RecallProblem
 from training import loop as training
 from training import optimizer
 from truncation import notation
+from truncation.files import strict
 
 CADENCE = 5
 PLAIN_RECORD = "plain record"
@@ -79,7 +79,8 @@ def redraw(out: str) -> None:
     if config.quick or config.plan:
         flag = "plan" if config.plan else "quick"
         raise UserError(f"--out={out} was made with --{flag}, which draws nothing")
-    summary = json.loads((directory.path / "summary.json").read_text())
+    with user_errors():
+        summary = strict.read(directory.path / "summary.json")
     print(directory.save_figure(figures.draw(summary), "growth"))
 
 

@@ -15,11 +15,14 @@ from experiments.report.runs import PRESETS
 from experiments.run import stop
 from experiments.run.program import UserError, one_line
 from experiments.run.progress import say, stage
+from truncation.files import regular, strict
 
 # What begins a program; its name, its flags and --out follow.
 COMMAND = (sys.executable, "-m", "experiments.report.child")
 # Between two looks at a program that runs.
 PATIENCE = 0.1
+# Bytes of the end of a log in which its last line is looked for.
+LONGEST_TALE = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +123,7 @@ def start(one: Planned) -> Done:
 def seconds_of(path: Path) -> float | None:
     """What start told of a run's time, if anything."""
     try:
-        return float(json.loads(path.with_name(f"{path.name}.json").read_text())["seconds"])
+        return float(strict.read(path.with_name(f"{path.name}.json"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -142,7 +145,7 @@ def _continues(one: Planned) -> bool:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads((path / "config.json").read_text())
+        found = strict.read(path / "config.json")
         if not isinstance(found["flags"], dict):
             raise TypeError("flags is no dictionary")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -156,6 +159,10 @@ def _import_path() -> str:
 
 
 def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    # It may be long: the end is what tells.
+    with regular.opened(log) as file:
+        file.seek(max(0, log.stat().st_size - LONGEST_TALE))
+        text = file.read(LONGEST_TALE).decode(errors="replace")
+    lines = [line for line in text.split("\n") if line.strip()]
     told = [line.partition("error: ")[2] for line in lines if line.startswith("error: ")]
     return (told or lines or ["it ended without a word"])[-1][:200]

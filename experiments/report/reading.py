@@ -10,7 +10,6 @@ Beside the keys of summary.json these are known:
 """
 
 import functools
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from experiments.run.directory import RunDirectory
 from experiments.run.program import UserError, one_line
+from truncation.files import strict
 
 ALONG = re.compile(r"(?P<name>.+?)(\[(?P<index>\d+)\])? at (the end|step (?P<step>\d+))")
 
@@ -30,12 +30,12 @@ class Found(Mapping[str, Any]):
     def __init__(self, path: Path):
         self.path = path
         try:
-            self._summary = json.loads((path / "summary.json").read_text())
-            self.config = json.loads((path / "config.json").read_text())
+            self._summary = strict.read(path / "summary.json")
+            self.config = strict.read(path / "config.json")
             if not (isinstance(self._summary, dict) and isinstance(self.config["flags"], dict)):
                 raise TypeError("no dictionary")
             if (table := path / "table.json").exists():
-                self._summary["rows_of_table"] = json.loads(table.read_text())
+                self._summary["rows_of_table"] = strict.read(table)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is no finished run, or damaged: {one_line(error)}") from error
 

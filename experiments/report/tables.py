@@ -8,7 +8,6 @@ table and record, or record and claims, no longer agree.
 """
 
 import datetime
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 from experiments.report.claim import Claim
 from experiments.report.reading import Found
 from experiments.report.verdicts import Verdict
+from truncation.files import strict
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs" / "claims.json"
@@ -67,7 +67,7 @@ def date(file: Path) -> str:
 
 def publish(source: Path, root: Path = ROOT) -> None:
     """Copy the record into docs/ and write the tables; ValueError, OSError where that cannot be."""
-    rows = json.loads(source.read_text())
+    rows = strict.read(source)
     texts = {name: filled((root / name).read_text(), kind, rows) for name, kind in FILES.items()}
     (root / "docs").mkdir(exist_ok=True)
     (root / "docs" / RECORD.name).write_text(source.read_text())

@@ -6,19 +6,23 @@ that would be a word of Python's ends in an underscore, which its flag has not: 
 """
 
 import dataclasses
+import os
 import re
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
 
 from training import settings
 from training.settings import Settings
+from truncation.files import regular
 
 Config = TypeVar("Config", bound=Settings)
 
+LARGEST_FLAG_FILE = 2**20
+MOST_FLAG_FILES = 100
 HELP = ("--help", "-help", "-h", "--h", "-?", "--helpfull", "-helpfull", "--helpshort")
 
 
@@ -67,6 +71,44 @@ def _convert(kind: type, text: str) -> Any:
     except ValueError:
         pass
     raise ValueError(f"{text!r} is not a {'whole ' if kind is int else ''}number")
+
+
+class Values(flags.FlagValues):
+    """Flags of a command line and of the files that --flagfile names, one on each line."""
+
+    def read_flags_from_files(self, argv: Sequence[str], force_gnu: bool = True) -> list[str]:
+        """The arguments with every --flagfile replaced by the lines of its file.
+
+        absl's own would wait for a pipe, and follow files that name each other for ever.
+        ValueError or OSError, in one line, where a file cannot be read.
+        """
+        return super().read_flags_from_files(list(_expanded(argv, (), [])), force_gnu)
+
+
+def _expanded(
+    arguments: Sequence[str], within: tuple[str, ...], opened: list[str]
+) -> Iterator[str]:
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            yield argument
+            yield from rest
+            return
+        name, equals, file = argument.partition("=")
+        if name not in ("--flagfile", "-flagfile"):
+            yield argument
+            continue
+        file = os.path.expanduser((file if equals else next(rest, "")).strip())
+        if not file:
+            raise ValueError("--flagfile names no file")
+        if file in within:
+            raise ValueError(f"--flagfile={file} names itself")
+        opened.append(file)
+        if len(opened) > MOST_FLAG_FILES:
+            raise ValueError(f"--flagfile: more than {MOST_FLAG_FILES} files")
+        lines = [line.strip() for line in regular.text(file, LARGEST_FLAG_FILE).split("\n")]
+        kept = [line for line in lines if line and not line.startswith(("#", "//"))]
+        yield from _expanded(kept, (*within, file), opened)
 
 
 def define(

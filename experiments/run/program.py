@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.run import progress, stop, streams
 from training import settings
 from training.settings import Settings, setting
+from truncation.files import regular, room, telling
 
 if TYPE_CHECKING:
     from absl.flags import FlagValues
@@ -144,6 +145,9 @@ def guarded(main: Callable[[], int | None]) -> int:
             # Any of the many flags that name a file may be the first to be looked at.
             _complain(f"{str(error.filename)[:100]}: {error.strerror}")
             return UserError.exit_code
+        if isinstance(error, regular.UnreadableError | room.TooLargeError):
+            _complain(one_line(error))
+            return UserError.exit_code
         from experiments.run import processes
 
         if processes.is_loss(error):
@@ -186,7 +190,7 @@ def _body(program: Program, arguments: Sequence[str]) -> int | None:
         }
         print(flags.usage(name, program.doc or "", groups, defaults), end="")
         return 0
-    values = absl_flags.FlagValues()
+    values = flags.Values()
     flags.define(config_type, values)
     flags.define(Shared, values, defaults)
     flags.define(processes.Processes, values)
@@ -324,14 +328,14 @@ def disk_refusal(error: BaseException) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error on one line."""
-    return " ".join(str(error).split())
+    """The message of an error on one line, without anything that a terminal obeys."""
+    return telling.line(error)
 
 
 def note(message: str) -> None:
     """One line beside the results, for what a user may want to know."""
-    print(f"note: {message}", file=sys.stderr)
+    print(f"note: {telling.line(message)}", file=sys.stderr)
 
 
 def _complain(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {telling.line(message)}", file=sys.stderr)

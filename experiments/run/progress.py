@@ -9,6 +9,9 @@ import threading
 import time
 from typing import Any
 
+from experiments.run import streams
+from truncation.files import telling
+
 # Seconds without a line after which one is due; a step that is done may tell a little earlier,
 # because it has more to say.
 QUIET = 8.0
@@ -28,7 +31,7 @@ class _Voice:
         self.spoke = time.monotonic()
         if self.mute:
             return
-        print(line, file=sys.stderr, flush=True)
+        print(telling.shown(line), file=sys.stderr, flush=True)
 
     def silence(self) -> float:
         return time.monotonic() - self.spoke
@@ -89,7 +92,10 @@ class Progress:
         if sys.stderr.isatty() and not _voice.mute:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, initial=start, unit=label, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, initial=start, unit=telling.shown(label), dynamic_ncols=True,
+                file=streams.raw(sys.stderr),
+            )  # fmt: skip
             _voice.bar = self._bar
 
     def update(self, step: int, **figures: float) -> None:
@@ -119,7 +125,7 @@ class Progress:
     def _show(self, step: int, *, due: bool) -> None:
         stage(f"{self._label} {step}/{self._total} reached, going on")
         if self._bar is not None:
-            told = {key: f"{value:.4g}" for key, value in self._figures.items()}
+            told = {telling.shown(key): f"{value:.4g}" for key, value in self._figures.items()}
             self._bar.set_postfix(told, refresh=False)
             self._bar.update(step - self._bar.n)
             _voice.spoke = time.monotonic()

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from truncation.files import regular
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
 
@@ -42,7 +44,7 @@ def of_files(path: str | Path, names: Iterable[str] | None = None) -> str:
             files = [file for file in files if file.name in wanted]
     found = hashlib.sha256()
     for file in files:
-        with file.open("rb") as opened:
+        with regular.opened(file) as opened:
             content = hashlib.file_digest(opened, "sha256").hexdigest()
         found.update(f"{file.relative_to(path) if file != path else ''} {content}\n".encode())
     return found.hexdigest()[:32]

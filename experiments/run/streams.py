@@ -3,7 +3,9 @@
 `program 2>&1 | head -1` closes the pipe after one line, a daemon starts with descriptors closed,
 a terminal hangs up. What is printed then goes nowhere; the results are in the files.
 
-Only the standard library is imported here, so that settle() comes before everything else.
+Names from files are printed too, and a terminal obeys what is in them: see Shown.
+
+Only the standard library is needed here, so that settle() comes before everything else.
 """
 
 import contextlib
@@ -12,6 +14,8 @@ import io
 import os
 import sys
 from typing import Any
+
+from truncation.files import telling
 
 # Of a pipe without a reader, a terminal without a user, a connection that was cut.
 _NOBODY = (errno.EPIPE, errno.EIO, errno.ENOTCONN, errno.ECONNRESET)
@@ -30,6 +34,36 @@ class _Lasting(io.FileIO):
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self.fileno())
             return memoryview(data).nbytes
+
+
+class Shown(io.TextIOWrapper):
+    """A stream on which control characters are shown, not obeyed: names in a text come from files.
+
+    Line breaks and tabs are the programs' own; what a bar needs beside them goes to raw().
+    """
+
+    def write(self, text: str) -> int:
+        """Write the text; returns how many characters it had."""
+        super().write(telling.shown(text, lines=True))
+        return len(text)
+
+
+class _Raw:
+    """The stream below Shown, for a bar that goes back to the beginning of its line."""
+
+    def __init__(self, stream: Shown) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return io.TextIOWrapper.write(self._stream, text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def raw(stream: Any) -> Any:
+    """What to write to where a text moves the cursor; it holds no names from files."""
+    return _Raw(stream) if isinstance(stream, Shown) else stream
 
 
 def settle() -> None:
@@ -51,12 +85,12 @@ def settle() -> None:
         with contextlib.suppress(OSError, ValueError):
             if before is not None:
                 before.flush()
-        raw = _Lasting(number, "w", closefd=False)
-        stream = io.TextIOWrapper(
-            io.BufferedWriter(raw),
+        below = _Lasting(number, "w", closefd=False)
+        stream = Shown(
+            io.BufferedWriter(below),
             encoding=getattr(before, "encoding", "utf-8"),
             # A terminal that cannot show a sign gets a question mark, not a traceback.
             errors="replace",
-            line_buffering=number == 2 or raw.isatty(),
+            line_buffering=number == 2 or below.isatty(),
         )
         setattr(sys, name, stream)

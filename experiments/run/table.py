@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from truncation.files import telling
+
 # A text in a table is not cut below this many characters.
 SHORTEST = 16
 
@@ -30,11 +32,12 @@ def text(
         name: all(isinstance(row.get(name), int | float | None) for row in rows) or _numeric(column)
         for name, column in cells.items()
     }
-    wide = {name: max(map(len, [name, *column])) for name, column in cells.items()}
+    heads = {name: telling.shown(name) for name in columns}
+    wide = {name: max(map(len, [heads[name], *column])) for name, column in cells.items()}
     excess = sum(wide.values()) + 2 * (len(wide) - 1) - fit
     for name in sorted(columns[1:], key=lambda name: -wide[name]):
         if excess > 0 and not right[name]:
-            narrow = max(SHORTEST, len(name), wide[name] - excess)
+            narrow = max(SHORTEST, len(heads[name]), wide[name] - excess)
             excess -= max(0, wide[name] - narrow)
             wide[name] = min(wide[name], narrow)
     blocks: list[list[str]] = [[columns[0]]]
@@ -50,7 +53,7 @@ def text(
         for place in range(-1, len(rows)):
             line = ""
             for name in block:
-                value = _cut(name if place < 0 else cells[name][place], wide[name])
+                value = _cut(heads[name] if place < 0 else cells[name][place], wide[name])
                 value = value.rjust(wide[name]) if right[name] else value.ljust(wide[name])
                 line += value + "  "
             lines.append(_cut(line.rstrip(), fit))
@@ -59,20 +62,24 @@ def text(
 
 def markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """The rows as a Markdown table of these columns, floats with three decimals."""
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(_number(row.get(c, "")) for c in columns) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(_field, columns)) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_field(row.get(c, "")) for c in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def cell(value: Any) -> str:
-    """A value as the table shows it; what does not exist is a dash."""
+    """A value as the table shows it; what does not exist is a dash, control characters escapes."""
     if value is None or value == "":
         return "-"
     return _number(value)
 
 
+def _field(value: Any) -> str:
+    return _number(value).replace("|", "\\|")
+
+
 def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else telling.shown(str(value))
 
 
 def _numeric(column: Sequence[str]) -> bool:

@@ -1,10 +1,10 @@
 """Regular files alone are read: a FIFO or a device would be waited for, or never end."""
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from truncation.files import room
 
@@ -27,7 +27,7 @@ class UnreadableError(OSError, ValueError):
 LARGEST = 2**31
 
 
-def opened(path: str | os.PathLike[str]) -> BinaryIO:
+def opened(path: str | os.PathLike[str]) -> io.BufferedReader:
     """The file, open for reading; links are followed.
 
     Raises OSError, whose strerror is one line, where it cannot be opened; UnreadableError, which
@@ -45,7 +45,7 @@ def opened(path: str | os.PathLike[str]) -> BinaryIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
         if not stat.S_ISREG(mode):
             raise UnreadableError(errno.EINVAL, "not a regular file", name)
-        return os.fdopen(descriptor, "rb")
+        return io.BufferedReader(io.FileIO(descriptor))
     except BaseException:
         os.close(descriptor)
         raise

@@ -7,9 +7,12 @@ exhaust the stack of whoever walks the value, and halves of surrogate pairs, whi
 
 import json
 import math
+import os
 import re
 from collections import Counter
 from typing import Any
+
+from truncation.files import regular
 
 MOST_DIGITS = 100
 DEEPEST = 100
@@ -41,6 +44,16 @@ def _real(text: str) -> float:
     if not math.isfinite(found):
         raise ValueError(f"the number {text[:40]} is beyond the range of floats")
     return found
+
+
+def read(path: str | os.PathLike[str], most: int = regular.LARGEST) -> Any:
+    """The value in a file; OSError where it is none to read, ValueError where it is no JSON."""
+    return parse(regular.content(path, most))
+
+
+def lines(path: str | os.PathLike[str]) -> list[Any]:
+    """The values of a file of one on each line, blank ones left out; errors as of read."""
+    return [parse(line) for line in regular.content(path).split(b"\n") if line.strip()]
 
 
 DECODER = json.JSONDecoder(

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from truncation.files import regular, strict
 from truncation.search.examples import HostScores
 
 
@@ -41,15 +42,15 @@ class Cache:
     """Scores by hash; `settings` is anything JSON-able that else tells these scores apart."""
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]):
-        """Reads what the file holds, if it exists."""
+        """Reads what the file holds, if it exists; OSError where it is no regular file."""
         self.path = Path(path)
         self.settings = dict(settings)
         self._entries: dict[str, dict[str, Any]] = {}
-        if not self.path.exists():
+        if not regular.exists(self.path):
             return
-        for line in self.path.read_bytes().splitlines():
+        for line in regular.content(self.path).splitlines():
             try:
-                entry = json.loads(line)
+                entry = strict.parse(line)
                 if digest([entry["hash"], entry["scores"]]) == entry["check"]:
                     self._entries[entry["hash"]] = entry["scores"]
             except (ValueError, KeyError, TypeError):

@@ -1,7 +1,6 @@
 """The files of one run: named in its manifest, written whole, read back with their faults told."""
 
 import contextlib
-import csv
 import io
 import json
 import os
@@ -14,10 +13,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.run import program
-from experiments.run.directory import links, previous
+from experiments.run.directory import links, previous, spreadsheet
 from experiments.run.directory.strict import line, plain
 from experiments.run.program import RunFailedError, UserError, one_line
 from training import atomic
+from truncation.files import arrays, room, strict
 
 # Of a PNG, and of what a PDF holds as pixels.
 DOTS_PER_INCH = 160
@@ -115,12 +115,7 @@ class RunDirectory:
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """One line per row under the union of their keys in order of appearance."""
-        buffer = io.StringIO()
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        self.write_text(name, buffer.getvalue())
+        self.write_text(name, spreadsheet.text(rows))
 
     def write_jsonl(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """One JSON object per row."""
@@ -139,9 +134,9 @@ class RunDirectory:
         if not file.exists():
             return {}
         try:
-            # The checksum of every array is verified as it is read.
-            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-                return dict(arrays)
+            return arrays.read(file)
+        except room.TooLargeError as error:
+            raise UserError(f"{file.parent}: {error}") from error
         except Exception as error:  # zipfile, zlib and numpy have an exception for every damage
             raise UserError(f"{file} is damaged; add --overwrite to begin again") from error
 
@@ -154,8 +149,8 @@ class RunDirectory:
     def kept(self, name: str) -> tuple[dict[str, np.ndarray], Any] | None:
         """What keep kept; None where it did not, or where it is damaged: then make it again."""
         try:
-            arrays = self.read_arrays(f"checkpoints/{name}.npz")
-            return (arrays, json.loads(str(arrays.pop("json")))) if arrays else None
+            found = self.read_arrays(f"checkpoints/{name}.npz")
+            return (found, strict.parse(str(found.pop("json")))) if found else None
         except (UserError, ValueError, KeyError):
             program.note(f"checkpoints/{name}.npz is damaged; that part is made again")
             return None
@@ -170,7 +165,7 @@ class RunDirectory:
         """The rows that write_jsonl wrote; UserError where they are not there or damaged."""
         file = self.path / name
         try:
-            return [json.loads(line) for line in file.read_text().splitlines()]
+            return strict.lines(file)
         except (OSError, ValueError) as error:
             raise UserError(f"{file} is missing or damaged: {one_line(error)}") from error
 

@@ -68,4 +68,4 @@ def _shown(value: Any) -> str:
 
 
 def _as_variable(value: Any) -> str:
-    return {True: "1", False: "0", None: ""}.get(value, str(value))
+    return {"True": "1", "False": "0", "None": ""}.get(str(value), str(value))

@@ -15,12 +15,12 @@ Both are made by this module alone: a file or a link of such a name is refused w
 is opened (require_own), before anything is touched.
 """
 
-import json
 import shutil
 from pathlib import Path
 
 from experiments.run.directory import links
 from experiments.run.program import UserError
+from truncation.files import strict
 
 MANIFEST = "manifest.json"
 _ASIDE, _DISCARDED = ".previous", ".discarded"
@@ -34,10 +34,10 @@ def owned(folder: Path) -> list[str]:
     Empty where there is no manifest; ValueError where it is damaged.
     """
     try:
-        names = json.loads((folder / MANIFEST).read_text())
+        names = strict.read(folder / MANIFEST)
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{folder / MANIFEST} is damaged") from error
     if not isinstance(names, list) or not all(_is_inside(name) for name in names):
         raise ValueError(f"{folder / MANIFEST} is damaged")

@@ -1,7 +1,6 @@
 """What a run directory says about itself: its program and the settings it was started with."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 
 from experiments.run.directory import numerics, previous
 from experiments.run.program import UserError, one_line, user_errors
+from truncation.files import strict
 
 Config = TypeVar("Config")
 
@@ -38,12 +38,14 @@ def read_config(path: str | os.PathLike[str], name: str | None = None) -> dict[s
     if not os.path.isfile(file):
         raise UserError(f"{path} is not a run directory: it has no config.json")
     try:
-        found = json.loads(file.read_text())
+        found = strict.read(file)
         if "flags" in found and "program" not in found:
             raise ValueError("it names no program, as one of another version does")
         settings, program_name = found["flags"], found["program"]
         if not isinstance(settings, dict):
             raise TypeError("flags is no dictionary")
+        if not isinstance(found.get("inputs", {}), dict):
+            raise TypeError("inputs is no dictionary")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is damaged: {one_line(error)}") from error
     if name is not None and program_name != name:
@@ -54,9 +56,7 @@ def read_config(path: str | os.PathLike[str], name: str | None = None) -> dict[s
 def require_same_stream(path: str | os.PathLike[str]) -> None:
     """UserError where what a run drew from its seeds is not what this process would draw."""
     read_config(path)
-    if told := numerics.refusal(
-        json.loads((Path(path) / "config.json").read_text()), stream_only=True
-    ):
+    if told := numerics.refusal(strict.read(Path(path) / "config.json"), stream_only=True):
         raise UserError(f"the run in {path} {told}")
 
 
@@ -68,7 +68,7 @@ def found(folder: Path, name: str) -> dict[str, Any] | None:
     if (folder / "config.json").exists():
         read_config(folder, name)
         previous.owned(folder)
-        return json.loads((folder / "config.json").read_text())
+        return strict.read(folder / "config.json")
     # A run killed at its very beginning has only a manifest.
     visible = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
     if any(entry != previous.MANIFEST for entry in visible):
