@@ -154,7 +154,10 @@ def jit_sites() -> dict[str, str]:
     def visit(node: ast.AST, path: str, name: str) -> None:
         if isinstance(node, ast.FunctionDef):
             name = node.name
-        if isinstance(node, ast.Attribute) and node.attr in ("jit", "pmap", "pjit"):
+        names = [node.attr] if isinstance(node, ast.Attribute) else []
+        if isinstance(node, ast.ImportFrom):  # never met: to be written as jax.jit
+            names = [alias.name for alias in node.names]
+        if {"jit", "pmap", "pjit"} & set(names):
             found[f"{path}:{node.lineno}"] = f"{path}:{name}"
         for inner in ast.iter_child_nodes(node):
             visit(inner, path, name)
