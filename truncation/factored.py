@@ -7,9 +7,9 @@ k (d_in + d_out) multiplications replace d_in d_out per input.
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from truncation import editing
 from truncation.address import Params, ProductAddress
 from truncation.notation import Intervention
 from truncation.search.decompositions import Decompositions
@@ -25,30 +25,32 @@ def apply(
 ) -> tuple[Params, list[dict[str, Any]]]:
     """New parameters after the intervention, in factors where they pay, dense elsewhere.
 
-    Also one row per matrix: kept components, whether it is factored, numbers stored before
-    and after. Same outputs as editing.apply up to float rounding. A matrix whose model stores
-    it whole (no write_factors) stays dense. A cut that keeps everything leaves its matrix
-    untouched. Raises ValueError for a cut by magnitude, which leaves no factors.
+    Also one row per matrix: kept components (entries where the cut is by magnitude) and of how
+    many, whether it is factored, numbers stored before and after. Same outputs as editing.apply
+    up to float rounding. A matrix whose model stores it whole (no write_factors), or that is cut
+    by magnitude, stays dense. A cut that keeps everything leaves its matrix untouched.
     """
     matrices, params = decompositions.matrices, decompositions.params
-    rows: list[dict[str, Any]] = []
-    for key, cut in decompositions.resolve(intervention).items():
-        address, components = matrices[key], decompositions[key]
+    cuts, rows = decompositions.resolve(intervention), []
+    for key, mask in decompositions.stays(intervention).items():
+        address = matrices[key]
         # What is stored for a product is its second matrix.
         stored = address.second if isinstance(address, ProductAddress) else address
         d_in, d_out = stored.read(params).shape
-        mask = decompositions.mask(cut)
         kept = np.flatnonzero(mask)
-        factored = stored.write_factors is not None and pays(len(kept), (d_in, d_out))
+        by_components = mask.ndim == 1 and stored.write_factors is not None
+        factored = by_components and pays(len(kept), (d_in, d_out))
         if factored:
-            params = address.keep_factored(params, components, kept)
+            params = address.keep_factored(params, decompositions[key], kept)
         else:
-            params = address.keep(params, components, jnp.asarray(mask))
+            params = editing.edit(
+                params, matrices, decompositions.of([key] if mask.ndim == 1 else []), {key: mask}
+            )
         rows.append(
             {
-                "intervention": str(cut),
+                "intervention": str(cuts[key]),
                 "kept": len(kept),
-                "rank": len(mask),
+                "rank": mask.size,
                 "factored": factored,
                 "parameters_before": d_in * d_out,
                 "parameters_after": len(kept) * (d_in + d_out) if factored else d_in * d_out,

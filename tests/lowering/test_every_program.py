@@ -45,7 +45,7 @@ MORE = {
     ),
     "attention_alone": More(
         "noisy_recall", ("--feed_forward=linear,none", "--steps=20", "--eval_every=10",
-                         "--interventions=1.ov@0.5", "--loss_on=all", "--num_heads=2"),
+                         "--interventions=1.out_proj@0.5", "--loss_on=all", "--num_heads=2"),
     ),
     "noise_in_two_layers": More("find_noise", ("--run={inputs}/two",)),
     "cuts_of_two_layers": More(
@@ -85,9 +85,11 @@ LEFT_OUT = {
 def inputs(house, tmp_path_factory):
     """The folder of inputs, filled as programs ask for them."""
     folder = tmp_path_factory.mktemp("inputs")
-    claims = [{"claim": f"The hat of {name} is {colour}", "label": label}
-              for name in ("Anna", "Mark", "Peter") for colour in ("red", "green")
-              for label in ("SUPPORTS", "REFUTES")]  # fmt: skip
+    claims = [
+        {"claim": f"The hat of {name} is {colour}", "label": label}
+        for name in ("Anna", "Mark", "Peter", "Lucy")
+        for colour, label in (("red", "SUPPORTS"), ("green", "REFUTES"), ("blue", "REFUTES"))
+    ]
     (folder / "claims.jsonl").write_text("".join(json.dumps(one) + "\n" for one in claims))
     two = [*TINY["noisy_recall"].command(folder, folder / "two"), "--feed_forward=linear,mlp",
            "--interventions=1.fc_in@0", "--steps=20", "--eval_every=10"]  # fmt: skip

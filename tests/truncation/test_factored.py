@@ -68,3 +68,12 @@ def test_a_linear_map_in_all_its_forms():
     np.testing.assert_allclose(
         linear.apply(linear.with_added_bias(a @ b, bias), x), expected + bias[None, None], atol=1e-4
     )
+
+
+def test_a_cut_by_magnitude_stays_dense(planted):
+    text = "1.fc_in@magnitude:0.25"
+    params, (row,) = factored.apply(planted.scorer().decompositions, notation.parse(text))
+    expected = editing.apply(planted.params, text, planted.matrices)
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    assert (row["factored"], row["kept"], row["rank"]) == (False, row["rank"] // 4, row["rank"])
+    assert row["parameters_before"] == row["parameters_after"] == row["rank"]
