@@ -15,7 +15,7 @@ import numpy as np
 from toy import transformer
 from toy.settings import NoisyRecall
 from toy.setup import Setup, build
-from training import loop
+from training import loop, seeds
 from training.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -54,15 +54,19 @@ class History:
         return tuple(name.split("/", 1)[1] for name in self.arrays if not name.endswith("/steps"))
 
     def plot(self) -> "Figure":
-        """p(correct) and p(noise) on clean sequences, full model and followed cuts."""
+        """p(correct) and p(noise) on clean sequences, full model and followed cuts.
+
+        Means over the seeds that did not leave the finite numbers.
+        """
         from matplotlib.figure import Figure
 
+        left = seeds.surviving(self.arrays)
         figure = Figure(figsize=(8, 3), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for axes, metric in zip(panels, ("p_correct", "p_noise"), strict=True):
             for model in ("full", *map(str, self.setup.interventions)):
-                values = np.atleast_2d(self[f"clean/{model}/{metric}"])
-                axes.plot(self.steps, values.mean(axis=0), label=model)
+                values = left[f"models/clean/{model}/{metric}"]
+                axes.plot(self.steps, seeds.mean(values), label=model)
             axes.set_xscale("symlog", linthresh=1)
             axes.set_xlabel("step")
             axes.set_title(f"{metric}, clean sequences")

@@ -24,11 +24,15 @@ SECONDS_PER_DISPATCH = 1.0
 
 
 class NonFiniteError(ArithmeticError):
-    """Every run left the finite numbers; step and seed of the first that did."""
+    """Every run left the finite numbers; step and seed of the first that did.
 
-    def __init__(self, step: int, seed: int):
-        super().__init__(f"the loss of seed {seed} is not finite at step {step}")
-        self.step, self.seed = step, seed
+    first_bad: the step of each [runs].
+    """
+
+    def __init__(self, first_bad: np.ndarray, seeds: Sequence[int]):
+        first = int(np.argmin(first_bad))
+        self.step, self.seed, self.first_bad = int(first_bad[first]), int(seeds[first]), first_bad
+        super().__init__(f"the loss of seed {self.seed} is not finite at step {self.step}")
 
 
 class Record(NamedTuple):
@@ -179,8 +183,7 @@ class _Waiting(NamedTuple):
 
 def _refuse_all_bad(bad: np.ndarray, seeds: Sequence[int]) -> None:
     if np.all(bad >= 0):
-        first = int(np.argmin(bad))
-        raise NonFiniteError(int(bad[first]), int(seeds[first]))
+        raise NonFiniteError(bad, seeds)
 
 
 class _Pace:

@@ -46,7 +46,10 @@ class Trajectory:
             yield self.line(step)
 
     def line(self, step: int) -> dict[str, Any]:
-        """All scalars of one step, averaged over the runs whose value is finite."""
+        """All scalars of one step, averaged over the runs whose value is finite.
+
+        seeds_lost: how many have no loss any more, where some have one.
+        """
         line: dict[str, Any] = {"step": step}
         for group in self._groups():
             times = [int(s) for s in self._columns[f"{group}/steps"]]
@@ -60,6 +63,8 @@ class Trajectory:
                     if finite.size:
                         label = name if group == "train" else name.split("/", 1)[1]
                         line[label] = float(np.mean(finite))
+                        if name == "train/loss" and finite.size < value.size:
+                            line["seeds_lost"] = int(value.size - finite.size)
         return line
 
     def _groups(self) -> list[str]:

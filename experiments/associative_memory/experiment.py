@@ -15,7 +15,7 @@ from experiments.run.follow import follow
 from experiments.run.program import Place, RunFailedError, UserError, user_errors
 from theory import frequent_memory, frequent_window
 from toy import memory
-from training import loop, optimizer
+from training import loop, optimizer, seeds
 from training.loop import Measure, Measurement, Trainer
 from truncation import editing, notation
 from truncation.notation import Intervention
@@ -60,14 +60,14 @@ def run(
     directory: RunDirectory,
 ) -> dict[str, float]:
     """Train, measure, compare with the exact solution, draw."""
-    seeds = range(config.seed, config.seed + config.num_seeds)
+    numbers = range(config.seed, config.seed + config.num_seeds)
     steps = num_steps(config)
     with user_errors():
         descent = optimizer.OptimizerConfig(
             learning_rate=config.step_size, momentum=0.0, weight_decay=0.0
         )
     arrays, _ = follow(
-        Trainer(problem, optimizer.build(descent), tuple(seeds), num_steps=steps),
+        Trainer(problem, optimizer.build(descent), tuple(numbers), num_steps=steps),
         [Measurement("memory", measure(cuts, by_fact=by_fact(problem)), twelve_per_decade(steps))],
         directory,
         checkpoint_steps=loop.log_spaced(steps, every=steps, first=1024),
@@ -111,7 +111,7 @@ def num_steps(config: Memory) -> int:
 def shown(record: loop.Record) -> dict[str, float]:
     """What the progress line tells of a record."""
     found = record.measured.get("memory")
-    return {"p_noise": float(np.mean(found["full/p_noise"]))} if found else {}
+    return {"p_noise": float(seeds.mean(found["full/p_noise"]))} if found else {}
 
 
 def report(
@@ -128,6 +128,8 @@ def report(
         for name in names
     ]
     print(table.text(rows))
+    if told := seeds.sentence(summary):
+        print(f"{told}.")
     best = min(names[1:], key=lambda name: summary[f"{name}/p_noise"])
     print(
         f"At t = {summary['time']:g} the memory answers with noise {rows[0]['p(noise)']:.3f} of "
@@ -200,12 +202,12 @@ def twelve_per_decade(num_steps: int) -> frozenset[int]:
 def summarise(
     config: Memory, problem: memory.Memory, arrays: dict[str, np.ndarray]
 ) -> dict[str, float]:
-    """Final figures, and the largest distance from the exact solution."""
-    summary = {
-        name.removeprefix("memory/"): float(np.mean(values[-1]))
-        for name, values in arrays.items()
-        if name.startswith("memory/") and values.ndim == 2
-    }
+    """Final figures, means over seeds, and the largest distance from the exact solution."""
+    summary: dict[str, float] = {**seeds.counted(arrays)}
+    arrays = seeds.surviving(arrays)
+    for name, values in arrays.items():
+        if name.startswith("memory/") and values.ndim == 2:
+            summary |= seeds.told(name.removeprefix("memory/"), values[-1])
     summary["time"] = float(arrays["memory/steps"][-1] * config.step_size)
     if problem.embeddings == "orthonormal" and by_fact(problem):
         facts = frequent_memory.facts(arrays["facts/frequencies"], config.alpha, config.shared)

@@ -9,6 +9,7 @@ from experiments.associative_memory.settings import Memory
 from experiments.run import style
 from experiments.run.style import COLOURS, CYCLE
 from theory import frequent_memory, frequent_window, memory_flow
+from training import seeds
 
 
 def predict(config: Memory, steps: np.ndarray) -> memory_flow.Logits:
@@ -19,7 +20,8 @@ def predict(config: Memory, steps: np.ndarray) -> memory_flow.Logits:
 def draw(
     config: Memory, cuts: Sequence[str], arrays: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, Figure]]:
-    """Every figure of a run, by name."""
+    """Every figure of a run, by name, of the seeds that were not lost."""
+    arrays = seeds.surviving(arrays)
     if "facts/frequencies" in arrays:
         yield "by_frequency", draw_facts(config, arrays)
     else:

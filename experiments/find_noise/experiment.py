@@ -16,9 +16,10 @@ from experiments.find_noise.settings import FindNoise
 from experiments.run import heatmaps, memory, recall_setup, stop, table
 from experiments.run.directory import RunDirectory, open_finished, open_run, plain
 from experiments.run.program import Place, UserError, user_errors
-from experiments.run.progress import Progress, stage
+from experiments.run.progress import Progress, say, stage
 from experiments.run.recall_setup import Setup
 from toy import recall, surgery, transformer
+from training import seeds
 from training.checkpoint import Store
 from training.loop import State
 from truncation import notation
@@ -66,7 +67,7 @@ def redraw(out: str) -> None:
 
 
 def plan(config: FindNoise, setup: Setup) -> Iterator[Unit]:
-    """All seeds at the chosen checkpoint, and the first seed along training."""
+    """All seeds not lost by the chosen checkpoint, and the first of them along training."""
     steps = Store(Path(config.run) / "checkpoints").steps()
     if not steps:
         raise UserError(f"--run={config.run} has no checkpoint")
@@ -74,11 +75,14 @@ def plan(config: FindNoise, setup: Setup) -> Iterator[Unit]:
     if final not in steps:
         raise UserError(f"--step={final}: the run has checkpoints {' '.join(map(str, steps))}")
     first = setup.config.seed
-    for index in range(min(setup.config.num_seeds, config.max_seeds)):
+    left = recall_setup.left(_state(config.run, final))
+    if gone := setup.config.num_seeds - len(left):
+        say(f"{gone} of {setup.config.num_seeds} seeds left the finite numbers and are not judged")
+    for index in left[: config.max_seeds]:
         yield Unit(final, index, first + index, brief=False)
     earlier = [step for step in steps if step < final]
     for step in earlier[max(0, len(earlier) - config.along) :]:
-        yield Unit(step, 0, first, brief=True)
+        yield Unit(step, left[0], first + left[0], brief=True)
 
 
 def run(
@@ -112,7 +116,8 @@ def run(
             directory.append_metrics(row)
         progress.update(number + 1)
     progress.close()
-    return rows, finish(rows, heatmap, units, directory)
+    left = recall_setup.left(_state(config.run, units[0].step))
+    return rows, finish(rows, heatmap, units, directory, lost=setup.config.num_seeds - len(left))
 
 
 def prepare(
@@ -200,11 +205,13 @@ def finish(
     heatmap: list[dict[str, Any]],
     units: list[Unit],
     directory: RunDirectory,
+    *,
+    lost: int = 0,
 ) -> dict[str, Any]:
-    """Tables, figures, arrays and the summary, which is returned."""
+    """Tables, figures, arrays and the summary, which is returned; lost: seeds not judged."""
     final = units[0].step
     judged = [row for row in rows if row["step"] == final]
-    summary = summarise(judged)
+    summary = summarise(judged) | {"seeds_lost": lost}
     directory.write_jsonl("grid.jsonl", heatmap)
     directory.write_csv("grid.csv", heatmap)
     directory.write_csv("rules.csv", rows)
@@ -233,36 +240,32 @@ def draw(
 
 def by_seed(rows: list[dict[str, Any]], rule: str, name: str) -> np.ndarray:
     """One figure of a rule per seed; several random draws of a seed are averaged."""
-    seeds = sorted({row["seed"] for row in rows})
+    numbers = sorted({row["seed"] for row in rows})
     return np.array(
         [
             np.mean(
                 [figures.number(r[name]) for r in rows if r["rule"] == rule and r["seed"] == seed]
             )
-            for seed in seeds
+            for seed in numbers
         ]
     )
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over seeds, with /sem beside them where seeds are several."""
-    summary: dict[str, Any] = {}
+    """Means over the seeds that have a figure, as seeds.told has them."""
+    summary: dict[str, Any] = {"seeds": len({row["seed"] for row in rows})}
     for rule in dict.fromkeys(row["rule"] for row in rows):
         label = f"clean/{_label(rule)}"
         for name in (*METRICS, "evaluations", "seconds", "noise_removed", "outputs_removed"):
-            values = by_seed(rows, rule, name)
-            summary[f"{label}/{name}"] = float(np.mean(values))
-            if len(values) > 1:
-                summary[f"{label}/{name}/sem"] = float(
-                    np.std(values, ddof=1) / np.sqrt(len(values))
-                )
+            summary |= seeds.told(f"{label}/{name}", by_seed(rows, rule, name))
         chosen = [row["chosen"] for row in rows if row["rule"] == rule]
         summary[f"{label}/chosen"] = max(dict.fromkeys(chosen), key=chosen.count)
     grid = by_seed(rows, "grid", "p_correct")
     guided = by_seed(rows, "gradient-guided", "p_correct")
-    summary["guided/missed_p_correct"] = float(np.max(grid - guided))
+    missed = (grid - guided)[np.isfinite(grid - guided)]
+    summary["guided/missed_p_correct"] = float(np.max(missed)) if missed.size else float("nan")
     correlation = by_seed(rows, "gradient-guided", "rank_correlation")
-    summary["guided/rank_correlation"] = float(np.mean(correlation))
+    summary["guided/rank_correlation"] = float(seeds.mean(correlation))
     return summary
 
 
@@ -299,6 +302,8 @@ def report(rows: list[dict[str, Any]], summary: dict[str, Any], directory: RunDi
     judged = [row for row in rows if row["step"] == rows[0]["step"]]
     lines = paper_table(judged, summary)
     print(table.text(lines))
+    if told := seeds.sentence(summary):
+        print(f"{told}.")
     named = {line["rule"]: f"clean/{_label(line['rule'])}" for line in lines}
     found = {rule: summary[f"{label}/p_correct"] for rule, label in named.items()}
     best = max(found, key=found.__getitem__)

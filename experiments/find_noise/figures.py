@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from experiments.run import style
 from experiments.run.style import COLOURS, CYCLE
+from training import seeds
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -40,19 +41,18 @@ def rules(rows: Rows, step: int) -> Figure:
 
 def _seeds(rows: Rows, rule: str, name: str) -> np.ndarray:
     """Per seed; several random draws of one seed are averaged."""
-    seeds = sorted({row["seed"] for row in rows if row["rule"] == rule})
+    numbers = sorted({row["seed"] for row in rows if row["rule"] == rule})
     return np.array(
         [
             np.mean([number(r[name]) for r in rows if r["rule"] == rule and r["seed"] == s])
-            for s in seeds
+            for s in numbers
         ]
     )
 
 
 def _mean_error(values: np.ndarray) -> tuple[float, float]:
-    if len(values) < 2:
-        return float(np.mean(values)), 0.0
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    found = seeds.told("", values)
+    return found[""], found.get("/sem", 0.0)
 
 
 def _outcomes(axes: Axes, rows: Rows, names: list[str]) -> None:
@@ -72,7 +72,7 @@ def _outcomes(axes: Axes, rows: Rows, names: list[str]) -> None:
 
 
 def _prices(axes: Axes, rows: Rows, names: list[str]) -> None:
-    searched = [n for n in names if np.mean(_seeds(rows, n, "evaluations")) > 0]
+    searched = [n for n in names if seeds.mean(_seeds(rows, n, "evaluations")) > 0]
     for colour, marker, rule in zip((*CYCLE, *CYCLE), "osD^vPX*<>hp", searched, strict=False):
         price, _ = _mean_error(_seeds(rows, rule, "evaluations"))
         mean, error = _mean_error(1 - _seeds(rows, rule, "p_correct"))
@@ -91,7 +91,7 @@ def _prices(axes: Axes, rows: Rows, names: list[str]) -> None:
 
 
 def _places(axes: Axes, rows: Rows, names: list[str]) -> None:
-    shown = [n for n in names if np.isfinite(_seeds(rows, n, "noise_removed")).all()]
+    shown = [n for n in names if np.isfinite(_seeds(rows, n, "noise_removed")).any()]
     for offset, name, colour, label in (
         (0.12, "noise_removed", COLOURS["noise"], "towards the noise token"),
         (-0.12, "outputs_removed", COLOURS["correct"], "towards possible answers (mean)"),
@@ -118,7 +118,7 @@ def _along(axes: Axes, rows: Rows) -> None:
     styles = ["--", "-", ":", "-.", "-"]
     for colour, line, rule in zip(("#4D4D4D", *CYCLE), styles, followed, strict=False):
         values = [
-            np.mean([r["p_correct"] for r in brief if r["rule"] == rule and r["step"] == step])
+            seeds.mean(_seeds([r for r in brief if r["step"] == step], rule, "p_correct"))
             for step in steps
         ]
         axes.plot(np.maximum(steps, 1), values, line, marker="o", ms=3, color=colour, label=rule)

@@ -16,7 +16,7 @@ from theory import lazy
 from toy import language, linearised, recall, transformer
 from toy.linearised import LinearisedProblem
 from toy.recall_problem import RecallProblem
-from training import loop, optimizer
+from training import loop, optimizer, seeds
 from training.loop import Measurement, NonFiniteError, Trainer
 
 # Two curves have parted where they differ by more than this.
@@ -48,7 +48,10 @@ def redraw(out: str) -> None:
 
 
 def run(config: Linearised, task: recall.Task, directory: RunDirectory) -> dict[str, float]:
-    """Train what an interrupted run has not kept; predict, compare, draw."""
+    """Train what an interrupted run has not kept; predict, compare, draw.
+
+    RunFailedError, with everything written but a summary, where no run has a seed left.
+    """
     runs = [
         (width, rate, variant)
         for width in config.widths
@@ -66,7 +69,9 @@ def run(config: Linearised, task: recall.Task, directory: RunDirectory) -> dict[
         if kept is None:
             directory.keep(name.replace("/", "_").replace(":", "-"), found)
         arrays |= {f"{name}/{key}": value for key, value in found.items()}
-        last = {key: float(found[key][-1].mean()) for key in ("p_noise", "p_correct")}
+        last = {key: float(seeds.mean(found[key][-1])) for key in ("p_noise", "p_correct")}
+        if gone := int(seeds.lost(found).sum()):
+            last["seeds_lost"] = gone
         directory.append_metrics({"step": index + 1, **{f"{name}/{k}": v for k, v in last.items()}})
         progress.update(index + 1, **last)
     progress.close()
@@ -76,9 +81,13 @@ def run(config: Linearised, task: recall.Task, directory: RunDirectory) -> dict[
             arrays[f"{run_name(width, rate, 'predicted')}/p_noise"] = curves.noise
             arrays[f"{run_name(width, rate, 'predicted')}/p_correct"] = curves.correct
     directory.write_arrays(arrays)
-    summary = summarise(config, arrays)
     for name, figure in figures.draw(config, arrays):
         directory.save_figure(figure, name)
+    summary = summarise(config, arrays)
+    if not any(summary[f"{run_name(*one)}/seeds"] for one in runs):
+        raise RunFailedError(
+            f"all seeds of all {len(runs)} runs left the finite numbers; lower --learning_rates"
+        )
     directory.finish(summary)
     return summary
 
@@ -103,7 +112,10 @@ def linear_matrices(model: transformer.TransformerConfig, variant: str) -> tuple
 def train(
     config: Linearised, task: recall.Task, width: int, rate: float, variant: str
 ) -> dict[str, np.ndarray]:
-    """Steps, and p_noise, p_correct, accuracy and loss [records, seeds] on clean sequences."""
+    """Steps, and p_noise, p_correct, accuracy and loss [records, seeds] on clean sequences.
+
+    NaN where a seed had left the finite numbers; first_bad says at which step.
+    """
     model = transformer.TransformerConfig(task.vocab_size, config.length, d_model=width)
     problem = LinearisedProblem(
         RecallProblem(task, model, config.batch_size), linear_matrices(model, variant)
@@ -111,8 +123,8 @@ def train(
     # Weight decay of zero leaves the optimiser; the rate is traced, so that all rates of a width
     # and variant are one program.
     descent = optimizer.OptimizerConfig(momentum=config.momentum, weight_decay=0.0)
-    seeds = tuple(range(config.seed, config.seed + config.num_seeds))
-    values = {"learning_rate": np.full(len(seeds), rate, np.float32)}
+    numbers = tuple(range(config.seed, config.seed + config.num_seeds))
+    values = {"learning_rate": np.full(len(numbers), rate, np.float32)}
     steps = loop.log_spaced(config.steps, every=config.eval_every)
     steps |= frozenset(range(min(config.every_step_until, config.steps) + 1))
     measurement = Measurement(
@@ -128,17 +140,23 @@ def train(
     trainer = Trainer(
         problem,
         functools.partial(optimizer.build, descent),
-        seeds,
+        numbers,
         num_steps=config.steps,
         values=values,
     )
     try:
         end = loop.run(trainer, [measurement], report=report, should_stop=stop.asked)
+        first_bad = np.asarray(end.state.first_bad)
+        if end.stopped:
+            stop.check()
     except NonFiniteError as error:
-        raise RunFailedError(f"{run_name(width, rate, variant)}: {error}") from error
-    if end.stopped:
-        stop.check()
-    return {key: np.array(values) for key, values in found.items()}
+        # Nothing is measured after the last seed is lost; the records are there all the same.
+        first_bad = error.first_bad
+        for step in sorted(steps - set(map(int, found["steps"]))):
+            for key, rows in found.items():
+                rows.append(np.asarray(step) if key == "steps" else np.full_like(rows[0], np.nan))
+    arrays = {key: np.array(rows) for key, rows in found.items()}
+    return arrays | {seeds.FIRST_BAD: first_bad}
 
 
 def predict(config: Linearised, task: recall.Task, width: int, rate: float) -> lazy.Curves:
@@ -163,26 +181,29 @@ def run_name(width: int, rate: float, variant: str) -> str:
 def summarise(config: Linearised, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Final figures with standard errors, and where each variant parts from full training.
 
+    RUN/seeds, RUN/seeds_lost: of how many seeds its figures are, and how many were lost.
     KEY/parted: first record at which a seed's curve is more than PARTED off the full one of the
     same seed, mean over the seeds that part, -1 where none does; KEY/parting: how many do.
     """
     summary: dict[str, float] = {}
-    seeds = config.num_seeds
+    arrays = figures.without_lost(arrays)
     for width in config.widths:
         for rate in config.learning_rates:
             full = run_name(width, rate, "full")
             for variant in config.variants:
                 name = run_name(width, rate, variant)
+                alive = np.isfinite(arrays[f"{name}/p_noise"][-1])
+                summary[f"{name}/seeds"] = int(alive.sum())
+                summary[f"{name}/seeds_lost"] = int((~alive).sum())
                 for key in ("p_noise", "p_correct"):
                     values = arrays[f"{name}/{key}"]
-                    summary[f"{name}/{key}"] = float(values[-1].mean())
-                    if seeds > 1:
-                        error = values[-1].std(ddof=1) / np.sqrt(seeds)
-                        summary[f"{name}/{key}/sem"] = float(error)
+                    summary |= seeds.told(f"{name}/{key}", values[-1])
                     if "full" in config.variants and variant != "full":
                         gap = np.abs(values - arrays[f"{full}/{key}"]) > PARTED
                         apart = arrays[f"{name}/steps"][np.argmax(gap, axis=0)][gap.any(axis=0)]
-                        first = float(apart.mean()) if apart.size else -1.0
+                        compared = alive & np.isfinite(arrays[f"{full}/{key}"][-1])
+                        never = -1.0 if compared.any() else float("nan")
+                        first = float(apart.mean()) if apart.size else never
                         summary[f"{name}/{key}/parting"] = float(apart.size)
                         summary[f"{name}/{key}/parted"] = first
                         if apart.size > 1:
@@ -192,7 +213,7 @@ def summarise(config: Linearised, arrays: Mapping[str, np.ndarray]) -> dict[str,
             name = run_name(width, rate, config.variants[0])
             early = arrays[f"{name}/steps"] <= 4
             exact = arrays[f"{run_name(width, rate, 'predicted')}/p_noise"]
-            gap = arrays[f"{name}/p_noise"][early].mean(axis=1)
+            gap = seeds.mean(arrays[f"{name}/p_noise"][early])
             gap = gap - exact[arrays[f"{name}/steps"][early]]
             summary[f"{name}/largest_prediction_error_to_step_4"] = float(np.max(np.abs(gap)))
     return summary
@@ -208,13 +229,13 @@ def _rise(
     if "full" not in config.variants:
         return {}
     name = f"d{width}/rate{rate:g}"
-    full, steps = arrays[f"{name}/full/p_noise"].mean(axis=1), arrays[f"{name}/full/steps"]
+    full, steps = seeds.mean(arrays[f"{name}/full/p_noise"]), arrays[f"{name}/full/steps"]
     above = full >= config.alpha
     last = int(np.argmax(above)) + 1 if above.any() else full.size
     found = {f"{name}/rise/step": float(steps[last - 1])}
     curves = {"predicted": arrays[f"{name}/predicted/p_noise"][steps]}
     if "linearised" in config.variants:
-        curves["linearised"] = arrays[f"{name}/linearised/p_noise"].mean(axis=1)
+        curves["linearised"] = seeds.mean(arrays[f"{name}/linearised/p_noise"])
     for variant, curve in curves.items():
         found[f"{name}/rise/{variant}"] = float(np.max(np.abs(curve - full)[1:last], initial=0.0))
     return found
@@ -230,6 +251,7 @@ def report(config: Linearised, summary: Mapping[str, float], directory: RunDirec
                 rows.append(
                     {
                         "run": name,
+                        "seeds": seeds.of_how_many(summary, f"{name}/"),
                         "p(noise)": summary[f"{name}/p_noise"],
                         "p(correct)": summary[f"{name}/p_correct"],
                         "noise parts at": _step(summary.get(f"{name}/p_noise/parted")),
@@ -252,6 +274,6 @@ def report(config: Linearised, summary: Mapping[str, float], directory: RunDirec
 
 
 def _step(parted: float | None) -> str:
-    if parted is None:
+    if parted is None or not np.isfinite(parted):
         return ""
     return "never" if parted < 0 else f"{parted:.3g}"

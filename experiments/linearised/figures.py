@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from experiments.linearised.settings import Linearised
 from experiments.run import style
 from experiments.run.style import COLOURS, CYCLE
+from training import seeds
 
 Arrays = Mapping[str, np.ndarray]
 # More widths or rates than this do not fit on a page.
@@ -17,13 +18,26 @@ MOST = 4
 
 
 def draw(config: Linearised, arrays: Arrays) -> Iterator[tuple[str, Figure]]:
-    """p(noise) and p(correct) of every variant, mean and deviation over seeds."""
+    """p(noise) and p(correct) of every variant, mean and deviation over seeds not lost."""
+    arrays = without_lost(arrays)
     both = {"full", "linearised"} <= set(config.variants)
     if both and len(config.widths) > 1 and len(config.learning_rates) > 1:
         yield "overview", overview(config, arrays)
     for width in config.widths:
         for rate in config.learning_rates:
             yield f"d{width}_rate{rate:g}", _alone(config, arrays, width, rate)
+
+
+def without_lost(arrays: Arrays) -> dict[str, np.ndarray]:
+    """The same arrays, NaN everywhere for a seed that a run lost: variants are compared by seed."""
+    found = dict(arrays)
+    for name, first in arrays.items():
+        run, _, last = name.rpartition("/")
+        if last == seeds.FIRST_BAD and (gone := first >= 0).any():
+            for key, values in arrays.items():
+                if key.startswith(f"{run}/") and values.ndim == 2:
+                    found[key] = np.where(gone, np.nan, values)
+    return found
 
 
 def overview(config: Linearised, arrays: Arrays) -> Figure:

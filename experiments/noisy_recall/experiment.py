@@ -16,6 +16,7 @@ from experiments.run.program import Place, UserError, user_errors
 from experiments.run.recall_setup import digest, restore
 from toy.settings import NoisyRecall
 from toy.setup import Setup, build
+from training import seeds
 from training.loop import Record, State, Trainer, log_spaced
 
 
@@ -99,14 +100,12 @@ def evaluate(setup: Setup, trainer: Trainer, state: State) -> Mapping[str, Array
 
 
 def summarise(arrays: dict[str, np.ndarray]) -> dict[str, float]:
-    """Means over seeds of the final figures, with /sem beside them where seeds are several."""
-    summary: dict[str, float] = {}
+    """Means over seeds of the final figures, as seeds.told has them; of how many in `seeds`."""
+    summary: dict[str, float] = {**seeds.counted(arrays)}
+    arrays = seeds.surviving(arrays)
     for name, values in arrays.items():
         if name.startswith("final/") and values.ndim == 1:
-            label = name.removeprefix("final/")
-            summary[label] = float(np.mean(values))
-            if len(values) > 1:
-                summary[f"{label}/sem"] = float(np.std(values, ddof=1) / np.sqrt(len(values)))
+            summary |= seeds.told(name.removeprefix("final/"), values)
     steps = arrays["models/steps"]
     for label, name in (("noise", "p_noise"), ("recall", "p_correct")):
         curve = arrays[f"models/clean/full/{name}"].mean(axis=1)
@@ -124,6 +123,8 @@ def report(summary: dict[str, float], setup: Setup, directory: RunDirectory) -> 
         for name in ("full", *map(str, setup.interventions), *setup.config.variants)
     ]
     print(table.text(rows))
+    if told := seeds.sentence(summary):
+        print(f"{told}.")
     best = max(rows, key=lambda row: float(row["p(correct)"]))
     told = (
         f"On clean sequences the full model still says noise with probability "

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments.run import style
 from experiments.run.style import COLOURS, CYCLE
+from training import seeds
 from truncation.notation import MATRICES
 
 Arrays = Mapping[str, np.ndarray]
@@ -20,14 +21,16 @@ def draw(arrays: Arrays, alpha: float) -> Iterator[tuple[str, Figure]]:
 
 
 def at_the_end(arrays: Arrays, alpha: float) -> Iterator[tuple[str, Figure]]:
-    """The figures that show what the last weights do, cut and uncut."""
+    """The figures that show what the last weights do, cut and uncut, of the seeds not lost."""
+    arrays = seeds.surviving(arrays)
     yield "recall", overview(arrays, alpha)
     if _curve_matrices(arrays):
         yield "truncation", truncation_curves(arrays, alpha)
 
 
 def along_training(arrays: Arrays) -> Iterator[tuple[str, Figure]]:
-    """The figures that need nothing but what was recorded while training."""
+    """The figures that need nothing but what was recorded while training, of seeds not lost."""
+    arrays = seeds.surviving(arrays)
     if "bigrams/bigram/loss" in arrays:
         yield "bigrams", bigrams(arrays)
     yield "mechanisms", mechanisms(arrays)

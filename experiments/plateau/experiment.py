@@ -1,7 +1,7 @@
 """The study itself: settle, measure the curvature, watch, predict, compare, draw."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,12 @@ from experiments.run import memory as memory_limit
 from experiments.run import stop, table
 from experiments.run.directory import RunDirectory, open_finished, open_run
 from experiments.run.program import Place, RunFailedError, user_errors
-from experiments.run.progress import Progress
+from experiments.run.progress import Progress, say
 from theory import plateau
 from toy import language, recall, transformer
 from toy.probes import wander
 from toy.recall_problem import RecallProblem
+from training import seeds
 
 Arrays = Mapping[str, np.ndarray]
 # Settling steps sent to the device at once; a stop is obeyed between them.
@@ -48,7 +49,10 @@ def redraw(out: str) -> None:
 
 
 def run(config: Plateau, task: recall.Task, directory: RunDirectory) -> dict[str, Any]:
-    """Watch what an interrupted run has not kept; predict, compare, draw."""
+    """Watch what an interrupted run has not kept; predict, compare, draw.
+
+    RunFailedError, with everything written but a summary, where no cell has a seed left.
+    """
     watchers = {
         size: wander.Watcher(
             RecallProblem(
@@ -76,14 +80,21 @@ def run(config: Plateau, task: recall.Task, directory: RunDirectory) -> dict[str
         else:
             here = kept[0]
         arrays |= {f"{name}/{key}": value for key, value in here.items()}
-        told = {"sharpness": float(here["sharpness"].mean())}
-        told |= {kind: float(here[kind].std(axis=1).mean()) for kind in config.kinds}
+        told = {"sharpness": float(seeds.mean(here["sharpness"].ravel()))}
+        told |= {kind: float(seeds.mean(here[kind].std(axis=1))) for kind in config.kinds}
+        if gone := int((~alive(here, config.kinds)).sum()):
+            told["seeds_lost"] = gone
         directory.append_metrics({"step": index + 1, **{f"{name}/{k}": v for k, v in told.items()}})
         progress.update((index + 1) * config.num_seeds, **told)
     progress.close()
     directory.write_arrays(arrays)
     rows = compare(config, arrays)
     directory.write_csv("plateau.csv", rows)
+    if not any(row["seeds"] for row in rows):
+        raise RunFailedError(
+            f"all seeds of all {len(rows)} cells left the finite numbers; lower --learning_rates "
+            "or --momenta"
+        )
     directory.save_figure(figures.draw(config, arrays, rows), "plateau")
     summary = summarise(rows)
     directory.finish(summary)
@@ -108,7 +119,10 @@ def _watch(
     progress: Progress,
     done: int,
 ) -> dict[str, np.ndarray]:
-    """p(noise) [seeds, watched] by kind, sharpness [seeds, 2], modes [seeds, nodes], labels."""
+    """p(noise) [seeds, watched] by kind, sharpness [seeds, 2], modes [seeds, nodes], labels.
+
+    NaN in all of a seed's where any of them is not finite.
+    """
     found: dict[str, list[Any]] = {}
     for place, seed in enumerate(range(config.seed, config.seed + config.num_seeds)):
         stop.check()
@@ -131,13 +145,13 @@ def _watch(
         here["sharpness"] = [float(end.sharpness) for end in ends]
         here["curvatures"] = np.concatenate([end.modes.curvatures for end in ends])
         here["weights"] = np.concatenate([end.modes.weights for end in ends]) / len(ends)
+        finite = all(np.all(np.isfinite(value)) for value in here.values())
+        if not finite:
+            cell = cell_name(watcher.problem.batch_size, rate, momentum)
+            say(f"{cell}: seed {seed} left the finite numbers; the others go on")
         for key, value in here.items():
-            if not np.all(np.isfinite(value)):
-                raise RunFailedError(
-                    f"{cell_name(watcher.problem.batch_size, rate, momentum)}, seed {seed}: {key} "
-                    "left the finite numbers; lower --learning_rates or --momenta"
-                )
-            found.setdefault(key, []).append(np.asarray(value, np.float64))
+            kept = np.asarray(value, np.float64)
+            found.setdefault(key, []).append(kept if finite else np.full_like(kept, np.nan))
         progress.tick(done + place + 1)
     return {k: np.array(v) for k, v in found.items()} | {"labels": np.array(watcher.labels())}
 
@@ -145,6 +159,7 @@ def _watch(
 def compare(config: Plateau, arrays: Arrays) -> list[dict[str, Any]]:
     """One row per cell: what was measured, and what one mode and all modes predict of it.
 
+    seeds, seeds_lost: of how many it is; a row whose seeds are all lost says nothing else.
     beyond_edge: measured sharpness at or above the edge of stability, where nothing is predicted.
     """
     rows = []
@@ -152,11 +167,18 @@ def compare(config: Plateau, arrays: Arrays) -> list[dict[str, Any]]:
         name = cell_name(size, rate, momentum)
         own = f"{name}/"
         here = {key.removeprefix(own): v for key, v in arrays.items() if key.startswith(own)}
-        sharp, edge = float(here["sharpness"].mean()), plateau.edge_of_stability(rate, momentum)
+        kept = alive(here, config.kinds)
+        here = {k: v[kept] if k != "labels" else v for k, v in here.items()}
+        edge = plateau.edge_of_stability(rate, momentum)
         row: dict[str, Any] = {
             "batch": size, "rate": rate, "momentum": momentum,
-            "labels_a_step": float(here["labels"]), "sharpness": sharp, "edge": edge,
+            "labels_a_step": float(here["labels"]), "edge": edge,
+            "seeds": int(kept.sum()), "seeds_lost": int((~kept).sum()),
         }  # fmt: skip
+        if not kept.any():
+            rows.append(row | {"sharpness": None, "beyond_edge": None})
+            continue
+        row["sharpness"] = sharp = float(here["sharpness"].mean())
         for kind in config.kinds:
             seen = plateau.observed(here[kind], lags=LAGS)
             row |= {
@@ -188,6 +210,11 @@ def compare(config: Plateau, arrays: Arrays) -> list[dict[str, Any]]:
     return rows
 
 
+def alive(here: Arrays, kinds: Sequence[str]) -> np.ndarray:
+    """Whether a seed of a cell stayed finite [seeds]."""
+    return np.all([np.isfinite(here[kind]).all(axis=1) for kind in kinds], axis=0)
+
+
 def predicted(here: Arrays, **settings: Any) -> plateau.Wander:
     """All modes of all seeds, each seed weighing the same."""
     curvatures = here["curvatures"].ravel()
@@ -203,8 +230,9 @@ def predicted(here: Arrays, **settings: Any) -> plateau.Wander:
 
 def compared(rows: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
     """What is predicted, and the column that it is a prediction of: what labels do, if known."""
-    kind = next(key.split("/")[0] for key in rows[0] if key.endswith("/mean"))
-    whose = "labels" if "labels/deviation" in rows[0] else kind
+    known = [key for row in rows for key in row]
+    kind = next(key.split("/")[0] for key in known if key.endswith("/mean"))
+    whose = "labels" if "labels/deviation" in known else kind
     return ("deviation", f"{whose}/deviation"), ("dip", f"{kind}/dip")
 
 
@@ -217,14 +245,14 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         summary |= {f"{name}/{k}": v for k, v in told.items()}
     for model in ("one_mode", "modes"):
         for figure, measured in compared(rows):
-            pairs = [(row[measured], row.get(f"{model}/{figure}")) for row in rows]
+            pairs = [(row.get(measured), row.get(f"{model}/{figure}")) for row in rows]
             logs = np.log([m / p for m, p in pairs if m and p])
             if logs.size:
                 summary[f"{model}/{figure}/factor"] = float(np.exp(logs.mean()))
                 summary[f"{model}/{figure}/spread"] = float(np.exp(logs.std()))
                 summary[f"{model}/{figure}/worst"] = float(np.exp(np.abs(logs).max()))
     summary["cells"] = len(rows)
-    summary["beyond_edge"] = sum(row["beyond_edge"] for row in rows)
+    summary["beyond_edge"] = sum(bool(row["beyond_edge"]) for row in rows)
     return summary
 
 
@@ -237,14 +265,15 @@ def report(config: Plateau, summary: Mapping[str, Any], directory: RunDirectory)
             [
                 {
                     "batch, rate, mu": f"{row['batch']} {row['rate']:g} {row['momentum']:g}",
-                    "sharp.": f"{row['sharpness']:.1f}",
+                    "seeds": seeds.of_how_many(row),
+                    "sharp.": _told(row["sharpness"], 1),
                     "edge": f"{row['edge']:.0f}",
-                    **{k: f"{row[f'{k}/deviation']:.4f}" for k in config.kinds},
-                    "±": f"{row[f'{kind}/error']:.4f}",
+                    **{k: _told(row.get(f"{k}/deviation"), 4) for k in config.kinds},
+                    "±": _told(row.get(f"{kind}/error"), 4),
                     "labels'": _told(row.get("labels/deviation"), 4),
                     "modes": _told(row.get("modes/deviation"), 4),
                     "one mode": _told(row.get("one_mode/deviation"), 4),
-                    "dip": _told(row[f"{kind}/dip"], 1),
+                    "dip": _told(row.get(f"{kind}/dip"), 1),
                     "modes' dip": _told(row.get("modes/dip"), 1),
                 }
                 for row in rows

@@ -21,6 +21,8 @@ def draw(config: Plateau, arrays: Mapping[str, np.ndarray], rows: Rows) -> Figur
     """Deviation and dip, measured against predicted; correlations; what causes the wander."""
     canvas, axes = style.figure(2, 2, width=6.4, height=2.7)
     kind = config.kinds[0]
+    # A cell whose seeds were all lost has a row and no point.
+    rows = [row for row in rows if row["seeds"]]
     whose = "labels" if "labels/deviation" in rows[0] else kind
     _against(config, axes[0, 0], rows, f"{whose}/deviation", "deviation", f"{kind}/error")
     axes[0, 0].set_xlabel("predicted deviation of p(noise) from labels")
@@ -78,22 +80,27 @@ def _correlations(
         name = f"batch{size}/rate{rate:g}/momentum{momentum:g}"
         colour = CYCLE[index % len(CYCLE)]
         marker = MARKERS[index % len(MARKERS)]
+        row = next(
+            (r for r in rows if (r["batch"], r["rate"], r["momentum"]) == (size, rate, momentum)),
+            None,
+        )
+        if row is None:
+            continue
         series = arrays[f"{name}/{config.kinds[0]}"]
+        kept = np.isfinite(series).all(axis=1)
+        series = series[kept]
         seen = plateau.observed(series, lags=LAGS).correlation
         axes.plot(lags, seen, marker, color=colour, ms=3, mfc="white", mew=0.8,
                   label=f"momentum {momentum:g}")  # fmt: skip
-        curvatures = arrays[f"{name}/curvatures"].ravel()
+        curvatures = arrays[f"{name}/curvatures"][kept].ravel()
         settings: dict[str, Any] = {
             "learning_rate": rate, "momentum": momentum, "labels": float(arrays[f"{name}/labels"]),
         }  # fmt: skip
-        row = next(
-            r for r in rows if (r["batch"], r["rate"], r["momentum"]) == (size, rate, momentum)
-        )
         if row["beyond_edge"]:
             continue
         modes = plateau.wander_of_modes(
             np.maximum(curvatures, 1e-6 * curvatures.max()),
-            arrays[f"{name}/weights"].ravel(),
+            arrays[f"{name}/weights"][kept].ravel(),
             window=series.shape[1],
             lags=LAGS,
             **settings,

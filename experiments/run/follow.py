@@ -14,10 +14,18 @@ from experiments.run import stop
 from experiments.run.directory import RunDirectory
 from experiments.run.program import RunFailedError, UserError
 from experiments.run.progress import Part, Progress, say
-from training import loop
+from training import loop, seeds
 from training.checkpoint import CheckpointError, Store
 from training.loop import Measurement, NonFiniteError, Record, State, Trainer
 from training.trajectory import Trajectory
+
+
+class AllLostError(RunFailedError):
+    """Every run left the finite numbers; arrays: what was recorded until then."""
+
+    def __init__(self, message: str, arrays: dict[str, np.ndarray]):
+        super().__init__(message)
+        self.arrays = arrays
 
 
 def follow(
@@ -40,10 +48,10 @@ def follow(
     after the records. start: where to begin instead of trainer.init(). part: the name under which
     the records are kept where this is one of several trainings of a program, which then writes
     metrics.jsonl and trajectory.npz itself. progress: what to tell instead of a bar of its own.
-    Returns the arrays of trajectory.npz, which the caller may add to before writing them, and
-    the last state. Raises UserError where what an interrupted run left cannot be continued,
-    RunFailedError where every run left the finite numbers, Interrupted where a signal asked to
-    stop; the state is stored then.
+    Returns the arrays of trajectory.npz, with first_bad of training/seeds.py, which the caller may
+    add to before writing them, and the last state. Raises UserError where what an interrupted run
+    left cannot be continued, AllLostError where every run left the finite numbers, Interrupted
+    where a signal asked to stop; the state is stored then.
     """
     directory.own("checkpoints/")
     store = store or Store(directory.checkpoints)
@@ -52,7 +60,7 @@ def follow(
     before = directory.read_arrays(name) if store.steps() else None
     if before == {}:
         raise UserError(f"{directory.path} has checkpoints but no {name}; add --overwrite")
-    trajectory = Trajectory(before)
+    trajectory = Trajectory({k: v for k, v in (before or {}).items() if k != seeds.FIRST_BAD})
     trajectory.cut(done)
     if not part:
         directory.rewrite_metrics(trajectory.lines())
@@ -89,9 +97,12 @@ def follow(
             start=start() if start is not None and before is None else None,
         )
     except NonFiniteError as error:
+        # What led there is there to be looked at.
+        arrays = trajectory.arrays() | {seeds.FIRST_BAD: error.first_bad}
+        directory.write_arrays(arrays, name)
         last = store.steps()[-1] if store.steps() else "none"
-        raise RunFailedError(
-            f"{error}; the last good checkpoint is {last} in {store.path.name}/"
+        raise AllLostError(
+            f"{error}; the last good checkpoint is {last} in {store.path.name}/", arrays
         ) from error
     except CheckpointError as error:
         raise UserError(f"--out={directory.path}: {error}; --overwrite begins again") from error
@@ -101,4 +112,5 @@ def follow(
     if end.stopped:
         # Perhaps it was another process of this run that was asked to stop.
         raise stop.Interrupted
-    return trajectory.arrays(), end.state
+    first_bad = np.asarray(trainer.gather(end.state.first_bad))
+    return trajectory.arrays() | {seeds.FIRST_BAD: first_bad}, end.state

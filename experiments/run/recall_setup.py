@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from experiments.run import provenance, stop
 from experiments.run.directory import read_config, require_same_stream, settings_of
 from experiments.run.program import UserError, user_errors
@@ -37,6 +39,11 @@ def digest(path: str | Path, steps: Sequence[int | None]) -> str:
         _, _, state = restore(path, step)
         found.append(provenance.of_tree((state.params, state.frozen)))
     return provenance.of_text(" ".join(found))
+
+
+def left(state: State) -> list[int]:
+    """The places of the seeds that had not left the finite numbers by then, at least one."""
+    return [int(place) for place in np.flatnonzero(np.asarray(state.first_bad) < 0)]
 
 
 def restore(path: str | Path, step: int | None = None) -> tuple[Setup, int, State]:

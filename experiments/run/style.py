@@ -8,6 +8,8 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from training import seeds
+
 # Okabe and Ito's palette, by what is drawn, so that one colour means one thing throughout.
 COLOURS = {
     "correct": "#0072B2",
@@ -54,11 +56,11 @@ def figure(
 def band(
     axes: Axes, x: np.ndarray, values: np.ndarray, *, label: str, color: str, **line: Any
 ) -> None:
-    """Mean over seeds [n, seeds] as a line, one standard deviation as a band."""
-    centre = values.mean(axis=1)
+    """Mean over seeds [n, seeds] as a line, one standard deviation as a band, without NaN."""
+    centre = seeds.mean(values)
     axes.plot(x, centre, label=label, color=color, **line)
     if values.shape[1] > 1:
-        spread = values.std(axis=1, ddof=1)
+        spread = seeds.deviation(values)
         axes.fill_between(x, centre - spread, centre + spread, color=color, alpha=0.2, lw=0)
 
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from experiments.run import memory, provenance, stop, table
 from experiments.run.directory import RunDirectory, open_finished, open_run
-from experiments.run.follow import follow
+from experiments.run.follow import AllLostError, follow
 from experiments.run.program import Place, RunFailedError, user_errors
 from experiments.run.progress import Part, Progress, say
 from experiments.sweep import figures, plan, predicted, rows
 from experiments.sweep.plan import Group
 from experiments.sweep.settings import SETTINGS, Sweep
 from toy.probes import deviation, records
-from training import processes
+from training import processes, seeds
 from training.checkpoint import Store
 from training.loop import Measurement, Record, log_spaced
 
@@ -39,7 +39,10 @@ def main(config: Sweep, place: Place) -> None:
 
 
 def run(config: Sweep, groups: Sequence[Group], directory: RunDirectory) -> list[rows.Row]:
-    """Train the groups not yet done in this directory, then write table, summary and figures."""
+    """Train the groups not yet done in this directory, then write table, summary and figures.
+
+    RunFailedError, with everything written but a summary, where every run was lost.
+    """
     began = time.monotonic()
     columns = plan.varied(config)
     found: list[rows.Row] = []
@@ -65,9 +68,14 @@ def run(config: Sweep, groups: Sequence[Group], directory: RunDirectory) -> list
         arrays |= {f"group{index}/{name}": value for name, value in measured.items()}
         arrays[f"group{index}/runs"] = np.array([run.index for run in group.runs])
     progress.close()
-    found.sort(key=lambda row: row["run"])
+    found = rows.whole(found)
     directory.write_arrays(arrays)
     directory.write_csv("sweep.csv", found)
+    if all(row["lost_at"] is not None for row in found):
+        raise RunFailedError(
+            f"all {len(found)} runs left the finite numbers; {directory.path / 'sweep.csv'} says "
+            "at which step"
+        )
     by_index = {
         run.index: (run, task)
         for group in groups
@@ -86,15 +94,17 @@ def redraw(out: str, **drawing: Any) -> None:
     """Draw the figures of a finished sweep again, from what it saved."""
     directory, config = open_finished(out, "sweep", SETTINGS, drawing)
     lines = directory.read_rows("metrics.jsonl")
-    found = [{k: v for k, v in line.items() if k != "step"} for line in lines]
-    found.sort(key=lambda row: row["run"])
+    found = rows.whole([{k: v for k, v in line.items() if k != "step"} for line in lines])
     told = directory.read_rows("theory.jsonl")
     for name, figure in figures.draw(config, found, directory.read_arrays(), told):
         print(directory.save_figure(figure, name))
 
 
 def summarise(config: Sweep, found: Sequence[rows.Row]) -> dict[str, Any]:
-    """Means over seeds of every column at every point, POINT/COLUMN, with /sem beside them."""
+    """Means over seeds of every column at every point, POINT/COLUMN, as seeds.told has them.
+
+    POINT/seeds, POINT/seeds_lost: of how many runs they are, and how many were lost.
+    """
     columns = plan.varied(config)
     summary: dict[str, Any] = {
         "runs": len(found),
@@ -102,14 +112,11 @@ def summarise(config: Sweep, found: Sequence[rows.Row]) -> dict[str, Any]:
     }
     for point, members in points(columns, found).items():
         where = ",".join(f"{n}={v}" for n, v in zip(columns, point, strict=True)) or "all"
+        gone = sum(row["lost_at"] is not None for row in members)
+        summary |= {f"{where}/seeds": len(members) - gone, f"{where}/seeds_lost": gone}
         for column in members[0]:
-            if column in ("run", "seed", "lost_at", *columns):
-                continue
-            values = [row[column] for row in members if row[column] is not None]
-            summary[f"{where}/{column}"] = float(np.mean(values)) if values else None
-            if len(values) > 1:
-                error = np.std(values, ddof=1) / np.sqrt(len(values))
-                summary[f"{where}/{column}/sem"] = float(error)
+            if column not in ("run", "seed", "lost_at", *columns):
+                summary |= seeds.told(f"{where}/{column}", _numbers(members, column))
     return summary
 
 
@@ -130,9 +137,11 @@ def report(config: Sweep, found: Sequence[rows.Row], directory: RunDirectory) ->
     lines = []
     for point, members in points(columns, found).items():
         line: dict[str, Any] = {n: str(v) for n, v in zip(columns, point, strict=True)}
-        line["seeds"] = len(members)
+        gone = sum(row["lost_at"] is not None for row in members)
+        line["seeds"] = seeds.of_how_many({"seeds": len(members) - gone, "seeds_lost": gone})
         for column in shown:
-            line[column] = _told([row.get(column) for row in members])
+            kept = [row for row in members if row["lost_at"] is None]
+            line[column] = _told(_numbers(kept, column))
         lines.append(line)
     print(table.text(lines))
     lost = sum(row["lost_at"] is not None for row in found)
@@ -155,17 +164,23 @@ def _measured(
         progress.skip(group.trainer.num_steps)
         return kept[0]
     config = group.setup.config
-    arrays, state = follow(
-        group.trainer,
-        _measurements(group, first_steps),
-        directory,
-        checkpoint_steps=log_spaced(config.steps, every=config.checkpoint_every or config.steps),
-        show=lambda record: _shown(record),
-        store=Store(directory.checkpoints / f"{name}.states", keep=2),
-        part=f"{name}.records",
-        progress=progress,
-    )
-    arrays["first_bad"] = np.asarray(group.trainer.gather(state.first_bad))
+    try:
+        arrays, _ = follow(
+            group.trainer,
+            _measurements(group, first_steps),
+            directory,
+            checkpoint_steps=log_spaced(
+                config.steps, every=config.checkpoint_every or config.steps
+            ),
+            show=lambda record: _shown(record),
+            store=Store(directory.checkpoints / f"{name}.states", keep=2),
+            part=f"{name}.records",
+            progress=progress,
+        )
+    except AllLostError as error:
+        # The other groups have runs of their own.
+        arrays = error.arrays
+        progress.tick(group.trainer.num_steps)
     directory.keep(name, arrays)
     # What the group was continued from is no longer needed.
     for part in ("states", "records"):
@@ -228,12 +243,17 @@ def _require_memory(runs: Sequence[plan.Run], devices: int, together: int) -> No
         )
 
 
-def _told(values: Sequence[float | None]) -> str:
-    """Mean and standard error as one cell."""
-    present = [value for value in values if value is not None]
-    if not present:
+def _told(values: np.ndarray) -> str:
+    """Mean and standard error as one cell, and of how many runs where some have no such figure."""
+    found = seeds.told("", values)
+    of = found.get("/seeds", values.size)
+    if not of:
         return "-"
-    mean = f"{np.mean(present):.3g}"
-    if len(present) < 2:
-        return mean
-    return f"{mean} ± {np.std(present, ddof=1) / np.sqrt(len(present)):.2g}"
+    text = f"{found['']:.3g}" + (f" ± {found['/sem']:.2g}" if "/sem" in found else "")
+    return text if of == values.size else f"{text} ({of} of {values.size})"
+
+
+def _numbers(members: Sequence[rows.Row], column: str) -> np.ndarray:
+    """A column of some rows [rows], NaN where there is none."""
+    values = [row.get(column) for row in members]
+    return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -28,7 +28,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 def draw(config: Sweep, rows: Rows, arrays: Arrays, theory: Rows) -> Iterator[tuple[str, Figure]]:
     """Every figure of a sweep, with its name."""
     columns, names = chosen(config, rows), varied(config)
-    yield "learning", learning(rows, arrays, names, columns)
+    if any(f"group0/models/{name}" in arrays for name in columns):
+        yield "learning", learning(rows, arrays, names, columns)
     numeric = [n for n in names if isinstance(rows[0][n], int | float)]
     for name in numeric[:3]:
         others = [n for n in names if n != name and not _tied(rows, name, n)]
@@ -75,6 +76,8 @@ def learning(rows: Rows, arrays: Arrays, names: Sequence[str], columns: Sequence
                     row["run"]
                     for row in rows
                     if (not first or row[first] == value) and (not second or row[second] == lane)
+                    # The curve of a run that was lost ends nowhere.
+                    if row["lost_at"] is None
                 }
                 _bands(axes, arrays, column, wanted, f"{value}" if first else "", colour)
             axes.set_ylim(-0.02, 1.02)

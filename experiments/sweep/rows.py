@@ -12,11 +12,12 @@
     LAYER.MATRIX/noise_over_rest   its singular value over the largest other one
     lost_at                        the step at which the run left the finite numbers
 
-A cell is None where the thing does not exist: a half that is never reached, a run that was lost.
+A cell is None where the thing does not exist: a half that is never reached, all of a run that was
+lost.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ Row = dict[str, Any]
 def of_group(group: Group, arrays: Arrays, columns: tuple[str, ...]) -> list[Row]:
     """The rows of a group's runs; columns: the axes that the table tells."""
     return [_row(run, arrays, place, columns) for place, run in enumerate(group.runs)]
+
+
+def whole(found: Sequence[Row]) -> list[Row]:
+    """The rows in order of runs, each with every column of the table; None where it has nothing."""
+    columns = dict.fromkeys(name for row in found for name in row)
+    return [dict.fromkeys(columns) | row for row in sorted(found, key=lambda row: row["run"])]
 
 
 def half_step(steps: np.ndarray, curve: np.ndarray, level: float) -> float | None:
@@ -51,6 +58,9 @@ def _row(run: Run, arrays: Arrays, place: int, columns: tuple[str, ...]) -> Row:
     lost = int(arrays["first_bad"][place])
     row: Row = {"run": run.index, **{name: run.values[name] for name in columns}, "seed": run.seed}
     row["lost_at"] = lost if lost >= 0 else None
+    if lost >= 0:
+        # What it recorded before is not where it ends.
+        return row
     for name, values in arrays.items():
         label = name.removeprefix("models/")
         if label != name and label != "steps" and values.ndim == 2:
@@ -77,7 +87,7 @@ def _row(run: Run, arrays: Arrays, place: int, columns: tuple[str, ...]) -> Row:
         )
     for name, shares in arrays.items():
         matrix = name.removeprefix("spectra/spectrum/").removesuffix("/noise_share")
-        if name.endswith("/noise_share") and lost < 0:
+        if name.endswith("/noise_share"):
             values = arrays[f"spectra/spectrum/{matrix}/singular_values"][-1, place]
             row |= {f"{matrix}/{k}": v for k, v in _noise_end(values, shares[-1, place]).items()}
     return row

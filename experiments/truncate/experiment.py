@@ -23,6 +23,7 @@ from experiments.truncate.settings import Truncate
 from toy import recall, surgery, transformer
 from toy.probes import records
 from toy.recall import Batch, Task
+from training import seeds
 from training.checkpoint import Store
 from truncation import ablation, degenerate, editing, factored, notation
 from truncation.notation import Intervention
@@ -80,7 +81,7 @@ def check(config: Truncate, setup: Setup) -> Plan:
 def measure(
     config: Truncate, setup: Setup, plan: Plan, directory: RunDirectory
 ) -> dict[str, np.ndarray]:
-    """SET/MODEL/METRIC [steps, seeds] of the full model and every intervention."""
+    """SET/MODEL/METRIC [steps, seeds] of the full model and every intervention, and first_bad."""
     wanted = list(dict.fromkeys((*plan.chosen, *plan.curves)))
     function = records.measure_models(wanted, batch_size=config.num_sequences)
     progress, found, run = Progress(len(plan.steps), label="checkpoint"), [], None
@@ -91,7 +92,8 @@ def measure(
         if kept is None:
             single, _, state = recall_setup.restore(config.run, step)
             run = run or single.trainer().measure(function)
-            kept = jax.device_get(run(state)), None
+            measured = {**jax.device_get(run(state)), seeds.FIRST_BAD: state.first_bad}
+            kept = {name: np.asarray(value) for name, value in measured.items()}, None
             directory.keep(f"step{step}", kept[0])
         found.append(kept[0])
         progress.update(number + 1)
@@ -103,9 +105,12 @@ def measure(
 def look_inside(
     config: Truncate, setup: Setup, step: int, chosen: Sequence[Intervention]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Parts, components, flips, factors and ambiguous cuts of the first seed, last checkpoint."""
+    """Parts, components, flips, factors, ambiguous cuts of the first seed left, last checkpoint."""
     _, _, state = recall_setup.restore(config.run, step)
-    weights = jax.tree.map(lambda leaf: leaf[0], transformer.combine(state.params, state.frozen))
+    first = recall_setup.left(state)[0]
+    weights = jax.tree.map(
+        lambda leaf: leaf[first], transformer.combine(state.params, state.frozen)
+    )
     key = jax.random.fold_in(jax.random.key(setup.config.seed), 104729)
     clean, noisy = (
         recall.sample(setup.task, key, batch_size=config.num_sequences, alpha=alpha)
@@ -159,20 +164,17 @@ def finish(
     directory: RunDirectory,
 ) -> dict[str, float]:
     """Write metrics, tables, figures and the summary of the last checkpoint."""
-    lines, summary = [], {}
-    for index, step in enumerate(steps):
-        line: dict[str, float] = {"step": step}
-        for name, values in arrays.items():
-            if name == "steps" or values.ndim != 2:
-                continue
-            line[name] = float(values[index].mean())
-            if values.shape[1] > 1:
-                error = values[index].std(ddof=1) / np.sqrt(values.shape[1])
-                line[f"{name}/sem"] = float(error)
-        lines.append(line)
-        summary = {name: value for name, value in line.items() if name != "step"}
-    directory.rewrite_metrics(lines)
     directory.write_arrays(arrays)
+    counted, left = seeds.counted(arrays), seeds.surviving(arrays)
+    lines: list[dict[str, float]] = []
+    for index, step in enumerate(steps):
+        line: dict[str, float] = {"step": step, **counted}
+        for name, values in left.items():
+            if name not in ("steps", seeds.FIRST_BAD) and values.ndim == 2:
+                line |= seeds.told(name, values[index])
+        lines.append(line)
+    summary = {name: value for name, value in lines[-1].items() if name != "step"}
+    directory.rewrite_metrics(lines)
     for name, rows in details.items():
         directory.write_csv(f"{name}.csv", rows)
         directory.write_jsonl(f"{name}.jsonl", rows)
@@ -202,6 +204,8 @@ def report(
         for name in ("full", *map(str, chosen))
     ]
     print(terminal.text(rows))
+    if lost := seeds.sentence(summary):
+        print(f"{lost}.")
     best = max(rows, key=lambda row: row["p(correct)"])
     print(
         f"{best['clean sequences']} answers best: p(correct) {best['p(correct)']:.3f} and p(noise) "

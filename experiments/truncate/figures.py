@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.run import style
 from experiments.run.style import COLOURS, CYCLE
+from training import seeds
 
 Arrays = Mapping[str, np.ndarray]
 Rows = Sequence[Mapping[str, Any]]
@@ -16,7 +17,8 @@ KINDS = (("p_correct", "correct"), ("p_noise", "noise"))
 
 
 def draw(arrays: Arrays, details: Mapping[str, Rows], alpha: float) -> Iterator[tuple[str, Figure]]:
-    """Every figure there is something for, with its name."""
+    """Every figure there is something for, with its name, of the seeds that were not lost."""
+    arrays = seeds.surviving(arrays)
     if _curve_matrices(arrays):
         yield "curves", curves(arrays, alpha)
     if len(arrays["steps"]) > 1:
