@@ -47,7 +47,7 @@ def surviving(arrays: Arrays) -> dict[str, np.ndarray]:
 
 def mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
     """Mean over the finite entries of an axis, NaN where there are none."""
-    values = np.asarray(values, np.result_type(values, np.float32))
+    values = np.asarray(values, np.float64)
     finite = np.isfinite(values)
     if finite.all() and values.shape[axis]:
         return np.asarray(values.mean(axis=axis))
@@ -58,7 +58,7 @@ def mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
 
 def deviation(values: np.ndarray, axis: int = -1) -> np.ndarray:
     """Standard deviation over the finite entries of an axis, NaN of fewer than two."""
-    values = np.asarray(values, np.result_type(values, np.float32))
+    values = np.asarray(values, np.float64)
     finite = np.isfinite(values)
     if finite.all() and values.shape[axis] > 1:
         return np.asarray(values.std(axis=axis, ddof=1))

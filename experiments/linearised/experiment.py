@@ -181,7 +181,8 @@ def run_name(width: int, rate: float, variant: str) -> str:
 def summarise(config: Linearised, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Final figures with standard errors, and where each variant parts from full training.
 
-    RUN/seeds, RUN/seeds_lost: of how many seeds its figures are, and how many were lost.
+    RUN/seeds, RUN/seeds_lost: of how many seeds its figures are, and how many were lost;
+    seeds_lost: in all runs together.
     KEY/parted: first record at which a seed's curve is more than PARTED off the full one of the
     same seed, mean over the seeds that part, -1 where none does; KEY/parting: how many do.
     """
@@ -216,7 +217,8 @@ def summarise(config: Linearised, arrays: Mapping[str, np.ndarray]) -> dict[str,
             gap = seeds.mean(arrays[f"{name}/p_noise"][early])
             gap = gap - exact[arrays[f"{name}/steps"][early]]
             summary[f"{name}/largest_prediction_error_to_step_4"] = float(np.max(np.abs(gap)))
-    return summary
+    lost = [value for name, value in summary.items() if name.endswith("/seeds_lost")]
+    return summary | {"seeds_lost": sum(lost)}
 
 
 def _rise(

@@ -88,7 +88,7 @@ def shown(record: Record) -> dict[str, float]:
     if not full:
         return {}
     names = {"loss": "noisy/full/loss", "p_noise": "clean/full/p_noise"}
-    return {short: float(np.nanmean(full[name])) for short, name in names.items()}
+    return {short: float(seeds.mean(full[name])) for short, name in names.items()}
 
 
 def evaluate(setup: Setup, trainer: Trainer, state: State) -> Mapping[str, Array]:

@@ -252,6 +252,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 summary[f"{model}/{figure}/spread"] = float(np.exp(logs.std()))
                 summary[f"{model}/{figure}/worst"] = float(np.exp(np.abs(logs).max()))
     summary["cells"] = len(rows)
+    summary["seeds_lost"] = sum(row["seeds_lost"] for row in rows)
     summary["beyond_edge"] = sum(bool(row["beyond_edge"]) for row in rows)
     return summary
 

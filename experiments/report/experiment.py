@@ -128,7 +128,9 @@ def report(judged: Sequence[Verdict], summary: Mapping[str, Any], directory: Run
     ]
     print(table.text(rows))
     for one in judged:
-        if one.verdict == verdicts.FAILS:
+        if one.verdict == verdicts.FAILS and one.reason:
+            print(f"FAIL {one.claim.name}: {one.reason.removeprefix('fails: ')}")
+        elif one.verdict == verdicts.FAILS:
             wrong = next(check for check in one.checks if not check.holds)
             print(
                 f"FAIL {one.claim.name}: {wrong.what} is {page.number(wrong.measured)}, "
@@ -138,7 +140,7 @@ def report(judged: Sequence[Verdict], summary: Mapping[str, Any], directory: Run
             note(f"{one.claim.name}: {one.reason}")
     print(
         f"{summary['claims']} claims: {summary['holds']} hold, {summary['fails']} fail, "
-        f"{summary['not_run']} not run"
+        f"{summary['one_seed']} rest on one seed, {summary['not_run']} not run"
     )
     print(f"page: {directory.path / 'index.html'}")
     return 1 if summary["fails"] or summary["broken"] or summary["unfinished_runs"] else 0

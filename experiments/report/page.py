@@ -15,7 +15,7 @@ from experiments.report.execute import Done
 from experiments.report.figures.panel import Panel
 from experiments.report.plan import Planned
 from experiments.report.reading import Found
-from experiments.report.verdicts import FAILS, HOLDS, NOT_RUN, Verdict
+from experiments.report.verdicts import FAILS, HOLDS, ONE_SEED, WORDS, Verdict
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -64,10 +64,7 @@ def build(report: Report, pictures: Mapping[str, Sequence[Panel]]) -> str:
         by_subject={
             key: [one for one in report.verdicts if one.subject == key] for key in report.subjects
         },
-        counts={
-            word: sum(one.verdict == word for one in report.verdicts)
-            for word in (HOLDS, FAILS, NOT_RUN)
-        },
+        counts={word: sum(one.verdict == word for one in report.verdicts) for word in WORDS},
         papers=sorted({one.claim.paper for one in report.verdicts}),
         opening=opening(report),
         pictures=pictures,
@@ -101,11 +98,13 @@ def opening(report: Report) -> list[str]:
         )
     held = sum(one.verdict == HOLDS for one in report.verdicts)
     failed = sum(one.verdict == FAILS for one in report.verdicts)
-    waiting = len(report.verdicts) - held - failed
+    alone = sum(one.verdict == ONE_SEED for one in report.verdicts)
+    waiting = len(report.verdicts) - held - failed - alone
     verb = "fails" if failed == 1 else "fail"
     said.append(
-        f"Of {len(report.verdicts)} claims about this, {held} hold here, {failed} {verb}, and "
-        f"{waiting} {'was' if waiting == 1 else 'were'} not run."
+        f"Of {len(report.verdicts)} claims about this, {held} hold here, {failed} {verb}, "
+        f"{alone} {'rests' if alone == 1 else 'rest'} on one seed, and {waiting} "
+        f"{'was' if waiting == 1 else 'were'} not run."
     )
     return said
 

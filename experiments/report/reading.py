@@ -19,6 +19,7 @@ import numpy as np
 
 from experiments.run.directory import RunDirectory
 from experiments.run.program import UserError, one_line
+from training import seeds
 from truncation.files import strict
 
 ALONG = re.compile(r"(?P<name>.+?)(\[(?P<index>\d+)\])? at (the end|step (?P<step>\d+))")
@@ -41,8 +42,8 @@ class Found(Mapping[str, Any]):
 
     @functools.cached_property
     def arrays(self) -> dict[str, np.ndarray]:
-        """trajectory.npz."""
-        return RunDirectory(self.path).read_arrays()
+        """trajectory.npz, without the seeds that were lost."""
+        return seeds.surviving(RunDirectory(self.path).read_arrays())
 
     def steps(self, name: str) -> np.ndarray:
         """The training steps of an array's records [records]: the nearest array called steps."""

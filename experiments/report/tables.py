@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.report.claim import Claim
 from experiments.report.reading import Found
-from experiments.report.verdicts import Verdict
+from experiments.report.verdicts import FAILS, WORDS, Verdict
 from truncation.files import strict
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +46,7 @@ def records(judged: Sequence[Verdict], found: Mapping[str, Found]) -> list[dict[
                         "error": check.error,
                         "expected": check.expected,
                         "holds": check.holds,
+                        "one_seed": check.one_seed,
                     }
                     for check in one.checks
                 ],
@@ -88,12 +89,12 @@ def filled(text: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def short(rows: Sequence[Mapping[str, Any]]) -> str:
     """Verdicts by subject, and what was not found."""
-    lines = ["| subject | holds | fails | not run |", "|---|---|---|---|"]
+    lines = [f"| subject | {' | '.join(WORDS)} |", "|---|" + "---|" * len(WORDS)]
     for subject in dict.fromkeys(row["subject"] for row in rows):
         words = [row["verdict"] for row in rows if row["subject"] == subject]
-        counts = " | ".join(str(words.count(word)) for word in ("holds", "fails", "not run"))
+        counts = " | ".join(str(words.count(word)) for word in WORDS)
         lines.append(f"| {subject.replace('_', ' ')} | {counts} |")
-    failed = [row["title"] for row in rows if row["verdict"] == "fails"]
+    failed = [row["title"] for row in rows if row["verdict"] == FAILS]
     if failed:
         lines += ["", f"Fails: {'; '.join(failed)}."]
     return "\n".join([*lines, "", measured_at(rows)])

@@ -9,14 +9,17 @@ from experiments.report.execute import Done
 from experiments.report.reading import Found
 
 HOLDS, FAILS, NOT_RUN = "holds", "fails", "not run"
+# Everything is on the side that is claimed, and one seed cannot tell whether clearly.
+ONE_SEED = "one seed"
+WORDS = (HOLDS, FAILS, ONE_SEED, NOT_RUN)
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """A claim, what was found, and what follows.
 
-    reason: why it was not run. broken: the run is finished and yet does not hold what the claim
-    reads, which is a fault of the report and not of the claim.
+    reason: why it was not run, or fails though its checks hold. broken: the run is finished and yet
+    does not hold what the claim reads, which is a fault of the report and not of the claim.
     """
 
     subject: str
@@ -43,8 +46,14 @@ def judge(
                 reason = f"not run: {claim.run} holds no {error}"
                 verdicts.append(Verdict(key, claim, NOT_RUN, reason=reason, broken=True))
                 continue
-            word = HOLDS if all(check.holds for check in checks) else FAILS
-            verdicts.append(Verdict(key, claim, word, checks))
+            word, reason = HOLDS, ""
+            if not all(check.holds for check in checks):
+                word = FAILS
+            elif told := claim.lost(found[claim.run]):
+                word, reason = FAILS, f"fails: {told}"
+            elif any(check.one_seed for check in checks):
+                word = ONE_SEED
+            verdicts.append(Verdict(key, claim, word, checks, reason))
     return verdicts
 
 
@@ -54,6 +63,7 @@ def summarise(verdicts: list[Verdict]) -> dict[str, Any]:
         "claims": len(verdicts),
         "holds": sum(one.verdict == HOLDS for one in verdicts),
         "fails": sum(one.verdict == FAILS for one in verdicts),
+        "one_seed": sum(one.verdict == ONE_SEED for one in verdicts),
         "not_run": sum(one.verdict == NOT_RUN for one in verdicts),
         "broken": sum(one.broken for one in verdicts),
     }

@@ -108,7 +108,7 @@ def summarise(config: Sweep, found: Sequence[rows.Row]) -> dict[str, Any]:
     columns = plan.varied(config)
     summary: dict[str, Any] = {
         "runs": len(found),
-        "lost": sum(row["lost_at"] is not None for row in found),
+        "seeds_lost": sum(row["lost_at"] is not None for row in found),
     }
     for point, members in points(columns, found).items():
         where = ",".join(f"{n}={v}" for n, v in zip(columns, point, strict=True)) or "all"
@@ -213,7 +213,7 @@ def _shown(record: Record) -> dict[str, float]:
     if not full or not np.any(record.first_bad < 0):
         return {}
     names = {"p_noise": "clean/full/p_noise", "p_correct": "clean/full/p_correct"}
-    return {short: float(np.nanmean(full[name])) for short, name in names.items()}
+    return {short: float(seeds.mean(full[name])) for short, name in names.items()}
 
 
 def _devices(count: int) -> Sequence[jax.Device]:

@@ -314,3 +314,100 @@ def test_means_say_of_how_many():
 def test_where_all_are_lost_nothing_is_a_mean():
     with pytest.raises(ValueError, match="all 4 seeds left the finite numbers"):
         seeds.surviving(spoilt(recall_arrays(), range(SEEDS)))
+
+
+TINY = [
+    "--num_tokens=5", "--length=12", "--d_model=8", "--batch_size=4", "--feed_forward=linear",
+    "--interventions=0.fc_in@0", "--rhos=0,0.5,1", "--devices=1", "--eval_batch=8",
+    "--final_batch=8", "--num_seeds=4", "--steps=15",
+]  # fmt: skip
+
+
+@pytest.mark.fault("B3", "A14")
+@pytest.mark.thorough
+def test_a_run_that_loses_seeds_and_what_reads_it(drive, tmp_path):
+    """Diverged for true; --redraw, truncate and find_noise go on with the seeds that are left."""
+    out, redrawn = f"--out={tmp_path / 'run'}", tmp_path / "run" / "figures"
+    (run,) = drive("noisy_recall", [*TINY, "--learning_rate=0.7", out])
+    assert run["code"] == 0, run["err"]
+    assert "left the finite numbers" in run["err"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    kept, gone = summary["seeds"], summary["seeds_lost"]
+    assert 0 < kept < 4
+    assert kept + gone == 4
+    assert f"means are of {kept} of 4 seeds" in run["out"]
+    assert 0 < summary["clean/full/p_noise"] < 1
+    before = (redrawn / "recall.png").read_bytes()
+    (again,) = drive("noisy_recall", ["--redraw", out])
+    assert again["code"] == 0, again["err"]
+    assert (redrawn / "recall.png").read_bytes() == before
+    source = f"--run={tmp_path / 'run'}"
+    (cut,) = drive("truncate", [source, f"--out={tmp_path / 'cut'}", "--num_sequences=32"])
+    assert cut["code"] == 0, cut["err"]
+    summary = json.loads((tmp_path / "cut" / "summary.json").read_text())
+    assert (summary["seeds"], summary["seeds_lost"]) == (kept, gone)
+    assert 0 < summary["clean/full/p_noise"] < 1
+    few = ["--validation=8", "--test=16", "--batch_size=8"]
+    (found,) = drive("find_noise", [source, f"--out={tmp_path / 'found'}", *few])
+    assert found["code"] == 0, found["err"]
+    assert f"{gone} of 4 seeds left the finite numbers and are not judged" in found["err"]
+    summary = json.loads((tmp_path / "found" / "summary.json").read_text())
+    assert (summary["seeds"], summary["seeds_lost"]) == (kept, gone)
+
+
+@pytest.mark.fault("B3")
+@pytest.mark.thorough
+def test_a_run_that_loses_all_seeds_ends_with_one_line(drive, tmp_path):
+    command = [*TINY, "--learning_rate=1e30", f"--out={tmp_path / 'run'}"]
+    # The same command once more ends the same way.
+    for ended in drive("noisy_recall", command, command):
+        assert ended["code"] == 1
+        errors = [line for line in ended["err"].splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert "is not finite at step" in errors[0]
+        assert "Traceback" not in ended["err"]
+    # What was recorded until then is there, and no summary.
+    with np.load(tmp_path / "run" / "trajectory.npz") as arrays:
+        assert (arrays[seeds.FIRST_BAD] >= 0).all()
+        assert len(arrays["models/steps"])
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.fault("B3")
+@pytest.mark.thorough
+def test_a_sweep_whose_one_shape_loses_all_its_runs(drive, tmp_path):
+    """Its other shape is measured and drawn; a sweep that loses all says so in one line."""
+    tiny = ["--num_tokens=5", "--length=10", "--batch_size=4", "--steps=4",
+            "--feed_forward=linear", "--interventions=0.fc_in@0", "--alpha=0.5", "--eval_batch=8",
+            "--devices=1"]  # fmt: skip
+    both = [*tiny, "--d_model=4,6", "--learning_rate=1e30,0.3", "--zip=d_model+learning_rate"]
+    (ended,) = drive("sweep", [*both, f"--out={tmp_path / 'some'}"])
+    assert ended["code"] == 0, ended["err"]
+    assert "0 of 2" in ended["out"]
+    assert len((tmp_path / "some" / "sweep.csv").read_text().splitlines()) == 5
+    command = [*tiny, "--d_model=4", "--learning_rate=1e30", f"--out={tmp_path / 'all'}"]
+    for ended in drive("sweep", command, command):
+        assert ended["code"] == 1
+        last = ended["err"].splitlines()[-1]
+        assert last.startswith("error: all 2 runs left the finite numbers")
+    assert (tmp_path / "all" / "sweep.csv").exists()
+
+
+@pytest.mark.fault("B3")
+@pytest.mark.thorough
+def test_linearised_and_plateau_where_some_or_all_is_lost(drive, tmp_path):
+    shape = ["--num_tokens=5", "--length=8", "--num_seeds=2"]
+    small = [*shape, "--widths=4", "--steps=12", "--batch_size=4", "--eval_batch=8",
+             "--variants=full,linearised"]  # fmt: skip
+    watched = [*shape, "--d_model=4", "--batch_sizes=4", "--momenta=0.5", "--settling=12",
+               "--watched=48"]  # fmt: skip
+    for name, given in (("linearised", small), ("plateau", watched)):
+        some, every = (f"--out={tmp_path / f'{name}_{word}'}" for word in ("some", "all"))
+        (ended,) = drive(name, [*given, "--learning_rates=0.02,100", some])
+        assert ended["code"] == 0, ended["err"]
+        assert "0 of 2" in ended["out"]
+        alone = ["--variants=full"] if name == "linearised" else []
+        (ended,) = drive(name, [*given, *alone, "--learning_rates=100", every])
+        assert ended["code"] == 1
+        assert "left the finite numbers; lower --learning_rates" in ended["err"].splitlines()[-1]
+        assert (tmp_path / f"{name}_all" / "trajectory.npz").exists()

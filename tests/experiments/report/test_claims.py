@@ -1,15 +1,19 @@
 """The claims as data: every one can be addressed, run and judged before anything is."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from experiments.report import verdicts
 from experiments.report.claim import AtLeast, AtMost, Is, MissingError, Near, Quantity, Rows
 from experiments.report.claims import SUBJECTS
 from experiments.report.figures import DRAWINGS
 from experiments.report.plan import expanded, named, plan
+from experiments.report.reading import Found
 from experiments.report.runs import RUNS, Run
 
 CLAIMS = [claim for subject in SUBJECTS.values() for claim in subject.claims]
@@ -142,3 +146,93 @@ def test_rows_are_judged_by_the_one_nearest_to_its_allowance():
     assert not Rows("memory/other").judge(found | {"rows_of_table": [row, failed]}).holds
     with pytest.raises(MissingError):
         Rows("nothing").judge(found)
+
+
+@pytest.mark.fault("A14")
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, None])
+def test_what_is_not_finite_is_no_figure(value):
+    found = {"a": value, "b": 1.0, "b/sem": 0.1}
+    for check in (
+        Near("a", 0.0, 1e9, ""), AtLeast("a", -1e9, ""), AtMost("a", 1e9, ""),
+        AtLeast("a", 0.0, "", clear=True), AtLeast(Quantity("b", minus="a"), -1e9, ""),
+        AtMost(Quantity("a", over="b"), 1e9, ""),
+    ):  # fmt: skip
+        assert not check.judge(found).holds
+
+
+@pytest.mark.fault("A14")
+def test_clearly_by_the_word_of_one_seed():
+    """On the side that is claimed and no error to tell chance by: not clear, and not refuted."""
+    alone, several = {"a": 0.5, "b": 0.25}, {"a": 0.5, "a/sem": 0.0, "b": 0.25, "b/sem": 0.0}
+    above, below = (
+        kind(Quantity("a", minus="b"), 0.0, "", clear=True) for kind in (AtLeast, AtMost)
+    )
+    assert above.judge(alone).one_seed
+    assert above.judge(alone).holds
+    assert not below.judge(alone).holds
+    assert not above.judge(several).one_seed
+    assert not AtLeast("a", 0.0, "").judge(alone).one_seed
+
+
+def judged(summary, *checks, **more):
+    """The verdict on one claim about a run with this summary."""
+    claim = dataclasses.replace(CLAIMS[0], run="recall", checks=checks, **more)
+    subject = dataclasses.replace(SUBJECTS["recall"], claims=(claim,))
+    (verdict,) = verdicts.judge({"recall": subject}, {}, {"recall": summary})
+    return verdict
+
+
+@pytest.mark.fault("A14")
+def test_a_claim_does_not_hold_on_survivors_unless_it_says_so():
+    check = AtLeast("a", 0.0, "")
+    whole = {"a": 0.5, "seeds": 4, "seeds_lost": 0}
+    assert judged(whole, check).verdict == "holds"
+    some = whole | {"seeds": 1, "seeds_lost": 3}
+    assert judged(some, check).verdict == "fails"
+    assert judged(some, check).reason == "fails: 3 seeds of recall were lost"
+    assert judged(some, check, survivors=True).verdict == "holds"
+    # Nothing was lost, and one figure is of fewer seeds all the same: a half never reached.
+    fewer = whole | {"a/seeds": 3}
+    assert judged(fewer, check).reason == "fails: a is of 3 seeds, not of all"
+    assert judged(fewer, check, survivors=True).verdict == "holds"
+    alone = judged(whole, dataclasses.replace(check, clear=True))
+    assert alone.verdict == "one seed"
+    assert verdicts.summarise([alone])["one_seed"] == 1
+
+
+@pytest.mark.fault("A14")
+def test_rows_are_judged_by_their_numbers_and_not_by_their_word():
+    row = {"family": "memory", "name": "value", "setting": "N=2", "predicted": 2.0, "measured": 2.1,
+           "error": None, "tolerance": 0.1, "verdict": "ok"}  # fmt: skip
+    statistical = row | {"error": 0.1, "tolerance": None, "measured": 2.3}
+
+    def holds(row, limit=4.0):
+        return Rows("memory/").judge({"rows_of_table": [row], "z_limit": limit}).holds
+
+    assert holds(row)
+    assert holds(row | {"measured": 2.2})
+    assert holds(statistical)
+    for wrong in (
+        row | {"measured": 2.21}, row | {"predicted": None}, row | {"measured": None},
+        row | {"measured": math.inf}, row | {"tolerance": math.inf}, row | {"verdict": "FAIL"},
+        statistical | {"measured": 2.5}, statistical | {"error": None},
+        statistical | {"error": math.inf}, statistical | {"error": 0.0},
+    ):  # fmt: skip
+        assert not holds(wrong), wrong
+    assert not holds(statistical, math.inf)
+
+
+@pytest.mark.fault("A14")
+def test_a_run_is_read_without_the_seeds_that_it_lost(tmp_path):
+    (tmp_path / "summary.json").write_text(json.dumps({"seeds": 2, "seeds_lost": 1}))
+    (tmp_path / "config.json").write_text(json.dumps({"flags": {}}))
+    values = np.array([[1.0, 7.0, 3.0], [2.0, np.nan, 4.0]])
+    np.savez(
+        tmp_path / "trajectory.npz",
+        **{"models/a": values, "models/steps": np.array([0, 1]), "first_bad": [-1, 1, -1]},
+    )
+    found = Found(tmp_path)
+    assert found["models/a at step 0"] == 2.0
+    assert found["models/a at the end"] == 3.0
+    assert found["models/a at the end/sem"] == pytest.approx(1.0)
+    np.testing.assert_array_equal(found.curve("models/a"), [2.0, 3.0])

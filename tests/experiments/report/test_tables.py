@@ -44,7 +44,7 @@ def test_long_and_short():
     assert r"| A \| b | p | 0.25 ± 0.01; `1.mlp@0` | at most 0.2; 0.mlp@0 | fails |" in long
     assert "| C | p |  |  | not run: no |" in long
     assert long.endswith("Measured at commit 0123456789-dirty on 2026-11-21.")
-    assert "| memory | 0 | 1 | 1 |" in tables.short(ROWS)
+    assert "| memory | 0 | 1 | 0 | 1 |" in tables.short(ROWS)
     assert "Fails: A | b." in tables.short(ROWS)
 
 
