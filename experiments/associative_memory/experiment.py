@@ -220,7 +220,7 @@ def summarise(
     elif problem.embeddings == "orthonormal":
         predicted = figures.predict(config, arrays["memory/steps"])
         summary["largest_logit_error"] = max(
-            float(np.max(np.abs(arrays[f"memory/logits/{name}"].mean(axis=1) - values)))
+            float(np.max(np.abs(seeds.mean(arrays[f"memory/logits/{name}"]) - values)))
             for name, values in predicted._asdict().items()
         )
     return summary

@@ -37,7 +37,9 @@ def draw_facts(config: Memory, arrays: Mapping[str, np.ndarray]) -> Figure:
     law = arrays["facts/frequencies"]
     steps = arrays["memory/steps"]
     times = steps * config.step_size
-    found = {name: arrays[f"memory/facts/{name}/margin"].mean(axis=1) for name in ("full", "cut")}
+    found = {
+        name: seeds.mean(arrays[f"memory/facts/{name}/margin"], axis=1) for name in ("full", "cut")
+    }
     shown = sorted({int(np.argmin(np.abs(times - config.time * x))) for x in (0.03, 0.2, 1.0)})
     later = np.flatnonzero(times >= config.time / 100)
     facts = frequent_memory.facts(law, config.alpha, config.shared)
@@ -85,15 +87,15 @@ def draw_memory(config: Memory, cuts: Sequence[str], arrays: Mapping[str, np.nda
     predicted = predict(config, steps)
     names = {"correct": CYCLE[0], "other": CYCLE[2], "noise": CYCLE[1]}
     for name, colour in names.items():
-        measured = arrays[f"memory/logits/{name}"][later].mean(axis=1)
+        measured = seeds.mean(arrays[f"memory/logits/{name}"][later], axis=1)
         left.plot(times, measured, "o", ms=3, color=colour, label=name)
         line = "predicted" if name == "noise" else None
         left.plot(times, getattr(predicted, name), color=COLOURS["theory"], lw=0.7, label=line)
     left.set_ylabel("logit")
     style.panel(left, "a", "logits")
 
-    values = arrays["memory/logits/singular_values"][later].mean(axis=1)
-    share = arrays["memory/logits/noise_share"][later].mean(axis=1)
+    values = seeds.mean(arrays["memory/logits/singular_values"][later], axis=1)
+    share = seeds.mean(arrays["memory/logits/noise_share"][later], axis=1)
     for index in range(values.shape[1]):
         label = "measured" if index == 0 else None
         middle.plot(times, values[:, index], "o", ms=2, color="0.6", label=label)

@@ -108,7 +108,7 @@ def summarise(arrays: dict[str, np.ndarray]) -> dict[str, float]:
             summary |= seeds.told(name.removeprefix("final/"), values)
     steps = arrays["models/steps"]
     for label, name in (("noise", "p_noise"), ("recall", "p_correct")):
-        curve = arrays[f"models/clean/full/{name}"].mean(axis=1)
+        curve = seeds.mean(arrays[f"models/clean/full/{name}"])
         reached = steps[np.argmax(curve >= curve[-1] / 2)]
         summary[f"learning/{label}_half_step"] = int(reached)
     return summary

@@ -144,7 +144,7 @@ def bigrams(arrays: Arrays) -> Figure:
         if f"bigrams/bigram/{name}" in arrays:
             _band(left, arrays, f"bigrams/bigram/{name}", label, colour, ls=line)
     if "bigrams/bigram/entropy" in arrays:
-        _floor(left, float(arrays["bigrams/bigram/entropy"].mean()), "entropy", "left")
+        _floor(left, float(seeds.mean(arrays["bigrams/bigram/entropy"].ravel())), "entropy", "left")
     left.set_ylabel("nats per token")
     style.panel(left, "a", "loss away from triggers")
     prefix = "mechanisms/bigram_kl/"
@@ -152,7 +152,9 @@ def bigrams(arrays: Arrays) -> Figure:
     for colour, name in zip(CYCLE[1:], found, strict=False):
         _band(middle, arrays, name, f"feed-forward {name.removeprefix(prefix)}", colour)
     if f"{prefix}uniform" in arrays:
-        _floor(middle, float(arrays[f"{prefix}uniform"].mean()), "saying nothing", "right")
+        _floor(
+            middle, float(seeds.mean(arrays[f"{prefix}uniform"].ravel())), "saying nothing", "right"
+        )
     middle.set_ylabel("KL to the bigram law, nats")
     style.panel(middle, "b", "what each feed-forward says")
     if unseen:
@@ -202,17 +204,18 @@ def spectra(arrays: Arrays) -> Figure:
             if name not in found:
                 axes.set_visible(False)
                 continue
-            values = arrays[f"{prefix}{name}{suffix}"].mean(axis=1)
+            values = seeds.mean(arrays[f"{prefix}{name}{suffix}"], axis=1)
             axes.plot(steps, values, color="0.75", lw=0.5, zorder=0)
             share = arrays.get(f"{prefix}{name}/noise_share")
             if share is not None:
                 times = np.repeat(steps, values.shape[1])
-                area = whole * share.mean(axis=1).ravel()
+                area = whole * seeds.mean(share, axis=1).ravel()
                 axes.scatter(
                     times, values.ravel(), s=area, color=COLOURS["noise"], lw=0, rasterized=True
                 )
             axes.set_title(name, loc="left")
-            axes.set_ylim(0, values.max() * 1.12)
+            # A seed on the brink has singular values beyond the finite numbers before it is lost.
+            axes.set_ylim(0, values.max(initial=1e-6, where=np.isfinite(values)) * 1.12)
             style.step_axis(axes)
         row[0].set_ylabel("singular value")
     if any(name.endswith("/noise_share") for name in arrays):

@@ -6,6 +6,7 @@ trap that no mean may step into.
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from experiments.noisy_recall import figures as recall_figures
 from experiments.plateau import experiment as plateau
 from experiments.plateau import figures as plateau_figures
 from experiments.plateau.settings import Plateau
-from experiments.run import style
+from experiments.run import recall_setup, style
 from experiments.sweep import experiment as sweep
 from experiments.sweep import figures as sweep_figures
 from experiments.sweep import rows as sweep_rows
@@ -30,6 +31,7 @@ from toy.history import History
 from toy.settings import NoisyRecall
 from toy.setup import build
 from training import seeds
+from training.checkpoint import Store
 
 SEEDS, RECORDS = 4, 6
 STEPS = np.array([0, 1, 2, 4, 8, 16])
@@ -118,6 +120,20 @@ def test_noisy_recall(gone):
     require_drawn(recall_figures.draw(broken, 0.5), laid_out=len(gone) == 3)
     alone = noisy_recall.summarise(without(arrays, gone))
     require_of_others(noisy_recall.summarise(broken), alone, gone)
+
+
+@pytest.mark.fault("B3")
+def test_noisy_recall_on_the_brink():
+    """Weights still finite and too large: what is derived of them is not, in some or all seeds."""
+    arrays = recall_arrays()
+    for name in ("singular_values", "noise_share"):
+        arrays[f"spectra/spectrum/1.fc_in/{name}"][-1] = np.inf
+        arrays[f"spectra/spectrum/1.fc_in/{name}"][-2, 1:] = np.nan
+    arrays["models/clean/full/p_noise"][-1, 2] = np.nan
+    arrays["bigrams/bigram/entropy"][-1] = np.inf
+    arrays["models/clean/full/margin/attention_0"][-1] = 3e38
+    require_drawn(recall_figures.draw(arrays, 0.5))
+    noisy_recall.summarise(arrays)
 
 
 @pytest.mark.fault("B3")
@@ -326,7 +342,7 @@ TINY = [
 @pytest.mark.fault("B3", "A14")
 @pytest.mark.thorough
 def test_a_run_that_loses_seeds_and_what_reads_it(drive, tmp_path):
-    """Diverged for true; --redraw, truncate and find_noise go on with the seeds that are left."""
+    """Diverged for true; --redraw and truncate go on with the seeds that are left."""
     out, redrawn = f"--out={tmp_path / 'run'}", tmp_path / "run" / "figures"
     (run,) = drive("noisy_recall", [*TINY, "--learning_rate=0.7", out])
     assert run["code"] == 0, run["err"]
@@ -347,12 +363,28 @@ def test_a_run_that_loses_seeds_and_what_reads_it(drive, tmp_path):
     summary = json.loads((tmp_path / "cut" / "summary.json").read_text())
     assert (summary["seeds"], summary["seeds_lost"]) == (kept, gone)
     assert 0 < summary["clean/full/p_noise"] < 1
-    few = ["--validation=8", "--test=16", "--batch_size=8"]
-    (found,) = drive("find_noise", [source, f"--out={tmp_path / 'found'}", *few])
+
+
+@pytest.mark.fault("B3", "A14")
+@pytest.mark.thorough
+def test_find_noise_judges_the_seeds_that_are_left(recall_run, drive, tmp_path):
+    """A run whose first seed is lost at its last checkpoint."""
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "config.json").write_bytes((recall_run / "config.json").read_bytes())
+    _, step, state = recall_setup.restore(recall_run)
+    poisoned = jax.tree.map(lambda leaf: leaf.at[0].set(np.nan), state.params)
+    store = Store(path / "checkpoints")
+    store.save(step, state._replace(params=poisoned, first_bad=state.first_bad.at[0].set(7)))
+    store.wait()
+    few = ["--validation=8", "--test=16", "--batch_size=8", f"--out={tmp_path / 'found'}"]
+    (found,) = drive("find_noise", [f"--run={path}", *few])
     assert found["code"] == 0, found["err"]
-    assert f"{gone} of 4 seeds left the finite numbers and are not judged" in found["err"]
+    assert "1 of 2 seeds left the finite numbers and are not judged" in found["err"]
+    assert "means are of 1 of 2 seeds" in found["out"]
     summary = json.loads((tmp_path / "found" / "summary.json").read_text())
-    assert (summary["seeds"], summary["seeds_lost"]) == (kept, gone)
+    assert (summary["seeds"], summary["seeds_lost"]) == (1, 1)
+    assert 0 < summary["clean/full_model/p_noise"] < 1
 
 
 @pytest.mark.fault("B3")
