@@ -62,6 +62,11 @@ class _Choice(NamedTuple):
     stop: Int[Array, " stops"]
 
 
+def _index(*where: Any) -> tuple[Int[Array, ""], ...]:
+    # All of one type, whatever Python's own numbers become where 64 bits are switched on.
+    return tuple(jnp.asarray(one, jnp.int32) for one in where)
+
+
 def _layer(
     layer_params: Any,
     config: Config,
@@ -76,7 +81,7 @@ def _layer(
     positions = jnp.take_along_axis(context.positions, rows, axis=1)
     query = model.queries(layer_params, config, inputs)
     query, keys = (rotate(x, positions, context.lengths, config) for x in (query, keys))
-    corner = (0, rows[0, 0], 0, 0)
+    corner = _index(0, rows[0, 0], 0, 0)
     kept = _Kept(
         jax.lax.dynamic_update_slice(kept.keys, keys, corner),
         jax.lax.dynamic_update_slice(kept.values, values, corner),
@@ -140,8 +145,8 @@ def _choose(
     column = state.text.shape[1] - state.tokens.shape[1] + state.made
     put = jax.lax.dynamic_update_slice
     return state._replace(
-        text=put(state.text, jnp.maximum(token, 0)[:, None], (0, column)),
-        tokens=put(state.tokens, token[:, None], (0, state.made)),
+        text=put(state.text, jnp.maximum(token, 0)[:, None], _index(0, column)),
+        tokens=put(state.tokens, token[:, None], _index(0, state.made)),
         done=state.done | stopped,
         made=state.made + 1,
     )
@@ -231,10 +236,10 @@ def _go_on(
 
     def step(state: _State) -> _State:
         column = length + state.made - 1
-        mask = jax.lax.dynamic_update_slice(state.mask, ~state.done[:, None], (0, column))
+        mask = jax.lax.dynamic_update_slice(state.mask, ~state.done[:, None], _index(0, column))
         kept = _refreshed(params, config, state, mask)
         rows = jnp.broadcast_to(column, (batch, 1))
-        fed = jax.lax.dynamic_slice(state.text, (0, column), (batch, 1))
+        fed = jax.lax.dynamic_slice(state.text, _index(0, column), (batch, 1))
         x, kept = _run(params, config, fed, rows, kept, model.context_of(mask))
         state = state._replace(kept=kept, mask=mask)
         return _choose(state, _head(params, config, x), choice, greedy, real)

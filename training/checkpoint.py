@@ -1,6 +1,7 @@
 """Checkpoints of a training state, through orbax: written beside their place, then moved."""
 
 import contextlib
+import errno
 import os
 import re
 import zlib
@@ -22,12 +23,16 @@ class CheckpointError(ValueError):
 class Store:
     """The checkpoints of one run, one per step.
 
-    keep: how many of the last are kept; None keeps all.
+    keep: how many of the last are kept; None keeps all. Raises FileNotFoundError where the folder
+    of the run is not there.
     """
 
     def __init__(self, path: str | Path, *, keep: int | None = None):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self.path = Path(path).absolute()
+        if processes.first() and not self.path.parent.is_dir():
+            # orbax would make it: a run that was removed meanwhile is not begun again here.
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path.parent))
         self._manager = ocp.CheckpointManager(self.path, options=options)
 
     def steps(self) -> tuple[int, ...]:

@@ -1,8 +1,10 @@
 """Edited weights back to disk: read by the safetensors package and by this one."""
 
 import dataclasses
+import errno
 import json
 import os
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -255,3 +257,35 @@ def test_bad_arguments(original, tmp_path):
         export.save(checkpoint, tmp_path / "out", dtype="int4")
     with pytest.raises(bridge.CheckpointError, match="no matrix is in factors"):
         export.save(checkpoint, tmp_path / "out", factored=True)
+
+
+@pytest.mark.fault("B1")
+def test_what_is_replaced_stays_where_the_new_cannot_take_its_place(tmp_path, monkeypatch):
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "old").write_text("precious")
+    real = pathlib.Path.rename
+
+    def rename(self, to):
+        if self.name == "new":
+            raise OSError(errno.ENOSPC, "full")
+        return real(self, to)
+
+    monkeypatch.setattr(pathlib.Path, "rename", rename)
+    with pytest.raises(OSError, match="full"), export._appearing_whole(target, True) as new:
+        (new / "config.json").write_text("{}")
+    assert os.listdir(tmp_path) == ["model"]
+    assert os.listdir(target) == ["old"]
+
+
+@pytest.mark.fault("B2")
+def test_a_link_is_no_place_for_a_checkpoint(tmp_path, original):
+    link, theirs = tmp_path / "model", tmp_path / "theirs"
+    for there in (False, True):
+        if there:
+            theirs.mkdir()
+        link.unlink(missing_ok=True)
+        link.symlink_to(theirs)
+        with pytest.raises(bridge.CheckpointError, match="is a link"):
+            export.save(bridge.load(original), link, overwrite=True)
+    assert not list(theirs.iterdir())

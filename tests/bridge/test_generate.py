@@ -235,3 +235,24 @@ def test_what_is_shared_leaves_every_row_a_token(monkeypatch):
     assert generation._shared(config, tokens, mask) == 2
     monkeypatch.setattr(generation, "_SHARED_STEP", 32)
     assert generation._shared(config, tokens, mask) == 0
+
+
+@pytest.mark.fault("D3")
+def test_it_is_traced_the_same_where_64_bits_are_switched_on():
+    found = checkpoint("gpt_neox")
+    tokens, mask = jnp.ones((2, 3), jnp.int32), jnp.ones((2, 3), bool)
+    made = {
+        "config": found.config,
+        "greedy": True,
+        "real": (found.config.vocab_size, generation.Holes()),
+    }
+    shapes = []
+    for wide in (False, True):
+        with jax.enable_x64(wide):
+            choice = generation._Choice(jax.random.key(0), jnp.float32(0), jnp.zeros(0, jnp.int32))
+            state = generation._start.eval_shape(
+                found.params, tokens, mask, choice, new=2, shared=0, **made
+            )
+            end = generation._go_on.eval_shape(found.params, state, jnp.int32(2), choice, **made)
+            shapes.append((state, end))
+    assert shapes[0] == shapes[1]

@@ -51,14 +51,17 @@ class Process:
 
 
 class House:
-    """Starts processes by forking one that has imported the libraries; see zygote.py."""
+    """Starts processes by forking one that has imported the libraries; see zygote.py.
 
-    def __init__(self, scratch: Path):
+    late: without those that read the environment as they are imported.
+    """
+
+    def __init__(self, scratch: Path, *, late: bool = False):
         self.scratch = scratch
         self._number = itertools.count()
         self._lock = threading.Lock()
         self._zygote = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("zygote.py")],
+            [sys.executable, Path(__file__).with_name("zygote.py"), *(["late"] if late else [])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
         )  # fmt: skip
@@ -68,19 +71,26 @@ class House:
             print(json.dumps(request), file=self._zygote.stdin, flush=True)
             return json.loads(self._zygote.stdout.readline())
 
-    def start(self, module: str, arguments: list[str], **environment: str) -> Process:
-        """Begin a program; its output goes to files."""
+    def start(
+        self,
+        module: str,
+        arguments: list[str],
+        output: str | None = "file",
+        **environment: str | None,
+    ) -> Process:
+        """Begin a program; its output goes to files, or output is None (closed) or "gone"."""
         base = self.scratch / f"process{next(self._number)}"
         out, err = base.with_suffix(".out"), base.with_suffix(".err")
         for file in (out, err):
             file.touch()
-        request = {"module": module, "arguments": list(map(str, arguments)), "out": str(out),
-                   "err": str(err), "environment": environment}  # fmt: skip
+        names = [str(out), str(err)] if output == "file" else [output, output]
+        request = {"module": module, "arguments": list(map(str, arguments)), "out": names[0],
+                   "err": names[1], "environment": environment}  # fmt: skip
         return Process(self, self.ask(request)["pid"], out, err)
 
-    def run(self, tiny: Tiny, inputs: Path, out: Path, *more: str) -> Process:
+    def run(self, tiny: Tiny, inputs: Path, out: Path, *more: str, **how: str | None) -> Process:
         """Run a program to its end."""
-        process = self.start(tiny.module, [*tiny.command(inputs, out), *more])
+        process = self.start(tiny.module, [*tiny.command(inputs, out), *more], **how)
         assert process.wait() is not None, f"{tiny.name} did not end in {PATIENCE:g} s"
         return process
 

@@ -67,3 +67,27 @@ def test_a_step_that_is_not_there(state, tmp_path):
     store.wait()
     with pytest.raises(CheckpointError, match=r"no checkpoint of step 8; there are \(7,\)"):
         store.restore(abstract(state), 8)
+
+
+@pytest.mark.fault("B2")
+def test_no_checkpoint_is_written_or_removed_through_a_link(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("precious")
+    for link in (tmp_path / "linked", tmp_path / "run" / "5"):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(theirs)
+        store = Store(link if link.name == "linked" else link.parent, keep=1)
+        with pytest.raises(CheckpointError, match="is a link"):
+            store.save(7, {"x": np.zeros(1)})
+        with pytest.raises(CheckpointError, match="is a link"):
+            store.delete(5)
+    assert (theirs / "thesis.txt").read_text() == "precious"
+    assert len(list(theirs.iterdir())) == 1
+
+
+@pytest.mark.fault("B4")
+def test_a_run_that_was_removed_is_not_begun_again_by_its_checkpoints(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Store(tmp_path / "run" / "checkpoints")
+    assert not (tmp_path / "run").exists()

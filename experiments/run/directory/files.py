@@ -42,6 +42,7 @@ class RunDirectory:
         self.path = Path(path)
         self._owned = dict.fromkeys(owned)
         self._begun, self._undone, self._replaces = begun, False, replaces
+        self._lost = ""
         # Of a run that continues config.json was there when it was opened.
         self._folder, self._configured = _identity(self.path), begun
 
@@ -90,6 +91,7 @@ class RunDirectory:
     def take_back(self) -> None:
         """Leave the directory as it was found, if the run failed before its first result."""
         if not self._begun:
+            self._lost = self.gone()
             self._begun = self._undone = True
             if _identity(self.path) != self._folder:
                 return  # removed, and whatever is there now is not this run's
@@ -99,6 +101,8 @@ class RunDirectory:
 
     def gone(self) -> str:
         """What to say where the directory is no more the one that was opened; empty if it is."""
+        if self._undone:
+            return self._lost
         there = _identity(self.path) == self._folder
         if there and (not self._configured or (self.path / "config.json").exists()):
             return ""

@@ -168,6 +168,16 @@ def test_a_library_that_fails_in_a_vanished_directory_is_one_line(tmp_path, caps
     assert capsys.readouterr().err.endswith("was removed or replaced while the run was going on\n")
 
 
+def test_another_failure_is_not_blamed_on_the_directory_that_is_cleared_after_it(tmp_path):
+    def main():
+        begin(tmp_path / "run")
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        program.guarded(main)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 @pytest.mark.fault("B4")
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
 def test_without_locks_a_file_says_who_has_the_directory(tmp_path, monkeypatch, number):
