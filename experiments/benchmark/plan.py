@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags as absl_flags
 
 from experiments.benchmark.operation_count import Count, count
 from experiments.run import flags, stop, table
@@ -54,7 +53,7 @@ class Compiled:
 
 def read(preset: str) -> NoisyRecall:
     """The settings of a flag file; of a text, of which only the size counts, so many tokens."""
-    values = absl_flags.FlagValues()
+    values = flags.Values()
     flags.define(NoisyRecall, values)
     with user_errors():
         values([preset, f"--flagfile={PRESETS / preset}.flags"])

@@ -40,7 +40,7 @@ class Planned:
     def settings(self) -> dict[str, Any]:
         """The settings as config.json will hold them; UserError where a flag is not one."""
         program = importlib.import_module(f"experiments.{self.run.program}.__main__").PROGRAM
-        values = absl_flags.FlagValues()
+        values = flags.Values()
         flags.define(program.settings, values)
         try:
             values([self.run.program, *self.arguments])

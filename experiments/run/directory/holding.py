@@ -11,9 +11,11 @@ from pathlib import Path
 from experiments.run import stop
 from experiments.run.program import UserError
 from training import atomic
+from truncation.files import regular
 
 # Where a file system knows no locks, this file says which process has the folder.
 HELD = ".held"
+LONGEST_NAME = 4096
 # The kernel releases a lock when its process ends, however it ends.
 _locks: dict[str, int] = {}
 
@@ -104,7 +106,7 @@ def _who(process: int) -> str:
 def _is_stale(path: Path) -> bool:
     """Whether the process that a file names was one of this host and has ended."""
     try:
-        named = path.read_text()
+        named = regular.text(path, LONGEST_NAME)
         host, process, _ = named.split()
         return host == socket.gethostname() and _who(int(process)) != named
     except (OSError, ValueError):
@@ -123,5 +125,5 @@ def _take_away(path: Path) -> None:
 
 def _let_go(path: Path, mine: str) -> None:
     with contextlib.suppress(OSError):
-        if path.read_text() == mine:
+        if regular.text(path, LONGEST_NAME) == mine:
             path.unlink()
