@@ -46,8 +46,9 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 
 
 def opener(path: str, flags: int) -> int:
-    """For open(..., opener=opener): OSError (ELOOP) where a link is at the place of the file."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    """For open(..., opener=opener): OSError where a link (ELOOP) or a pipe (ENXIO) is there."""
+    # Without O_NONBLOCK a pipe would be waited for until somebody reads it.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
 
 
 def leftovers(target: Path) -> list[Path]:

@@ -304,8 +304,9 @@ def _keep_compilations() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
-# A text that cannot be the name of any file: longer than a name may be, or links in a circle.
-NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+# A text that cannot be the name of any file: longer than a name may be, or links in a circle; or
+# where a pipe stands in the place of one.
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO)
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 

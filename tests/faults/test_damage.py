@@ -1,5 +1,6 @@
 """Every file of an unfinished run damaged in turn: the same result, or one line, nothing lost."""
 
+import os
 import random
 import re
 import shutil
@@ -26,7 +27,19 @@ def empty(path):
     path.write_bytes(b"")
 
 
-KINDS = {"truncated": truncate, "flipped": flip, "emptied": empty, "removed": lambda p: p.unlink()}
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def nest(path):
+    path.write_bytes(b"[" * 100_000 + b"9" * 5000)
+
+
+KINDS = {
+    "truncated": truncate, "flipped": flip, "emptied": empty, "removed": lambda p: p.unlink(),
+    "a pipe": pipe, "nested": nest,
+}  # fmt: skip
 
 
 READ_BACK = ("config.json", "manifest.json", "metrics.jsonl", "trajectory.npz")

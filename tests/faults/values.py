@@ -10,11 +10,40 @@ from training import settings
 # What no setting of the type takes, or takes only by mistake.
 WRONG = {
     bool: ("maybe", "2"),
-    int: ("", "x", "1.5", "²", "1e3", "0x10", "nan", "1_0", "--", "1" * 30),
-    float: ("", "x", "nan", "inf", "-inf", "1,5", "1e999", "٣"),
-    str: ("", "²", "a,b", "/nowhere", "x" * 300, "-", "\t", "a\nb", "../.."),
+    int: ("", "x", "1.5", "²", "1e3", "0x10", "nan", "1_0", "--", "1" * 30, "9" * 400),
+    float: ("", "x", "nan", "inf", "-inf", "1,5", "1e999", "٣", "9" * 400),
+    str: (
+        "",
+        "²",
+        "a,b",
+        "/nowhere",
+        "x" * 300,
+        "-",
+        "\t",
+        "a\nb",
+        "../..",
+        "a\0b",
+        "\udcff",
+        "\x1b[31m",
+    ),
 }
-ENTRIES = ("", ",", "a,,b", "nan", "inf", "-1", "²", "1,1", "0.5,0.50", "x" * 300, "1e999", "/")
+ENTRIES = (
+    "",
+    ",",
+    "a,,b",
+    "nan",
+    "inf",
+    "-1",
+    "²",
+    "1,1",
+    "0.5,0.50",
+    "x" * 300,
+    "1e999",
+    "/",
+    "9" * 400,
+    "\0",
+    "\x1b[2J",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,5 +89,6 @@ class Cache:
 
 
 def _no_link(path: str, flags: int) -> int:
-    # What is appended lands in this file, or nowhere: OSError where it is a link.
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    # What is appended lands in this file, or nowhere: OSError where it is a link, or a pipe, which
+    # without O_NONBLOCK would be waited for.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)

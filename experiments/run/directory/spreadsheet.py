@@ -13,8 +13,8 @@ from typing import Any
 
 from truncation.files import telling
 
-# Also as the full-width signs that some spreadsheets take for the same.
-_FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+# Also as the full-width signs that some spreadsheets take for the same; a sign alone is none.
+_FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20].", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-](inf|nan)")
 
 

@@ -226,7 +226,7 @@ def test_a_spreadsheet_obeys_no_cell():
         "-1.fc_in@0.5",
     ]
     numbers = ["-1", "+1.5", "-1e-5", "-inf", "+.5"]
-    plain = ["a=1", "", "2-1", "a\nb", "1.fc_in@0.5"]
+    plain = ["a=1", "", "+", "-", "2-1", "a\nb", "1.fc_in@0.5"]
     rows = [{"=name": text} for text in (*formulas, *numbers, *plain)]
     rows += [{"=name": -1.5}, {"other": None, "=name": True}, {"=name": "\x1b[2J"}]
     found = list(csv.DictReader(io.StringIO(spreadsheet.text(rows))))
