@@ -137,7 +137,6 @@ def read(told: Path) -> Walk:
 
 
 @pytest.mark.slow
-@pytest.mark.fault("G1")
 @pytest.mark.parametrize("name", [*TINY, *MORE])
 def test_all_that_a_program_compiles_lowers(name, walk):
     found = walk(name)
@@ -170,7 +169,6 @@ def jit_sites() -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.fault("G1")
 def test_every_jit_is_met_by_a_program(walk):
     """A new one that no program of the walk compiles has to be added to MORE."""
     met = set().union(*(walk(name).sites for name in [*TINY, *MORE]))
