@@ -23,8 +23,8 @@ else:
     PROGRAM.run([f"--out={run}", "--time=20", "--overwrite"])
 
 # %% Settings, versions and commit; the final figures; every array.
-config = json.loads((run / "config.json").read_text())
-summary = json.loads((run / "summary.json").read_text())
+config = json.loads((run / "config.json").read_text("utf-8"))
+summary = json.loads((run / "summary.json").read_text("utf-8"))
 with np.load(run / "trajectory.npz") as file:
     arrays = dict(file)
 print(f"{config['program']} at commit {config['git_commit'][:10]}, {len(arrays)} arrays")

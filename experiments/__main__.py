@@ -9,6 +9,7 @@ from experiments.run import streams, table
 from experiments.run.program import programs
 
 if __name__ == "__main__":
+    streams.speak_utf8()
     streams.settle()
     found = programs()
     longest = max(map(len, found))

@@ -104,7 +104,7 @@ def counted(text: str) -> Language:
 def read(path: str | Path) -> Language:
     """The language counted from a UTF-8 text file; ValueError where it cannot be one."""
     try:
-        return counted(regular.text(path).replace("\r\n", "\n").replace("\r", "\n"))
+        return counted(regular.text(path))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

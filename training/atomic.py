@@ -41,8 +41,19 @@ def write_bytes(target: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_text(target: str | os.PathLike[str], text: str) -> None:
-    """Write a whole text file in UTF-8, or leave what was there."""
-    write_bytes(target, text.encode())
+    """Write a whole text file in UTF-8, whatever the locale, or leave what was there."""
+    write_bytes(target, encoded(text))
+
+
+def encoded(text: str) -> bytes:
+    """The text in UTF-8; bytes of the command line that the locale could not read come back.
+
+    Other halves of surrogate pairs, which are no text, are written as escapes.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace")
 
 
 def opener(path: str, flags: int) -> int:

@@ -100,7 +100,7 @@ def start(one: Planned) -> Done:
         command.append("--overwrite")
     began, log = time.monotonic(), one.path.with_name(f"{one.name}.log")
     stage(f"running {one.name}")
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         # Of its own session: a Ctrl-C reaches the report, which passes it on once.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
@@ -116,7 +116,9 @@ def start(one: Planned) -> Done:
     # A verdict of its own can make a program's exit code 1 though it is finished.
     if not (one.path / "summary.json").exists():
         return Done(False, f"not run: {_last_line(log)} ({log.name})", seconds)
-    one.path.with_name(f"{one.name}.json").write_text(json.dumps({"seconds": seconds}) + "\n")
+    one.path.with_name(f"{one.name}.json").write_text(
+        json.dumps({"seconds": seconds}) + "\n", encoding="utf-8"
+    )
     return Done(True, seconds=seconds)
 
 

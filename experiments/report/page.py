@@ -75,8 +75,8 @@ def build(report: Report, pictures: Mapping[str, Sequence[Panel]]) -> str:
         specs=sorted(specs),
         specs_json=Markup(charts.embedded(specs)),
         vega=Markup(charts.script()) if specs else "",
-        style=Markup((TEMPLATES / "page.css").read_text()),
-        script=Markup((TEMPLATES / "page.js").read_text()),
+        style=Markup((TEMPLATES / "page.css").read_text("utf-8")),
+        script=Markup((TEMPLATES / "page.js").read_text("utf-8")),
     )
 
 

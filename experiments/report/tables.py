@@ -17,7 +17,9 @@ from typing import Any
 from experiments.report.claim import Claim
 from experiments.report.reading import Found
 from experiments.report.verdicts import FAILS, WORDS, Verdict
-from truncation.files import strict
+from experiments.run import streams
+from training import atomic
+from truncation.files import regular, strict
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs" / "claims.json"
@@ -69,11 +71,11 @@ def date(file: Path) -> str:
 def publish(source: Path, root: Path = ROOT) -> None:
     """Copy the record into docs/ and write the tables; ValueError, OSError where that cannot be."""
     rows = strict.read(source)
-    texts = {name: filled((root / name).read_text(), kind, rows) for name, kind in FILES.items()}
+    texts = {name: filled(regular.text(root / name), kind, rows) for name, kind in FILES.items()}
     (root / "docs").mkdir(exist_ok=True)
-    (root / "docs" / RECORD.name).write_text(source.read_text())
+    atomic.write_text(root / "docs" / RECORD.name, regular.text(source))
     for name, text in texts.items():
-        (root / name).write_text(text)
+        atomic.write_text(root / name, text)
 
 
 def filled(text: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -136,6 +138,8 @@ def _number(value: Any) -> str:
 
 def main() -> int:
     """The command line: a report's directory."""
+    streams.speak_utf8()
+    streams.settle()
     if len(sys.argv) != 2:
         print("usage: python -m experiments.report.tables REPORT_DIRECTORY", file=sys.stderr)
         return 2

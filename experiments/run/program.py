@@ -90,6 +90,7 @@ class Program:
 
     def start(self) -> None:
         """Be this program: parse the command line, do the work, leave with an exit code."""
+        streams.speak_utf8()
         streams.settle()
         stop.listen()
         progress.heartbeat()
@@ -105,7 +106,7 @@ def programs() -> dict[str, str]:
     """Every program by name, with the first line of what it says about itself."""
     found = {}
     for file in sorted(Path(__file__).parents[1].glob("*/__main__.py")):
-        doc = ast.get_docstring(ast.parse(file.read_text())) or ""
+        doc = ast.get_docstring(ast.parse(file.read_bytes())) or ""
         found[file.parent.name] = doc.partition("\n")[0]
     return found
 

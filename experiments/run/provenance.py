@@ -1,6 +1,7 @@
 """Where results come from: digests of what was read, versions, device, the commit of the code."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -81,5 +82,6 @@ def git_commit(root: Path = ROOT) -> str:
 
 
 def _git(root: Path, *command: str) -> str:
-    done = subprocess.run(["git", *command], cwd=root, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    done = subprocess.run(["git", *command], cwd=root, capture_output=True, check=True)
+    # A path, which may hold letters that the locale does not know.
+    return os.fsdecode(done.stdout).strip()

@@ -94,3 +94,17 @@ def settle() -> None:
             line_buffering=number == 2 or below.isatty(),
         )
         setattr(sys, name, stream)
+
+
+def speak_utf8() -> None:
+    """Start this program again in Python's UTF-8 mode, unless file names are UTF-8 already.
+
+    In a locale of fewer letters the names on a command line would come as halves of surrogate
+    pairs, which config.json and archives of arrays cannot hold. Python does the same by itself for
+    LC_ALL=C, unless PYTHONUTF8=0 forbids it. What is printed stays in the locale's encoding.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    shown = getattr(sys.stdout, "encoding", None) or "ascii"
+    new = {"PYTHONUTF8": "1", "PYTHONIOENCODING": f"{shown}:replace"}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **new})

@@ -72,18 +72,19 @@ def content(path: str | os.PathLike[str], most: int = LARGEST) -> bytes:
 
 
 def text(path: str | os.PathLike[str], most: int = LARGEST) -> str:
-    """A UTF-8 text, without a byte-order mark, its lines as they are.
+    """A UTF-8 text, without a byte-order mark, every line ended by a line feed.
 
     Raises OSError as content does, and where it is not UTF-8.
     """
     raw = content(path, most)
     try:
-        return raw.decode("utf-8-sig")
+        found = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         told = f"not UTF-8 text ({error.reason})"
         fault = UnreadableError(errno.EILSEQ, told, os.fspath(path))
         fault.line = raw.count(b"\n", 0, error.start) + 1
         raise fault from None
+    return found.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def exists(path: str | os.PathLike[str]) -> bool:

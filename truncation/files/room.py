@@ -17,7 +17,7 @@ def host() -> int:
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
-            limits.append(int((Path("/sys/fs/cgroup") / name).read_text()))
+            limits.append(int((Path("/sys/fs/cgroup") / name).read_text("ascii")))
         except (OSError, ValueError):  # no such limit, or the word "max"
             continue
     return min(limits)

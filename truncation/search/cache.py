@@ -84,7 +84,7 @@ class Cache:
         self._entries[key] = stored
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # A leading newline closes a line that an earlier kill may have left open.
-        with open(self.path, "a", opener=_no_link) as file:
+        with open(self.path, "a", encoding="utf-8", opener=_no_link) as file:
             file.write("\n" + json.dumps(entry) + "\n")
 
 

@@ -180,7 +180,7 @@ class RunDirectory:
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one flat record to metrics.jsonl."""
         self.begin()
-        with open(self.own("metrics.jsonl"), "a", opener=atomic.opener) as file:
+        with open(self.own("metrics.jsonl"), "a", encoding="utf-8", opener=atomic.opener) as file:
             file.write(line(record))
 
     def save_figure(self, figure: Figure, name: str) -> Path:

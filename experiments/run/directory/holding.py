@@ -79,7 +79,7 @@ def _hold_by_file(folder: Path) -> None:
     path, mine = folder / HELD, _who(os.getpid())
     for _ in range(2):
         try:
-            with open(path, "x", opener=atomic.opener) as file:
+            with open(path, "x", encoding="utf-8", opener=atomic.opener) as file:
                 file.write(mine)
         except FileExistsError:
             if not _is_stale(path):
@@ -97,7 +97,8 @@ def _hold_by_file(folder: Path) -> None:
 def _who(process: int) -> str:
     """Host, number and time of start of a process, or no time where it has ended."""
     try:
-        started = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+        status = Path(f"/proc/{process}/stat").read_text("utf-8", "replace")
+        started = status.rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         started = "ended"
     return f"{socket.gethostname()} {process} {started}"

@@ -56,7 +56,7 @@ def test_a_file_larger_than_the_memory_is_told_by_its_size(tmp_path, monkeypatch
 def test_texts_are_utf8_without_a_mark(tmp_path):
     path = tmp_path / "text"
     path.write_bytes(b"\xef\xbb\xbfa\r\nb")
-    assert regular.text(path) == "a\r\nb"
+    assert regular.text(path) == "a\nb"
     path.write_bytes(b"a\nb\xff")
     with pytest.raises(ValueError, match=r"text, line 2: not UTF-8 text .invalid start byte"):
         regular.text(path)
