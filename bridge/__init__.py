@@ -11,12 +11,14 @@ from bridge.module import init_params
 from bridge.network import forward
 from bridge.searching import search
 from bridge.surgery import cut
+from truncation.finite import NotFiniteError
 
 __all__ = [
     "SIZES",
     "Checkpoint",
     "CheckpointError",
     "Config",
+    "NotFiniteError",
     "config_for_size",
     "cut",
     "families",

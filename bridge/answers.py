@@ -19,6 +19,7 @@ from bridge.encoding import begun, bucket_length
 from bridge.generate import ENDED, generate
 from bridge.tasks.example import Encode, Example, Marking, TaskError
 from bridge.tasks.metrics import generated
+from truncation.finite import NotFiniteError
 
 
 def stream(
@@ -85,14 +86,19 @@ class Marks:
     def __call__(
         self, params: dict[str, Any], indices: Int[np.ndarray, " chosen"]
     ) -> dict[str, Float[np.ndarray, "chosen 1"]]:
-        """Each mark of the answers that a model with these parameters generates."""
+        """Each mark of the answers that a model with these parameters generates.
+
+        NaN where it leaves the finite numbers.
+        """
         chosen = [self.examples[index] for index in indices]
         model = dataclasses.replace(self.checkpoint, params=params)
-        texts = dict(
-            stream(model, chosen, self.marking, batch_size=self.batch_size, prefix=self.prefix)
-        )
-        marked = [generated.marks(e, texts[i], self.marking) for i, e in enumerate(chosen)]
         names = generated.NAMES[self.marking.metric]
+        given = stream(model, chosen, self.marking, batch_size=self.batch_size, prefix=self.prefix)
+        try:
+            texts = dict(given)
+        except NotFiniteError:
+            return {name: np.full((len(chosen), 1), np.nan, np.float32) for name in names}
+        marked = [generated.marks(e, texts[i], self.marking) for i, e in enumerate(chosen)]
         return {name: np.array([[one[name]] for one in marked], np.float32) for name in names}
 
 

@@ -24,6 +24,7 @@ from bridge.errors import CheckpointError
 from bridge.families import layout
 from bridge.formats import special_tokens, weight_sets
 from bridge.formats.stored import FLOATS, StoredTensor
+from truncation import finite
 from truncation.files import telling
 
 DTYPES: dict[str, np.dtype] = {
@@ -49,6 +50,24 @@ class Checkpoint:
     weights: str | None = None
     tensor_dtypes: Mapping[layout.Path, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What to call it in a line to a user: its directory, or its family."""
+        return str(self.directory or f"this {self.config.family}")
+
+    def not_finite(
+        self,
+        tokens: Int[np.ndarray | Array, "batch length"],
+        mask: Bool[np.ndarray | Array, "batch length"],
+        *,
+        told: str,
+        dtype: str | None = None,
+    ) -> finite.NotFiniteError:
+        """What to raise where `told` is not finite; one forward of these tokens finds where."""
+        return model.not_finite(
+            self.params, self.config, tokens, mask, told=told, dtype=dtype, name=self.name
+        )
 
     @property
     def has_tokenizer(self) -> bool:
@@ -309,7 +328,8 @@ def logits(
 
     Computed in the dtype the checkpoint was loaded in. Without a mask every token is real,
     except a RoBERTa's padding id. Raises ValueError for tokens
-    outside the vocabulary or a length beyond the model's positions.
+    outside the vocabulary or a length beyond the model's positions, NotFiniteError for a model
+    that says NaN or infinity at a real token.
     """
     config = checkpoint.config
     host = np.asarray(tokens)
@@ -317,4 +337,9 @@ def logits(
         mask = host != config.pad_id
     model.check_tokens(config, host, None if mask is None else np.asarray(mask, bool))
     real = None if mask is None else jax.numpy.asarray(mask)
-    return model.forward(checkpoint.params, config, jax.numpy.asarray(host), real)
+    found = model.forward(checkpoint.params, config, jax.numpy.asarray(host), real)
+    # Under a transformation of parameters there is no number yet to look at.
+    if not isinstance(found, jax.core.Tracer) and not finite.all_finite(found, real):
+        ones = np.ones(host.shape, bool) if real is None else real
+        raise checkpoint.not_finite(host, ones, told="logits")
+    return found

@@ -40,7 +40,7 @@ def option_scores(
     """The Options of every example, in the order of `closed`.
 
     Raises ValueError where an example's answer and distractors are not those of `closed`, or
-    where some of its distractors were left out when it was encoded.
+    where some of its distractors were left out when it was encoded; NotFiniteError.
     """
     closed = tuple(closed)
     for example, places in zip(encoded.examples, encoded.places, strict=True):
@@ -58,7 +58,7 @@ def option_scores(
         padded = {name: jnp.pad(found[name], ((0, 0), missing)) for name in ("rows", "counts")}
         return found | padded
 
-    found = scoring.in_batches(score, config, encoded, dtype, memory)
+    found = scoring.in_batches(score, params, config, encoded, dtype, memory)
     order = np.array(
         [
             _columns(e.answer, e.distractors, p, closed, found["rivals"].shape[1])
@@ -103,4 +103,5 @@ def _continuations(
     each = jnp.take_along_axis(log_all, batch.targets[..., None], axis=-1)[..., 0]
     rows = jnp.sum(jnp.where(batch.counted, each, 0.0), axis=-1)
     rivals = jnp.take_along_axis(log_all[:, 0, 0], jnp.maximum(batch.rivals, 0), axis=-1)
+    rivals = jnp.where(batch.rivals >= 0, rivals, 0.0)
     return {"rows": rows, "rivals": rivals, "counts": jnp.sum(batch.counted, axis=-1)}

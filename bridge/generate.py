@@ -30,7 +30,7 @@ from bridge.tokenizer import Holes, mask_padding
 
 # Which ids can be chosen: see mask_padding.
 _Real = tuple[int, Holes]
-ENDED = -1
+ENDED, _LOST = -1, -2
 _BETWEEN_LOOKS = 16  # tokens between two looks of the host for stop strings
 _SHARED_STEP = 32  # beginnings are shared in multiples of so many tokens: few shapes to compile
 
@@ -133,15 +133,20 @@ def _head(params: Any, config: Config, x: Float[Array, "batch 1 d"]) -> Float[Ar
 def _choose(
     state: _State, logits: Float[Array, "batch vocab"], choice: _Choice, greedy: bool, real: _Real
 ) -> _State:
-    """The state with one token more; rows that have ended get ENDED."""
+    """The state with one token more; rows that have ended get ENDED.
+
+    A row whose logits are not finite ends with _LOST: argmax would take NaN for the largest.
+    """
     logits = mask_padding(logits, *real)
     if greedy:
         token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     else:
         key = jax.random.fold_in(choice.key, state.made)
         token = jax.random.categorical(key, logits / choice.temperature).astype(jnp.int32)
+    chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
+    token = jnp.where(jnp.isfinite(chosen), token, _LOST)
     token = jnp.where(state.done, ENDED, token)
-    stopped = jnp.any(token[:, None] == choice.stop[None], axis=1)
+    stopped = (token == _LOST) | jnp.any(token[:, None] == choice.stop[None], axis=1)
     column = state.text.shape[1] - state.tokens.shape[1] + state.made
     put = jax.lax.dynamic_update_slice
     return state._replace(
@@ -269,7 +274,8 @@ def generate(
 
     Raises ValueError for a masked model, tokens outside the vocabulary, a prompt without
     tokens, texts longer than the model's positions, or sampling without a key; and
-    CheckpointError for a text in `stop` where there is no tokenizer.
+    CheckpointError for a text in `stop` where there is no tokenizer; NotFiniteError for a model
+    that says NaN or infinity.
     """
     config, host = checkpoint.config, np.asarray(tokens)
     real = np.ones(host.shape, bool) if mask is None else np.asarray(mask, bool)
@@ -290,15 +296,27 @@ def generate(
     state = _start(checkpoint.params, ids, there, choice, **begun, **static)
     if words is None:
         end = jnp.int32(max_new_tokens)
-        return np.asarray(_go_on(checkpoint.params, state, end, choice, **static).tokens)
+        return _found(checkpoint, _go_on(checkpoint.params, state, end, choice, **static))
     texts = [text for text in stop if isinstance(text, str)]
     looked = 0
     while True:
+        _found(checkpoint, state)
         state, looked = _look(state, words, texts, looked), int(state.made)
         if looked >= max_new_tokens or bool(jnp.all(state.done)):
             return np.asarray(state.tokens)
         end = jnp.int32(min(looked + _BETWEEN_LOOKS, max_new_tokens))
         state = _go_on(checkpoint.params, state, end, choice, **static)
+
+
+def _found(checkpoint: Checkpoint, state: _State) -> Int[np.ndarray, "batch new"]:
+    """The tokens made so far; NotFiniteError where the model had no numbers to choose by."""
+    tokens = np.asarray(state.tokens)
+    lost = np.flatnonzero(np.any(tokens == _LOST, axis=1))
+    if len(lost):
+        text, there = (np.asarray(leaf)[lost[:1]] for leaf in (state.text, state.mask))
+        told = f"logits behind {len(lost)} of {len(tokens)} texts"
+        raise checkpoint.not_finite(text, there, told=told)
+    return tokens
 
 
 def _look(state: _State, words: Any, texts: Sequence[str], looked: int) -> _State:

@@ -19,7 +19,9 @@ and, if every example has distractors d,
     choice_summed     1 if it has the largest log-probability, as LASER chooses: of answers
                       of several lengths this favours the short
 
-Everything is float32 from the logits on, whatever the dtype of the activations.
+Everything is float32 from the logits on, whatever the dtype of the activations. Where logits
+are not finite (NaN weights, a float16 that overflows) all figures of the example are NaN, since
+nothing compares with NaN: evaluate and top_tokens then raise NotFiniteError.
 """
 
 import functools
@@ -48,7 +50,7 @@ DTYPES = ("float32", "bfloat16")
 def scores_of_logits(
     logits: Float[Array, "examples rows answers vocab"], batch: Batch, vocabulary: Vocabulary
 ) -> dict[str, Float[Array, "examples 1"]]:
-    """Every figure of this module, from the logits at batch.at."""
+    """Every figure of this module, from the logits at batch.at; NaN where one is not finite."""
     ids = jnp.arange(logits.shape[-1])[None, None]
     logits = mask_padding(logits, vocabulary.num_tokens, vocabulary.holes)
     normaliser = jax.nn.logsumexp(logits, axis=-1)
@@ -87,7 +89,11 @@ def scores_of_logits(
         chooses = totals[:, 0] / counts[:, 0] > best_per_token
         scores["choice"] = chooses.astype(jnp.float32)
         scores["choice_summed"] = (totals[:, 0] > best).astype(jnp.float32)
-    return {name: value[:, None] for name, value in scores.items()}
+    # NaN or infinity anywhere in a row of logits is in its normaliser.
+    finite = jnp.all(jnp.isfinite(normaliser) | ~batch.counted, axis=(1, 2))
+    for value in scores.values():
+        finite &= jnp.isfinite(value)
+    return {name: jnp.where(finite, value, jnp.nan)[:, None] for name, value in scores.items()}
 
 
 def names(vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -217,13 +223,13 @@ def evaluate(
     """The figures of every example, in order.
 
     Examples run in buckets of few shapes, in batches that need about `memory` bytes. dtype
-    is that of the activations (default: that of the parameters).
+    is that of the activations (default: that of the parameters). Raises NotFiniteError.
     """
 
     def score(batch: Batch) -> dict[str, Array]:
         return batch_scores(params, config, batch, encoded.vocabulary, dtype)
 
-    found = in_batches(score, config, encoded, dtype, memory)
+    found = in_batches(score, params, config, encoded, dtype, memory)
     return {name: values[:, 0] for name, values in found.items()}
 
 
@@ -236,7 +242,10 @@ def top_tokens(
     dtype: str | None = None,
     memory: int = DEFAULT_MEMORY,
 ) -> tuple[Int[np.ndarray, "examples count"], Float[np.ndarray, "examples count"]]:
-    """Ids and probabilities of the most probable tokens after each prompt, best first."""
+    """Ids and probabilities of the most probable tokens after each prompt, best first.
+
+    Raises NotFiniteError.
+    """
 
     def best(batch: Batch) -> dict[str, Array]:
         x = last_stream(params, config, batch, dtype)
@@ -245,12 +254,13 @@ def top_tokens(
         values, ids = jax.lax.top_k(law, count)
         return {"ids": ids, "values": values}
 
-    found = in_batches(best, config, encoded, dtype, memory)
+    found = in_batches(best, params, config, encoded, dtype, memory)
     return found["ids"], found["values"]
 
 
 def in_batches(
     function: Callable[[Batch], dict[str, Array]],
+    params: Any,
     config: Config,
     encoded: Encoded,
     dtype: str | None,
@@ -258,7 +268,8 @@ def in_batches(
 ) -> dict[str, np.ndarray]:
     """function's arrays for every example, in order, from batches of few shapes.
 
-    Raises ValueError for examples that the model cannot read, or of tokens that it has not.
+    Raises ValueError for examples that the model cannot read, or of tokens that it has not, and
+    NotFiniteError where an array is not finite.
     """
     check(config, encoded.batch, encoded.vocabulary)
     results: dict[str, np.ndarray] = {}
@@ -277,6 +288,12 @@ def in_batches(
             pending = indices, found
     assert pending is not None
     _fetch(results, len(encoded), *pending)
+    whole = [np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in results.values()]
+    if len(bad := np.flatnonzero(~np.all(whole, axis=0))):
+        first = Batch(*(leaf[bad[:1]] for leaf in encoded.batch))
+        tokens, mask = flat(first.tokens), flat(first.mask)
+        told = f"figures of {len(bad)} of {len(encoded)} examples"
+        raise model.not_finite(params, config, tokens, mask, told=told, dtype=dtype)
     return results
 
 

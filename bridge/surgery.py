@@ -167,7 +167,7 @@ def scorer(
     if together is None:
         room = min(memory // one, memory // feed_forward)
         together = 1 if jax.default_backend() == "cpu" else max(1, room)
-    network = LanguageNetwork(config, encoded.vocabulary, dtype)
+    network = LanguageNetwork(config, encoded.vocabulary, dtype, checkpoint.name)
     return Scorer(
         network,
         checkpoint.params,
@@ -184,12 +184,13 @@ def scorer(
 class LanguageNetwork:
     """One architecture and its vocabulary; see truncation/search/network.py.
 
-    dtype is that of the activations (None: that of the parameters).
+    dtype is that of the activations (None: that of the parameters). name is for lines to a user.
     """
 
     config: Config
     vocabulary: Vocabulary
     dtype: str | None = None
+    name: str = dataclasses.field(default="the model", compare=False)
     stops: bool = dataclasses.field(default=True, init=False)
 
     @functools.cached_property

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from bridge import network as model
 from bridge.config import Config
 from mini_pythia.language.documents import NOISE
+from truncation.finite import hits
 
 FIGURES = ("p_the", "p_answer", "p_distractor", "p_other", "accuracy", "kl")
 
@@ -98,7 +99,7 @@ def measure(
         "p_answer": p_answer,
         "p_distractor": jnp.exp(log_p[rows, batch.distractor]),
         "p_other": 1.0 - p_the - p_answer,
-        "accuracy": (jnp.argmax(log_p, axis=-1) == batch.answer).astype(jnp.float32),
+        "accuracy": hits(log_p, batch.answer),
         "kl": entropy_terms - batch.p_answer * log_answer - batch.p_the * log_the,
     }
 

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from toy import language
 from toy.transformer import Frozen
 from truncation import address, notation, spectrum
+from truncation.finite import hits
 
 Weights = dict[str, Any]
 Law = Literal["uniform", "zipf", "text"]
@@ -194,7 +195,7 @@ def measure_outputs(weights: Weights) -> Mapping[str, Array]:
     return {
         "p_correct": jnp.trace(p[:, :inputs]) / inputs,
         "p_noise": jnp.mean(p[:, -1]),
-        "accuracy": jnp.mean(jnp.argmax(z, axis=-1) == jnp.arange(inputs)),
+        "accuracy": jnp.mean(hits(z, jnp.arange(inputs))),
     }
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from truncation.address import Params
+from truncation.finite import NotFiniteError, lost, or_none
 from truncation.notation import Intervention
 from truncation.search import statistics
 from truncation.search.decompositions import Decompositions
@@ -54,17 +55,20 @@ def report(
 ) -> list[dict[str, Any]]:
     """One row per part (full, kept, removed): mean scores and, if offered, the top classes.
 
-    top_classes and top_probabilities list the classes of highest mean probability.
+    top_classes and top_probabilities list the classes of highest mean probability. Of a part that
+    leaves the finite numbers scores are None and the lists empty.
     """
     rows = []
     for which in PARTS:
         params = part(scorer.decompositions, intervention, which)
         scores = scorer.of_params(params, examples)
         row: dict[str, Any] = {"intervention": str(intervention), "part": which}
-        row |= {name: float(v) for name, v in scorer.mean(scores, examples).items()}
+        row |= {name: or_none(v) for name, v in scorer.mean(scores, examples).items()}
         if scorer.network.probabilities is not None:
             probabilities = mean_probabilities(scorer, params, examples)
             classes = np.argsort(-probabilities, kind="stable")[:top]
+            # A part alone may leave the finite numbers; then it says nothing.
+            classes = classes[: top if np.isfinite(probabilities).all() else 0]
             row["top_classes"] = classes.tolist()
             row["top_probabilities"] = probabilities[classes].tolist()
         rows.append(row)
@@ -85,7 +89,11 @@ def flips(
     before, after: accuracy (0 or 1) [examples, answers] without and with the cut;
     covariates: integers [examples, answers]. One row over all answers (covariate "all")
     and one per covariate and level that occurs, with 95 % intervals that resample examples.
+    Raises NotFiniteError where an answer that counts is neither right nor wrong.
     """
+    for accuracy in (before, after):
+        if lost({"accuracy": accuracy}, weights):
+            raise NotFiniteError("flips: an accuracy is not finite")
     directions = {
         "wrong_to_right": ((before < 0.5) & (after > 0.5)).astype(np.float64),
         "right_to_wrong": ((before > 0.5) & (after < 0.5)).astype(np.float64),

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from truncation import degenerate
+from truncation.finite import NotFiniteError
 from truncation.spectrum import Decomposition
 
 # Values closer than this share of the largest are told: a rotation by 1 / gap of the matrix's
@@ -44,6 +45,9 @@ def decode(
         raise ValueError(f"readout: {len(readout)} rows, but the matrix writes {vt.shape[1]}")
     if mean_input is not None and mean_input.shape != (len(u),):
         raise ValueError(f"mean_input: {mean_input.shape}, but the matrix reads {len(u)}")
+    for name, array in (("readout", readout), ("mean_input", mean_input)):
+        if array is not None and not np.isfinite(array).all():
+            raise NotFiniteError(f"{name}: it is not finite, so nothing is the largest of it")
     chosen = range(min(8, len(s))) if components is None else components
     if any(not 0 <= index < len(s) for index in chosen):
         raise ValueError(f"components: the matrix has 0 to {len(s) - 1}")

@@ -13,6 +13,7 @@ for H heads and G key and value heads of e dimensions. A matrix is {"kernel", "b
 columns of q_proj, k_proj and v_proj are ordered [head, dimension].
 
     bounds      which ids and lengths a model can be asked
+    diagnosis   where a model leaves the finite numbers
     one_layer   what a layer is made of, and a layer
     stops       a layer stopped in front of any matrix, and gone on with
     whole       embedding, layers, logits
@@ -23,6 +24,7 @@ set. Source: the papers named in bridge/families, and transformers for what they
 """
 
 from bridge.network.bounds import check_ids, check_tokens
+from bridge.network.diagnosis import not_finite
 from bridge.network.one_layer import (
     ACTIVATIONS,
     Activations,
@@ -90,6 +92,7 @@ __all__ = [
     "mlp_hidden",
     "mlp_inputs",
     "normalise",
+    "not_finite",
     "outer_params",
     "queries",
     "residual_streams",

@@ -14,8 +14,9 @@ from experiments.few_shot import figures
 from experiments.few_shot.settings import FewShot
 from experiments.run import model_setup, provenance, stop
 from experiments.run.directory import RunDirectory, open_finished, open_run
-from experiments.run.program import Place, UserError, user_errors
+from experiments.run.program import Place, UserError, note, user_errors
 from experiments.run.progress import Progress
+from truncation.finite import NotFiniteError, or_none
 from truncation.search import statistics
 
 MARKS = generated.NAMES["number"]
@@ -77,17 +78,28 @@ def run(plan: Plan, checkpoint: bridge.Checkpoint, directory: RunDirectory) -> d
         for number, model in enumerate(plan.models):
             edited = checkpoint if model == "full" else bridge.cut(checkpoint, model)
             for shots, task in plan.asked.items():
-                texts = answer(
-                    plan.config, edited, task, directory, f"{shots}_{number}", progress, done
-                )
+                texts: list[str] | list[None]
+                marked: list[dict[str, Any]]
+                try:
+                    texts = answer(
+                        plan.config, edited, task, directory, f"{shots}_{number}", progress, done
+                    )
+                    marked = [
+                        generated.marks(example, text, task.marking)
+                        for example, text in zip(task.examples, texts, strict=True)
+                    ]
+                    loss = losses(plan.config, edited, task)
+                except NotFiniteError as error:
+                    if edited is checkpoint:
+                        raise
+                    note(f"{model}, {shots} shots: no figures, {error}")
+                    texts = [None] * len(task.examples)
+                    marked = [dict.fromkeys(MARKS, np.nan)] * len(task.examples)
+                    loss = np.full(len(task.examples), np.nan)
                 done += len(task.examples)
-                marked = [
-                    generated.marks(example, text, task.marking)
-                    for example, text in zip(task.examples, texts, strict=True)
-                ]
                 for name in MARKS:
                     arrays[f"{shots}/{model}/{name}"] = np.array([m[name] for m in marked])
-                arrays[f"{shots}/{model}/loss"] = losses(plan.config, edited, task)
+                arrays[f"{shots}/{model}/loss"] = loss
                 said += [
                     {
                         "shots": shots,
@@ -175,14 +187,17 @@ def losses(config: FewShot, checkpoint: bridge.Checkpoint, task: Task) -> np.nda
 def compare(
     config: FewShot, arrays: Mapping[str, np.ndarray], models: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """A row for each number of shots and model: means, changes to full and their intervals."""
+    """A row for each number of shots and model: means, changes to full and their intervals.
+
+    None where a cut left the finite numbers.
+    """
     rows = []
     for shots in config.shots:
         for model in models:
             row: dict[str, Any] = {"shots": shots, "model": model}
             for name in (*MARKS, "loss"):
                 full, values = arrays[f"{shots}/full/{name}"], arrays[f"{shots}/{model}/{name}"]
-                row[name] = float(np.mean(values))
+                row[name] = or_none(np.mean(values))
                 for label, difference in (("", values), ("_change", values - full)):
                     interval = statistics.paired_bootstrap(
                         difference[None, :, None],
@@ -190,9 +205,10 @@ def compare(
                         seed=config.seed,
                         samples=config.bootstrap,
                     )
-                    row[f"{name}{label}_low"] = float(interval.low[0])
-                    row[f"{name}{label}_high"] = float(interval.high[0])
-                row[f"{name}_change"] = float(np.mean(values - full))
+                    row[f"{name}{label}_low"] = or_none(interval.low[0])
+                    row[f"{name}{label}_high"] = or_none(interval.high[0])
+                row[f"{name}_change"] = or_none(np.mean(values - full))
+            row["not_finite"] = int(row["loss"] is None)
             rows.append(row)
     return rows
 
@@ -203,6 +219,9 @@ def report(summary: Mapping[str, Any]) -> None:
     print(f"  {'shots/model':28s}{'right':>8s}{'change':>24s}{'strict':>8s}{'loss':>8s}")
     for label in labels:
         found = {name: summary[f"{label}/{name}"] for name in ("number", "strict", "loss")}
+        if None in found.values():
+            print(f"  {label:28s}{'-':>8s}{'-':>24s}{'-':>8s}{'-':>8s}")
+            continue
         change = " ".join(
             f"{100 * summary[f'{label}/number_change{end}']:+.1f}" for end in ("", "_low", "_high")
         )

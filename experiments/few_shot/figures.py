@@ -28,7 +28,8 @@ def by_shots(rows: Sequence[Mapping[str, Any]]) -> Figure:
             place = models.index(model)
             own = [row for row in rows if row["model"] == model]
             values, low, high = (
-                scale * np.array([row[f"{name}{end}"] for row in own])
+                # What does not exist, None, is not drawn.
+                scale * np.array([row[f"{name}{end}"] for row in own], float)
                 for end in ("", "_low", "_high")
             )
             # Numbers of shots double: every one has the same room.

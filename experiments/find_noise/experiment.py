@@ -22,7 +22,7 @@ from toy import recall, surgery, transformer
 from training import seeds
 from training.checkpoint import Store
 from training.loop import State
-from truncation import notation
+from truncation import finite, notation
 from truncation.search.cache import Cache
 from truncation.search.problem import NO_CHOICE, Outcome, SearchProblem
 from truncation.search.scorer import Scorer
@@ -188,13 +188,13 @@ def judge(
                     "seed": unit.seed,
                     "rule": rule,
                     "chosen": outcome.choice.name,
-                    **{name: float(means[name]) for name in METRICS},
+                    **{name: finite.or_none(means[name]) for name in METRICS},
                     "evaluations": outcome.evaluations / len(validation),
                     "seconds": outcome.seconds,
                     "noise_removed": overlap["noise"],
                     "outputs_removed": overlap["outputs"],
                     "rank_correlation": attempt.rank_correlation,
-                    "warning": outcome.warning,
+                    "warning": "; ".join(outcome.notes) or None,
                 }
             )
     return found, rows
@@ -306,7 +306,9 @@ def report(rows: list[dict[str, Any]], summary: dict[str, Any], directory: RunDi
         print(f"{told}.")
     named = {line["rule"]: f"clean/{_label(line['rule'])}" for line in lines}
     found = {rule: summary[f"{label}/p_correct"] for rule, label in named.items()}
-    best = max(found, key=found.__getitem__)
+    # A rule whose choice left the finite numbers found nothing.
+    known = {rule: value for rule, value in found.items() if np.isfinite(value)}
+    best = max(known, key=known.__getitem__)
     print(
         f"{best} finds most: it chose {summary[f'{named[best]}/chosen']} and reaches p(correct) "
         f"{found[best]:.3f}, where the full model has {found['full model']:.3f}."

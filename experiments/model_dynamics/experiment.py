@@ -21,6 +21,7 @@ from experiments.run.model_setup import Questions
 from experiments.run.program import Place, RunFailedError, UserError, user_errors
 from experiments.run.progress import Progress, stage
 from truncation import spectrum
+from truncation.finite import NotFiniteError, or_none
 from truncation.notation import Intervention, Key
 from truncation.search import statistics
 
@@ -70,7 +71,8 @@ def redraw(out: str) -> None:
                 [
                     [row[f"{metric}{end}"] for row in rows if row["model"] == model]
                     for end in ("", "_low", "_high")
-                ]
+                ],
+                float,
             )
             for model in models
         }
@@ -148,9 +150,10 @@ def run(plan: Plan, directory: RunDirectory) -> dict[str, Any]:
         found = kept[0] if kept else {}
         if not found:
             stage(f"measuring step {step}")
-            found = measure(plan, path)
-            if bad := [key for key, v in found.items() if not np.isfinite(v).all()]:
-                raise RunFailedError(f"step {step}: {bad[0]} is not finite; earlier steps are kept")
+            try:
+                found = measure(plan, path)
+            except NotFiniteError as error:
+                raise RunFailedError(f"step {step}: {error}; earlier steps are kept") from error
             directory.keep(f"step{step}", found)
         measured[step] = found
         directory.append_metrics({"step": step, **means(found)})
@@ -161,7 +164,10 @@ def run(plan: Plan, directory: RunDirectory) -> dict[str, Any]:
 
 
 def measure(plan: Plan, path: Path) -> dict[str, np.ndarray]:
-    """MODEL/METRIC [examples] and spectrum/LAYER.MATRIX [r] of one checkpoint."""
+    """MODEL/METRIC [examples] and spectrum/LAYER.MATRIX [r] of one checkpoint.
+
+    NaN where a cut leaves the finite numbers; NotFiniteError where the model does.
+    """
     checkpoint = model_setup.load_checkpoint(plan.config, str(path))
     encoded = plan.questions.encoded
     scorer = model_setup.make_scorer(plan.config, checkpoint, encoded)
@@ -173,8 +179,10 @@ def measure(plan: Plan, path: Path) -> dict[str, np.ndarray]:
         found |= {f"{one}/{name}": values[place, :, 0] for name, values in cut.items()}
     addresses = surgery.matrices(checkpoint.config)
     for key in plan.keys:
-        values = _singular_values(addresses[key].read(checkpoint.params))
-        found[f"spectrum/{key[0]}.{key[1]}"] = np.asarray(values)
+        values = np.asarray(_singular_values(addresses[key].read(checkpoint.params)))
+        if not np.isfinite(values).all():
+            raise NotFiniteError(f"singular values of {key[0]}.{key[1]} are not finite")
+        found[f"spectrum/{key[0]}.{key[1]}"] = values
     return found
 
 
@@ -220,7 +228,7 @@ def conclude(
     rows = [
         {"step": int(step), "model": model}
         | {
-            f"{metric}{end}": float(intervals[metric][model][row, place])
+            f"{metric}{end}": or_none(intervals[metric][model][row, place])
             for metric in metrics
             for row, end in enumerate(("", "_low", "_high"))
         }
@@ -235,6 +243,7 @@ def conclude(
         for metric in row
         if metric not in ("step", "model")
     }
+    summary["not_finite"] = sum(row["loss"] is None for row in rows)
     summary["steps"] = len(steps)
     summary["last_step"] = int(steps[-1])
     summary["identical_steps"] = " ".join(map(str, identical(steps, arrays)))
@@ -249,7 +258,7 @@ def identical(steps: np.ndarray, arrays: Mapping[str, np.ndarray]) -> list[int]:
     return [
         int(steps[i])
         for i in range(1, len(steps))
-        if all(np.array_equal(values[i], values[i - 1]) for values in arrays.values())
+        if all(np.array_equal(v[i], v[i - 1], equal_nan=True) for v in arrays.values())
     ]
 
 
@@ -267,7 +276,7 @@ def report(plan: Plan, summary: Mapping[str, Any], directory: RunDirectory) -> N
             mean, low, high = (
                 summary[f"{name}/{model}/{metric}{end}"] for end in ("", "_low", "_high")
             )
-            row[metric] = f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+            row[metric] = "" if mean is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
         rows.append(row)
     print(terminal.text(rows))
     full, last = summary[f"{name}/full/p_answer"], summary[f"{name}/full/p_the"]
@@ -280,6 +289,8 @@ def report(plan: Plan, summary: Mapping[str, Any], directory: RunDirectory) -> N
             f"  note: identical to the step before in every figure: {summary['identical_steps']}; "
             "probably the same weights under two names"
         )
+    if summary["not_finite"]:
+        print(f"  note: {summary['not_finite']} cuts left the finite numbers and have no figures")
     print(f"figures: {directory.path / 'figures'}")
 
 

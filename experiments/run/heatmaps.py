@@ -23,7 +23,9 @@ def heatmaps(rows: Rows, metric: str = "p_correct", *, split: str = "validation"
     names = list(dict.fromkeys(row["matrix"] for row in cells))
     layers = sorted({row["layer"] for row in cells})
     rhos = list(dict.fromkeys(row["rho"] for row in cells))
-    reach = max(abs(row[f"{split}/{metric}_change"]) for row in cells) or 1.0
+    # A cut that left the finite numbers has no figures; its cell stays empty.
+    known = [row for row in cells if row[f"{split}/{metric}_change"] is not None]
+    reach = max((abs(row[f"{split}/{metric}_change"]) for row in known), default=0.0) or 1.0
     height = max(1.6, 0.9 + 0.22 * len(layers))
     columns = min(3, len(names))
     canvas, panels = style.figure(-(-len(names) // columns), columns, height=height)
@@ -33,7 +35,7 @@ def heatmaps(rows: Rows, metric: str = "p_correct", *, split: str = "validation"
             axes.set_visible(False)
             continue
         values = np.full((len(layers), len(rhos)), np.nan)
-        for row in cells:
+        for row in known:
             if row["matrix"] != names[index]:
                 continue
             place = layers.index(row["layer"]), rhos.index(row["rho"])

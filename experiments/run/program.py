@@ -135,6 +135,10 @@ def guarded(main: Callable[[], int | None]) -> int:
     except UserError as error:
         _complain(one_line(error))
         return error.exit_code
+    except FloatingPointError as error:
+        # truncation.finite.NotFiniteError: NaN or infinity is never a figure.
+        _complain(one_line(error))
+        return RunFailedError.exit_code
     except (stop.Interrupted, KeyboardInterrupt):
         stop.leave()
         raise

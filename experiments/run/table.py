@@ -1,5 +1,6 @@
 """Tables for a terminal, columns as wide as they need, cut to what fits; and in Markdown."""
 
+import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,10 @@ def markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value as the table shows it; what does not exist is a dash, control characters escapes."""
+    """A value as the table shows it, control characters as escapes.
+
+    What does not exist, or is not finite, is a dash.
+    """
     if value is None or value == "":
         return "-"
     return _number(value)
@@ -79,7 +83,9 @@ def _field(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else telling.shown(str(value))
+    if isinstance(value, float):
+        return f"{value:.3f}" if math.isfinite(value) else "-"
+    return telling.shown(str(value))
 
 
 def _numeric(column: Sequence[str]) -> bool:

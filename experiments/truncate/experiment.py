@@ -26,6 +26,7 @@ from toy.recall import Batch, Task
 from training import seeds
 from training.checkpoint import Store
 from truncation import ablation, degenerate, editing, factored, notation
+from truncation.finite import NotFiniteError, or_none
 from truncation.notation import Intervention
 from truncation.search import network as search_network
 from truncation.search.scorer import Scorer
@@ -130,10 +131,12 @@ def look_inside(
         named = functools.partial(_name, setup)
         found["components"] += components.removed(on_clean, setup.model, cut, everything, named)
         after = on_noisy.full(everything, on_noisy.expanded(cut))["accuracy"]
-        rows = ablation.flips(
-            before, after, np.asarray(noisy.weights), context_counts(setup.task, noisy)
-        )
-        found["flips"] += [{"intervention": str(cut)} | row for row in rows]
+        # Of a cut that leaves the finite numbers there are no answers to compare.
+        if np.isfinite(after).all():
+            rows = ablation.flips(
+                before, after, np.asarray(noisy.weights), context_counts(setup.task, noisy)
+            )
+            found["flips"] += [{"intervention": str(cut)} | row for row in rows]
         found["factors"].append(_factors(on_clean, cut))
         found["notes"] += [
             {"note": line} for line in degenerate.ambiguities(weights, cut, network.matrices)
@@ -194,19 +197,25 @@ def report(
     says = {
         row["intervention"]: f"{row['top_tokens'][0]} ({row['top_probabilities'][0]:.2f})"
         for row in details["parts"]
-        if row["part"] == "removed"
+        if row["part"] == "removed" and row["top_tokens"]
     }
     columns = {"p(correct)": "p_correct", "p(noise)": "p_noise", "accuracy": "accuracy"}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"clean sequences": name}
-        | {title: summary[f"clean/{name}/{metric}"] for title, metric in columns.items()}
+        | {title: or_none(summary[f"clean/{name}/{metric}"]) for title, metric in columns.items()}
         | {"removed part alone says": says.get(name, "")}
         for name in ("full", *map(str, chosen))
     ]
     print(terminal.text(rows))
     if lost := seeds.sentence(summary):
         print(f"{lost}.")
-    best = max(rows, key=lambda row: row["p(correct)"])
+    gone = [row["clean sequences"] for row in rows if None in row.values()]
+    if "full" in gone:
+        raise NotFiniteError("the full model left the finite numbers; no cut can be compared")
+    for name in gone:
+        print(f"{name} left the finite numbers and has no figures")
+    known = [row for row in rows if row["clean sequences"] not in gone]
+    best = max(known, key=lambda row: row["p(correct)"])
     print(
         f"{best['clean sequences']} answers best: p(correct) {best['p(correct)']:.3f} and p(noise) "
         f"{best['p(noise)']:.3f}, where the full model has {rows[0]['p(correct)']:.3f} and "

@@ -75,7 +75,10 @@ def parts(rows: Rows) -> Figure:
             row = next(r for r in rows if r["intervention"] == name and r["part"] == part)
             for metric, kind in KINDS:
                 axes.plot(
-                    row[metric], -index, "o", ms=5, color=COLOURS[kind],
+                    # A part that alone leaves the finite numbers has None, and no dot.
+                    [] if row[metric] is None else row[metric],
+                    [] if row[metric] is None else -index,
+                    "o", ms=5, color=COLOURS[kind],
                     label=f"p({kind})" if index == 0 else None,
                 )  # fmt: skip
         axes.set_yticks(

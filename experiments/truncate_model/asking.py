@@ -16,7 +16,7 @@ from experiments.truncate_model.plan import Plan, answers_of, generates, objecti
 from experiments.truncate_model.worth import Worth
 from truncation import ablation, rules
 from truncation.address import Params
-from truncation.search.problem import Outcome, SearchProblem
+from truncation.search.problem import NO_CHOICE, Outcome, SearchProblem
 from truncation.search.scorer import Scorer
 
 PARTS_EXAMPLES = 256
@@ -62,7 +62,7 @@ def ask(plan: Plan, one: Questions, scorer: Scorer) -> Result:
     bootstrap = {"seed": config.seed, "samples": config.bootstrap}
     flips = by_level.flips(one, before, after, scorer.weights(test), **bootstrap)
     said = predictions(plan, one, scorer, params, before, after)
-    taken = outcome.improves or not one.protocol.full_competes
+    taken = outcome.improves or not (one.protocol.full_competes or nearest is NO_CHOICE)
     chosen = nearest.name if taken else "full"
     return Result(outcome, nearest.name, chosen, params, before, after, parts, told, said, flips)
 

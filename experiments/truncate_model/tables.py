@@ -63,6 +63,7 @@ def summarise(name: str, result: Result) -> dict[str, Any]:
                 summary[f"{name}/{split}/{row['intervention']}/{metric}"] = value
     summary[f"{name}/chosen"] = result.chosen
     summary[f"{name}/warning"] = result.outcome.warning or ""
+    summary[f"{name}/not_finite"] = len(result.outcome.lost)
     summary[f"{name}/evaluations"] = result.outcome.evaluations
     return summary
 
@@ -104,5 +105,5 @@ def report(name: str, result: Result) -> None:
             for token, p in zip(row["top_tokens"][:3], row["top_probabilities"], strict=False)
         )
         print(f"  {row['part']:8s} part says {tokens}")
-    if result.outcome.warning:
-        print(f"  note: {result.outcome.warning}")
+    for note in result.outcome.notes:
+        print(f"  note: {note}")

@@ -27,7 +27,7 @@ from experiments.truncate_model import worth
 from experiments.truncate_model.asking import search
 from experiments.truncate_model.plan import Plan, published_objective
 from experiments.truncate_model.settings import TruncateModel
-from truncation.search.problem import SearchProblem
+from truncation.search.problem import NO_CHOICE, SearchProblem
 from truncation.search.scorer import Scorer
 
 
@@ -83,7 +83,7 @@ def compare(plan: Plan, one: Questions, scorer: Scorer) -> list[dict[str, Any]]:
             problem = SearchProblem(scorer, plan.interventions, way.choosing)
             searched[key] = search(plan, problem, way.objective)
         outcome = searched[key]
-        taken = outcome.improves or not way.full_competes
+        taken = outcome.improves or not (way.full_competes or outcome.nearest is NO_CHOICE)
         before = scorer.full(way.telling)
         after = before
         if taken:

@@ -18,6 +18,7 @@ from bridge import answers, encoding
 from bridge.closed_choice import option_scores
 from bridge.tasks import Marking, split
 from bridge.tasks.metrics import closed, generated
+from truncation.finite import NotFiniteError
 from truncation.search import statistics
 
 
@@ -44,12 +45,21 @@ def of_choices(
     seed: int = 0,
     samples: int = 2000,
 ) -> Worth:
-    """Each model's choices among the closed set, by sums and per token, against constants."""
+    """Each model's choices among the closed set, by sums and per token, against constants.
+
+    A cut that leaves the finite numbers has no figures; NotFiniteError where the first model does.
+    """
     options, items = tuple(options), split.items(tested.examples)
     lines: list[str] = []
     figures: dict[str, Any] = {}
     for model, checkpoint in models.items():
-        scores = option_scores(checkpoint.params, checkpoint.config, tested, options, memory=memory)
+        try:
+            scores = option_scores(
+                checkpoint.params, checkpoint.config, tested, options, memory=memory
+            )
+        except NotFiniteError as error:
+            lines.append(_without_figures(models, model, error))
+            continue
         for label, tokens in (("summed", None), ("per_token", scores.tokens)):
             chosen = closed.choose(scores.log_p, tokens)
             found = closed.report(
@@ -91,17 +101,22 @@ def of_texts(
 ) -> Worth:
     """Each model's generated answers to the first `most` test examples, by every mark.
 
-    Changes are to the first of the models, with 95 % intervals from resampling items.
+    Changes are to the first of the models, with 95 % intervals from resampling items. A cut that
+    leaves the finite numbers has no figures; NotFiniteError where the first model does.
     """
     examples = tested.examples[:most]
     items = split.items(examples)
     names = generated.NAMES[marking.metric]
     found: dict[str, dict[str, np.ndarray]] = {}
     rows: list[Mapping[str, Any]] = []
+    lines: list[str] = []
     for model, checkpoint in models.items():
-        texts = dict(
-            answers.stream(checkpoint, examples, marking, batch_size=batch_size, prefix=prefix)
-        )
+        given = answers.stream(checkpoint, examples, marking, batch_size=batch_size, prefix=prefix)
+        try:
+            texts = dict(given)
+        except NotFiniteError as error:
+            lines.append(_without_figures(models, model, error))
+            continue
         marked = [generated.marks(e, texts[i], marking) for i, e in enumerate(examples)]
         found[model] = {name: np.array([one[name] for one in marked]) for name in names}
         rows += [
@@ -110,7 +125,6 @@ def of_texts(
             for i, e in enumerate(examples)
         ]  # fmt: skip
     first = next(iter(found))
-    lines: list[str] = []
     figures: dict[str, Any] = {}
     for model, marks in found.items():
         for name, values in marks.items():
@@ -126,6 +140,13 @@ def of_texts(
             told += f"; change {float(change.mean[0]):+.1%} [{low:+.1%}, {high:+.1%}]"
         lines.append(f"{model}, {len(examples)} generated: {told}")
     return Worth(tuple(lines), figures, tuple(rows))
+
+
+def _without_figures(models: Mapping[str, Any], model: str, error: NotFiniteError) -> str:
+    """The line of a cut that left the finite numbers; of the first model the error is raised."""
+    if model == next(iter(models)):
+        raise error
+    return f"{model}: no figures, {error}"
 
 
 def of_items(

@@ -121,7 +121,9 @@ def test_a_step_that_is_not_finite_stops_the_run(config, steps, tmp_path):
     bad.params["final_norm"]["scale"] = bad.params["final_norm"]["scale"].at[0].set(np.inf)
     export.save(bad, folder / "step8", overwrite=True)
     broken = dataclasses.replace(config, checkpoints=str(folder))
-    with pytest.raises(RunFailedError, match=r"step 8: .* is not finite"):
+    with pytest.raises(
+        RunFailedError, match=r"step 8: .*step8: scores of 12 of 12 examples are not finite"
+    ):
         go(broken, tmp_path / "run")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1]

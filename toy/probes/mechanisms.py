@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from toy.layer import Layer, Weights, scale_by_diagonal, unembedding
 from toy.recall import Task
 from toy.transformer_config import TransformerConfig
+from truncation.finite import hits
 
 
 def recalls(task: Task, config: TransformerConfig, weights: Weights) -> dict[str, Float[Array, ""]]:
@@ -45,7 +46,7 @@ def _previous_token(position: Array, layer: Weights) -> Array:
     scores = _query(position, layer) @ (position @ layer["k_proj"]).T
     times = jnp.arange(len(position))
     scores = jnp.where(times[None] <= times[:, None], scores, -jnp.inf)
-    return jnp.mean(jnp.argmax(scores[1:], axis=1) == times[:-1])
+    return jnp.mean(hits(scores[1:], times[:-1]))
 
 
 def _induction(
@@ -54,7 +55,7 @@ def _induction(
     marks = _value(config, embed, first) @ first["out_proj"]
     triggers = jnp.asarray(task.triggers)
     scores = _query(embed[triggers], last) @ (marks @ last["k_proj"]).T
-    return jnp.mean(jnp.argmax(scores, axis=1) == triggers)
+    return jnp.mean(hits(scores, triggers))
 
 
 def _copy(
@@ -62,7 +63,7 @@ def _copy(
 ) -> Array:
     tokens = jnp.asarray(task.outputs)
     scores = _value(config, embed[tokens], last) @ last["out_proj"] @ unembed
-    return jnp.mean(jnp.argmax(scores, axis=1) == tokens)
+    return jnp.mean(hits(scores, tokens))
 
 
 def feed_forward_margins(

@@ -18,6 +18,7 @@ from toy.layer import Weights, unembedding
 from toy.network import Trace
 from toy.recall import Batch, Scored, Task, mean
 from toy.transformer_config import TransformerConfig
+from truncation.finite import hits, top
 
 # Positions at the start of a sequence that the public script tells apart: for accuracy, and for
 # the attention of the first layer.
@@ -62,13 +63,16 @@ class Total(NamedTuple):
 def predictions(
     task: Task, logits: Float[Array, "batch scored vocab"], batch: Batch | Scored
 ) -> dict[str, Array]:
-    """Per scored position: p_correct, p_noise, accuracy (0 or 1) and loss in nats."""
+    """Per scored position: p_correct, p_noise, accuracy (0 or 1) and loss in nats.
+
+    All are NaN where logits are.
+    """
     log_p = jax.nn.log_softmax(logits, axis=-1)
     p = jnp.exp(log_p)
     return {
         "p_correct": _pick(p, batch.correct),
         "p_noise": jnp.sum(p[..., jnp.asarray(task.noise)], axis=-1),
-        "accuracy": (jnp.argmax(logits, axis=-1) == batch.correct).astype(jnp.float32),
+        "accuracy": hits(logits, batch.correct),
         "loss": -_pick(log_p, batch.labels),
     }
 
@@ -89,16 +93,17 @@ def said(
     label_accuracy: how often the argmax is the token that follows, noise or not; label_accuracy_
     first the same at the first FIRST_ACCURACY positions, label_accuracy_last at the last position.
     """
-    top = jnp.argmax(logits, axis=-1)
+    index, known = top(logits)
     noise = jnp.asarray(task.noise)
-    predicted, label = jnp.isin(top, noise), jnp.isin(batch.labels, noise)
+    predicted, label = jnp.isin(index, noise), jnp.isin(batch.labels, noise)
     table = [[(predicted == p) & (label == q) for q in (False, True)] for p in (False, True)]
-    hit = (top == batch.labels).astype(jnp.float32)
+    hit = (index == batch.labels) * known
     first = batch.positions < FIRST_ACCURACY
     last = batch.positions == task.length - 1
     return {
         "confusion": Values(
-            jnp.moveaxis(jnp.asarray(table, jnp.float32), (0, 1), (-2, -1)), batch.weights
+            jnp.moveaxis(jnp.asarray(table, jnp.float32) * known[None, None], (0, 1), (-2, -1)),
+            batch.weights,
         ),
         "label_accuracy": Values(hit, batch.weights),
         "label_accuracy_first": Values(hit, batch.weights * first),
@@ -129,8 +134,8 @@ def looks(
     after = previous[:, None, :] == trigger[:, :, None]
     is_correct = batch.tokens[:, None, :] == batch.correct[:, :, None]
     is_noise = jnp.isin(batch.tokens, jnp.asarray(task.noise))
-    top = jnp.argmax(last, axis=-1)[:, :, None]
-    hit = jnp.take_along_axis(after, top, axis=2)[:, :, 0].astype(jnp.float32)
+    most, known = top(last)
+    hit = jnp.take_along_axis(after, most[:, :, None], axis=2)[:, :, 0] * known
 
     def mass(on: Array) -> Array:
         return jnp.sum(last * on, axis=-1)
@@ -155,8 +160,8 @@ def looks(
     if len(patterns) > 1 and patterns[0].shape[1] > 1:
         first = patterns[0]
         below = jnp.diagonal(first, offset=-1, axis1=1, axis2=2)
-        highest = jnp.argmax(first[:, 1:], axis=-1)
-        right = (highest == jnp.arange(first.shape[1] - 1)[None]).astype(jnp.float32)
+        highest, sure = top(first[:, 1:])
+        right = (highest == jnp.arange(first.shape[1] - 1)[None]) * sure
         early = below[:, : FIRST_ATTENTION - 1]
         found["attention_previous"] = Values(below, jnp.ones_like(below))
         found["attention_previous_argmax"] = Values(right, jnp.ones_like(right))

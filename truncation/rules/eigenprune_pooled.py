@@ -26,7 +26,7 @@ from truncation.notation import Key
 from truncation.search import blocks
 from truncation.search.blocks import Block, BlockChoice
 from truncation.search.decompositions import Decompositions
-from truncation.search.effects import mean_input, moments, per_position
+from truncation.search.effects import mean_input, moments, per_position, require_finite
 from truncation.search.problem import Choice, Outcome, SearchProblem, add_bias
 from truncation.search.prunings import Pruning, judge
 from truncation.search.scorer import Scorer
@@ -113,6 +113,8 @@ def largest(
             )
             before = found.get(part.key, (np.full(len(most), -np.inf), np.zeros(len(total))))
             found[part.key] = (np.maximum(before[0], most), before[1] + total / len(examples))
+    means = (mean for _, mean in found.values())
+    require_finite(scorer, f"the effects in {key[0]}.{key[1]}", means, examples)
     return found
 
 

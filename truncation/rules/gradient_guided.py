@@ -19,10 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from truncation.finite import or_none
 from truncation.notation import Intervention, Key
 from truncation.rules import grid
 from truncation.search import comparison, network
 from truncation.search.cost import BACKWARD
+from truncation.search.effects import require_finite
 from truncation.search.problem import Outcome, SearchProblem
 from truncation.search.scorer import Scorer
 
@@ -64,7 +66,7 @@ def run(
     )
     rows = outcome.rows + grid.rows_of(scorer, [candidates[i] for i in order[count:]])[1:]
     for row, index in zip(rows[1:], order, strict=True):
-        row["predicted_loss_change"] = float(predicted[index])
+        row["predicted_loss_change"] = or_none(predicted[index])
     evaluations, seconds = scorer.cost.since(mark)
     return dataclasses.replace(outcome, rows=rows, evaluations=evaluations, seconds=seconds)
 
@@ -74,7 +76,7 @@ def component_gradients(
 ) -> dict[Key, np.ndarray]:
     """dL/dm_i [r] of every component of these matrices, L the mean loss over `examples`.
 
-    One backward pass over the examples for all matrices together.
+    One backward pass over the examples for all matrices together. Raises NotFiniteError.
     """
     components = scorer.decompositions.of(keys)
     matrices = scorer.network.matrices
@@ -92,6 +94,7 @@ def component_gradients(
         for key, part in gradient(zero, batch.data, batch.weights).items():
             sums[key] += np.asarray(part, np.float64)
     scorer.cost.backward(len(examples))
+    require_finite(scorer, "the gradient of the loss", sums.values(), examples)
     weight = scorer.weights(examples).sum(dtype=np.float64)
     return {key: total / weight for key, total in sums.items()}
 
@@ -130,7 +133,12 @@ def against_grid(
         next(float(row[column]) for row in outcome.rows if row.get("chosen"))
         for outcome in (guided, full_grid)
     ]
-    predicted = [row for row in guided.rows if "predicted_loss_change" in row]
+    predicted = [
+        row
+        for row in guided.rows
+        if row.get("predicted_loss_change") is not None
+        and real[row["intervention"]]["validation/loss_change"] is not None
+    ]
     correlation = stats.spearmanr(
         [row["predicted_loss_change"] for row in predicted],
         [real[row["intervention"]]["validation/loss_change"] for row in predicted],

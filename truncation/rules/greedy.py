@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from truncation.finite import lost
 from truncation.notation import NOTHING, Cut, Intervention, Key, without
 from truncation.search import comparison
 from truncation.search.examples import HostScores
@@ -68,6 +69,7 @@ def run(
 
     state = state_of(NOTHING, scorer.full(validation))
     path = [("start", state)]
+    gone: list[str] = []
     moved = True
     while moved:
         moved = False
@@ -79,6 +81,7 @@ def run(
                     scorer, state.intervention, key, choices[key], validation, max_cuts
                 )
             ]
+            gone += [str(s.intervention) for s in neighbours if lost(s.scores, weights)]
             if not neighbours:
                 continue
             best = max(neighbours, key=lambda s: s.merit)
@@ -98,14 +101,16 @@ def run(
         before, after = scorer.full(test), scorer.full(test, state.intervention)
         stacked = {name: values[None] for name, values in after.items()}
         ends = [rows[0], rows[-1]]
-        add_figures(ends, stacked, before, scorer.weights(test), prefix="test/", **bootstrap)
+        tested = scorer.weights(test)
+        add_figures(ends, stacked, before, tested, prefix="test/", **bootstrap)
+        gone += [str(state.intervention)] * bool(lost(after, tested))
     warning: str | None = f"no composition improves {objective} on validation"
     improves = bool(state.intervention.cuts)
     if improves:
         warning = comparison.within_noise(
             scores, path[0][1].scores, weights, len(path) - 2, objective, **bootstrap
         )
-    tried = [s for _, s in path if s.intervention.cuts]
+    tried = [s for _, s in path if s.intervention.cuts and str(s.intervention) not in gone]
     nearest = state if improves else max(tried, key=lambda s: s.merit, default=state)
     return conclude(
         scorer.cost,
@@ -114,6 +119,7 @@ def run(
         improves=improves,
         rows=rows,
         warning=warning,
+        lost=gone,
     )
 
 

@@ -8,6 +8,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from truncation.finite import lost
 from truncation.notation import Intervention
 from truncation.search import comparison
 from truncation.search.problem import (
@@ -43,6 +46,7 @@ def run(
     rows = rows_of(scorer, candidates)
     add_figures(rows, scores, full, weights, prefix="validation/", **bootstrap)
 
+    gone = [str(candidates[i]) for i in np.flatnonzero(lost(scores, weights))]
     winner, improves = comparison.ranking(scores, full, weights, objective)
     warning: str | None = f"no candidate improves {objective} on validation"
     if improves:
@@ -57,12 +61,18 @@ def run(
         after = {name: v[None][:0] for name, v in before.items()}
         if wanted:
             after = scorer.evaluate([candidates[i] for i in wanted], problem.test)
-        add_figures(
-            tested, after, before, scorer.weights(problem.test), prefix="test/", **bootstrap
-        )
+        weights = scorer.weights(problem.test)
+        add_figures(tested, after, before, weights, prefix="test/", **bootstrap)
+        gone += [str(candidates[wanted[i]]) for i in np.flatnonzero(lost(after, weights))]
     nearest = intervene(scorer.decompositions, candidates[winner])
     return conclude(
-        scorer.cost, mark, nearest=nearest, improves=improves, rows=rows, warning=warning
+        scorer.cost,
+        mark,
+        nearest=nearest,
+        improves=improves,
+        rows=rows,
+        warning=warning,
+        lost=gone,
     )
 
 
@@ -90,8 +100,23 @@ def among(
     model and the members.
     """
     column = f"validation/{objective}"
+    rows = [whole.rows[0], *(whole.rows[i + 1] for i in members)]
+    share = len(rows) / len(whole.rows)
+    found = dataclasses.replace(
+        whole,
+        choice=NO_CHOICE,
+        nearest=NO_CHOICE,
+        rows=rows,
+        evaluations=len(rows) * len(problem.validation),
+        seconds=share * whole.seconds,
+        warning=None,
+        lost=tuple(row["intervention"] for row in rows if row["intervention"] in whole.lost),
+    )
+    known = [i for i in members if whole.rows[i + 1]["intervention"] not in whole.lost]
+    if not known:
+        return found
     best = max(
-        members,
+        known,
         key=lambda i: (
             comparison.gain(objective, whole.rows[i + 1][column], 0.0),
             -whole.rows[i + 1]["validation/loss"],
@@ -99,14 +124,4 @@ def among(
     )
     change = comparison.gain(objective, whole.rows[best + 1][column], whole.rows[0][column])
     choice = intervene(problem.scorer.decompositions, problem.candidates[best])
-    rows = [whole.rows[0], *(whole.rows[i + 1] for i in members)]
-    share = len(rows) / len(whole.rows)
-    return dataclasses.replace(
-        whole,
-        choice=choice if change > 0 else NO_CHOICE,
-        nearest=choice,
-        rows=rows,
-        evaluations=len(rows) * len(problem.validation),
-        seconds=share * whole.seconds,
-        warning=None,
-    )
+    return dataclasses.replace(found, choice=choice if change > 0 else NO_CHOICE, nearest=choice)

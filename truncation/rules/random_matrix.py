@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from truncation import spectrum
+from truncation.finite import lost
 from truncation.notation import Intervention, Key, keep_top
 from truncation.rules import grid
 from truncation.search.problem import Outcome, SearchProblem, add_figures, conclude, intervene
@@ -33,7 +34,8 @@ def run(
 
     sigma: the noise level of each matrix, where it is known. single: cut only one matrix, the
     one that is best on validation (one pass per matrix); without it no validation example is
-    looked at, and the choice is made whether or not it helps. Rows are the grid's.
+    looked at, and the choice is made whether or not it helps, unless it leaves the finite numbers
+    on the test examples. Rows are the grid's.
     """
     scorer = problem.scorer
     mark = scorer.cost.mark()
@@ -44,18 +46,23 @@ def run(
     together = Intervention(tuple(cut for one in cuts for cut in one.cuts))
     rows = grid.rows_of(scorer, [together])
     rows[0]["chosen"], rows[1]["chosen"] = False, True
+    gone: list[str] = []
     if problem.test is not None:
+        after, weights = scorer.evaluate([together], problem.test), scorer.weights(problem.test)
+        gone = [str(together)] * bool(lost(after, weights)[0])
         add_figures(
             rows,
-            scorer.evaluate([together], problem.test),
+            after,
             scorer.full(problem.test),
-            scorer.weights(problem.test),
+            weights,
             prefix="test/",
             seed=seed,
             samples=samples,
         )
     choice = intervene(scorer.decompositions, together)
-    return conclude(scorer.cost, mark, nearest=choice, improves=True, rows=rows, warning=None)
+    return conclude(
+        scorer.cost, mark, nearest=choice, improves=True, rows=rows, warning=None, lost=gone
+    )
 
 
 def kept(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from truncation.finite import lost
 from truncation.notation import Key
 from truncation.search.problem import Choice, Outcome, SearchProblem, add_figures, conclude
 from truncation.search.prunings import shuffled
@@ -24,6 +25,8 @@ def run(
 ) -> Outcome:
     """One draw; no validation example is looked at, so it is chosen whether or not it helps.
 
+    Only where it leaves the finite numbers on the test examples nothing is chosen.
+
     like: another rule's choice of components, whose size is copied; without it the share
     `fraction` of every matrix of the candidates goes.
     """
@@ -38,8 +41,10 @@ def run(
         {"intervention": "full", "removed": 0, "chosen": False},
         {"intervention": name, "removed": choice.removed, "chosen": True},
     ]
+    gone: list[str] = []
     if problem.test is not None:
         after = scorer.of_params(choice.params(scorer.decompositions), problem.test)
+        gone = [name] * bool(lost(after, scorer.weights(problem.test)))
         add_figures(
             rows,
             {metric: values[None] for metric, values in after.items()},
@@ -49,7 +54,9 @@ def run(
             seed=seed,
             samples=samples,
         )
-    return conclude(scorer.cost, mark, nearest=choice, improves=True, rows=rows, warning=None)
+    return conclude(
+        scorer.cost, mark, nearest=choice, improves=True, rows=rows, warning=None, lost=gone
+    )
 
 
 def _evenly(problem: SearchProblem, fraction: float) -> dict[Key, np.ndarray]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from truncation.finite import lost, or_none
 from truncation.search import statistics
 from truncation.search.examples import HostScores
 
@@ -27,7 +28,8 @@ def summarise(
     """One flat row per candidate: every mean, its change to the full model, the 95 % interval.
 
     scores are [candidates, examples, answers], full [examples, answers]. Keys are
-    METRIC, METRIC_change, METRIC_change_low and METRIC_change_high after `prefix`.
+    METRIC, METRIC_change, METRIC_change_low and METRIC_change_high after `prefix`; None where a
+    candidate left the finite numbers.
     """
     rows: list[dict[str, Any]] = [{} for _ in next(iter(scores.values()))]
     for name, values in scores.items():
@@ -36,20 +38,25 @@ def summarise(
             values - full[name], weights, seed=seed, samples=samples
         )
         for index, row in enumerate(rows):
-            row[prefix + name] = float(means[index])
-            row[f"{prefix}{name}_change"] = float(change.mean[index])
-            row[f"{prefix}{name}_change_low"] = float(change.low[index])
-            row[f"{prefix}{name}_change_high"] = float(change.high[index])
+            row[prefix + name] = or_none(means[index])
+            row[f"{prefix}{name}_change"] = or_none(change.mean[index])
+            row[f"{prefix}{name}_change_low"] = or_none(change.low[index])
+            row[f"{prefix}{name}_change_high"] = or_none(change.high[index])
     return rows
 
 
 def merit(scores: HostScores, weights: np.ndarray, objective: str) -> list[tuple[float, float]]:
-    """What candidates are ranked by, higher first: the objective, ties broken by lower loss."""
+    """What candidates are ranked by, higher first: the objective, ties broken by lower loss.
+
+    One that left the finite numbers is below all others.
+    """
     if objective not in scores:
         raise ValueError(f"objective {objective!r}: the model scores {' '.join(scores)}")
     sign = -1 if objective in LOWER_IS_BETTER else 1
     means = sign * statistics.weighted_mean(scores[objective], weights)
     losses = -statistics.weighted_mean(scores["loss"], weights)
+    known = ~lost({name: scores[name] for name in (objective, "loss")}, weights)
+    means, losses = (np.where(known, values, -np.inf) for values in (means, losses))
     return list(zip(means.tolist(), losses.tolist(), strict=True))
 
 
@@ -64,7 +71,10 @@ def within_noise(
     samples: int = 2000,
 ) -> str | None:
     """A sentence where the chosen candidate's gain could come from picking the best of many."""
-    gains = gain(objective, scores[objective], full[objective][None])
+    # Those that left the finite numbers were no competitors.
+    known = ~lost(scores, weights)
+    gains = gain(objective, scores[objective][known], full[objective][None])
+    chosen = int(known[:chosen].sum())
     thresholds = statistics.noise_of_the_best(gains, weights, seed=seed, samples=samples)
     threshold = float(thresholds[chosen])
     best = float(statistics.weighted_mean(gains[chosen], weights))
@@ -80,7 +90,10 @@ def within_noise(
 def ranking(
     scores: HostScores, full: HostScores, weights: np.ndarray, objective: str
 ) -> tuple[int, bool]:
-    """Index of the best candidate, and whether it beats the full model."""
+    """Index of the best candidate, and whether it beats the full model.
+
+    The index is of one that left the finite numbers only where all have.
+    """
     ranked = merit(scores, weights, objective)
     winner = max(range(len(ranked)), key=ranked.__getitem__)
     baseline = merit({name: v[None] for name, v in full.items()}, weights, objective)[0]

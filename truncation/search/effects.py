@@ -12,7 +12,7 @@ The counterfactual comes from a derangement of all examples, so batches do not m
 what the matrix really multiplies, norms and nonlinearities included.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from truncation.address import Params
+from truncation.finite import NotFiniteError
 from truncation.notation import Key
 from truncation.search.examples import Batch
 from truncation.search.network import Entry
@@ -81,7 +82,7 @@ def effects(
 ) -> tuple[Float[np.ndarray, "examples r"], Float[np.ndarray, "examples r"]]:
     """e_i of every direction on every example, and the same with |.| at each position.
 
-    The counterfactual input is zeroed where either example is padding.
+    The counterfactual input is zeroed where either example is padding. Raises NotFiniteError.
     """
     components = scorer.network.matrices[key].met(scorer.decompositions[key])
     signed, absolute = [], []
@@ -89,7 +90,20 @@ def effects(
         each = per_position(one.gradient, one.difference, one.valid, components)
         signed.append(np.asarray(each.sum(axis=1))[: one.size])
         absolute.append(np.asarray(jnp.abs(each).sum(axis=1))[: one.size])
-    return np.concatenate(signed), np.concatenate(absolute)
+    found = np.concatenate(signed), np.concatenate(absolute)
+    require_finite(scorer, f"the effects in {key[0]}.{key[1]}", found, examples)
+    return found
+
+
+def require_finite(
+    scorer: Scorer, what: str, arrays: Iterable[np.ndarray], examples: np.ndarray
+) -> None:
+    """NotFiniteError where what a rule would rank by is not finite on these examples."""
+    if all(np.isfinite(array).all() for array in arrays):
+        return
+    # Where the model itself is to blame, its scores say more.
+    scorer.full(examples)
+    raise NotFiniteError(f"{what} are not finite, although the model's scores are")
 
 
 def _example_losses(scores: Mapping[str, Any], weights: Any) -> Any:

@@ -20,7 +20,7 @@ inputs and output gradients, which eigenpruning needs, come for free. Any other 
 Whole: one function from parameters and examples to scores.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -140,6 +140,15 @@ def in_order(data: Data) -> Int[np.ndarray, " examples"]:
 def stream_before(network: Network, params: Params, layer: int, batch: Data) -> Stream:
     """The stream before a layer, from the very beginning; search.streams keeps them."""
     return network.layers(params, 0, layer, network.embed(params, batch), batch)
+
+
+def streams(network: Network, params: Params, batch: Data) -> Iterator[Stream]:
+    """The stream before every layer, one after the other, and that after the last."""
+    stream = network.embed(params, batch)
+    yield stream
+    for index in range(network.last + 1):
+        stream = network.layers(params, index, index + 1, stream, batch)
+        yield stream
 
 
 def scores(network: Network, params: Params, batch: Data) -> Scores:

@@ -5,7 +5,7 @@ validation examples alone; where the problem has test examples they see the choi
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -93,7 +93,8 @@ class Outcome:
     choice is NO_CHOICE where leaving the model alone is best on validation; nearest is the best
     that was tried, whether or not it helps (the choice itself where there is one). rows are flat:
     they go to a table. evaluations counts as search.cost says. warning says where the
-    choice is within noise of doing nothing, None where it is not.
+    choice is within noise of doing nothing, None where it is not. lost are the names of candidates
+    that left the finite numbers: they have no figures, and none of them is choice or nearest.
     """
 
     choice: Choice
@@ -102,6 +103,18 @@ class Outcome:
     evaluations: int
     seconds: float
     warning: str | None = None
+    lost: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines to tell beside the figures: the warning, and how many candidates have none."""
+        found = [self.warning] if self.warning else []
+        if self.lost:
+            found.append(
+                f"{len(self.lost)} candidates left the finite numbers, {self.lost[0]} first: "
+                "they have no figures and are not chosen"
+            )
+        return tuple(found)
 
     @property
     def best(self) -> Intervention:
@@ -122,11 +135,22 @@ def conclude(
     improves: bool,
     rows: list[dict[str, Any]],
     warning: str | None,
+    lost: Iterable[str] = (),
 ) -> Outcome:
-    """The outcome of a rule that began at `mark`."""
+    """The outcome of a rule that began at `mark`; what is lost is not chosen, nor the nearest.
+
+    Where rows say which is chosen, that is then the first, of the full model.
+    """
     evaluations, seconds = cost.since(mark)
+    lost = tuple(dict.fromkeys(lost))
+    if nearest.name in lost:
+        nearest, improves = NO_CHOICE, False
+        warning = "nothing that was tried is better and stays within the finite numbers"
+        for index, row in enumerate(rows):
+            if "chosen" in row:
+                row["chosen"] = index == 0
     choice = nearest if improves else NO_CHOICE
-    return Outcome(choice, nearest, rows, evaluations, seconds, warning)
+    return Outcome(choice, nearest, rows, evaluations, seconds, warning, lost)
 
 
 def add_figures(

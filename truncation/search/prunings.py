@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from truncation.finite import lost
 from truncation.notation import Key
 from truncation.search import comparison
 from truncation.search.problem import Choice, Outcome, SearchProblem, add_figures, conclude
@@ -47,6 +48,7 @@ def judge(
         each.append(where.of_params(choices[-1].params(where.decompositions), validation))
     scores = {name: np.stack([found[name] for found in each]) for name in full}
     weights = scorer.weights(validation)
+    gone = [one.name for one, bad in zip(variants, lost(scores, weights), strict=True) if bad]
     best, improves = comparison.ranking(scores, full, weights, objective)
     warning: str | None = f"no pruning improves {objective} on validation"
     if improves:
@@ -70,11 +72,17 @@ def judge(
         after = [scorer.of_params(o.params(scorer.decompositions), problem.test) for o in others]
         before = scorer.full(problem.test)
         stacked = {name: np.stack([found[name] for found in after]) for name in before}
-        add_figures(
-            tested, stacked, before, scorer.weights(problem.test), prefix="test/", **bootstrap
-        )
+        weights = scorer.weights(problem.test)
+        add_figures(tested, stacked, before, weights, prefix="test/", **bootstrap)
+        gone += [one.name for one, bad in zip(others, lost(stacked, weights), strict=True) if bad]
     return conclude(
-        scorer.cost, mark, nearest=nearest, improves=improves, rows=rows, warning=warning
+        scorer.cost,
+        mark,
+        nearest=nearest,
+        improves=improves,
+        rows=rows,
+        warning=warning,
+        lost=gone,
     )
 
 

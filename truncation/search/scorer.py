@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
+from truncation import finite
 from truncation.address import Params
 from truncation.editing import families
 from truncation.notation import NOTHING, Cut, Intervention, Key, without
@@ -21,7 +22,7 @@ from truncation.search.cache import Cache, digest, digest_of_arrays
 from truncation.search.cost import Cost
 from truncation.search.decompositions import Decompositions
 from truncation.search.examples import Batch, Examples, HostScores, gather
-from truncation.search.network import Entry, Network
+from truncation.search.network import Entry, Network, streams
 from truncation.search.streams import Streams
 
 Indices = Int[np.ndarray, " _"]
@@ -121,11 +122,37 @@ class Scorer:
         return self.network.enter(params, key, stream, batch.data)
 
     def full(self, indices: Indices, given: Intervention = NOTHING) -> HostScores:
-        """Scores [examples, answers] of the model after `given`, which may be nothing."""
-        return self.of_params(self.decompositions.edited(given), indices)
+        """Scores [examples, answers] of the model after `given`, which may be nothing.
+
+        Raises NotFiniteError where it is nothing and the model's scores are not finite: no cut
+        can be compared with them.
+        """
+        scores = self.of_params(self.decompositions.edited(given), indices)
+        if not given.cuts and finite.lost(scores, self.weights(indices)):
+            raise self._refusal(indices)
+        return scores
 
     def of_params(self, params: Params, indices: Indices) -> HostScores:
-        """Scores [examples, answers] of any parameters of this structure."""
+        """Scores [examples, answers] of any parameters of this structure.
+
+        All of them are NaN where one is not finite.
+        """
+        scores = self._of_params(params, indices)
+        return finite.void(scores, self.weights(indices))
+
+    def _refusal(self, indices: Indices) -> finite.NotFiniteError:
+        """What to raise of a model that is not finite on these examples, and where it began."""
+        scores, counted = self._of_params(self.params, indices), self.weights(indices) > 0
+        bad = [np.any(~np.isfinite(v) & counted, axis=1) for v in scores.values()]
+        which = np.flatnonzero(np.any(bad, axis=0))
+        batch = self.examples.batches(np.asarray(indices)[which[:1]])[0]
+        where = finite.place(streams(self.network, self.params, batch.data))
+        name = getattr(self.network, "name", "the model")
+        return finite.NotFiniteError(
+            f"{name}: scores of {len(which)} of {len(indices)} examples are not finite; {where}"
+        )
+
+    def _of_params(self, params: Params, indices: Indices) -> HostScores:
         self.cost.forward(len(indices))
         last = self.network.last
         batches, places = self._batches(indices)
@@ -145,7 +172,8 @@ class Scorer:
         """Scores [interventions, examples, answers], in the order given.
 
         given is applied first; where an intervention touches a matrix that `given` cuts
-        too, the intervention replaces that cut.
+        too, the intervention replaces that cut. Of an intervention that left the finite numbers
+        in one score all are NaN.
         """
         if not interventions:
             raise ValueError("interventions: none to evaluate")
@@ -172,7 +200,8 @@ class Scorer:
                     bar.update(pending[1])
                 pending = launched
         restore = np.argsort(order)
-        return {name: np.concatenate(parts)[restore] for name, parts in found.items()}
+        scores = {name: np.concatenate(parts)[restore] for name, parts in found.items()}
+        return finite.void(scores, self.weights(indices))
 
     def _batches(self, indices: Indices) -> tuple[list[Batch], Indices]:
         """These examples as the network would rather have them, and where each of them is then.

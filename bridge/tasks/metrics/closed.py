@@ -15,6 +15,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
+from truncation.finite import NotFiniteError
+
 CONSTANT_SHARE = 0.95
 """From this share of one answer on, choices are called constant."""
 
@@ -27,8 +29,10 @@ def choose(
 ) -> Int[np.ndarray, " examples"]:
     """The option of largest summed log-probability; per token where their numbers are given.
 
-    Of equal options the first counts, as in numpy.argmax.
+    Of equal options the first counts, as in numpy.argmax. Raises NotFiniteError for NaN.
     """
+    if np.isnan(log_p).any():
+        raise NotFiniteError("log-probabilities of the answers are not finite: nothing is chosen")
     return np.argmax(log_p if tokens is None else log_p / tokens, axis=1)
 
 

@@ -118,7 +118,10 @@ class RunDirectory:
         self._configured |= name == "config.json"
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """One line per row under the union of their keys in order of appearance."""
+        """One line per row under the union of their keys in order of appearance.
+
+        What does not exist, or is not finite, is empty.
+        """
         self.write_text(name, spreadsheet.text(rows))
 
     def write_jsonl(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from truncation.files import telling
 
 # Also as the full-width signs that some spreadsheets take for the same; a sign alone is none.
@@ -29,9 +31,13 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def cell(value: Any) -> Any:
-    """The value of one cell: what is text and would be a formula with an apostrophe in front."""
+    """The value of one cell: what is text and would be a formula with an apostrophe in front.
+
+    A number that is not finite is empty, as it is null in JSON.
+    """
     if not isinstance(value, str):
-        return value
+        missing = isinstance(value, float | np.floating) and not np.isfinite(value)
+        return "" if missing else value
     shown = telling.shown(value, lines=True)
     begins = _FORMULA.match(value) and not _NUMBER.fullmatch(value)
     return f"'{shown}" if begins else shown
