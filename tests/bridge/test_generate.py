@@ -256,3 +256,34 @@ def test_it_is_traced_the_same_where_64_bits_are_switched_on():
             end = generation._go_on.eval_shape(found.params, state, jnp.int32(2), choice, **made)
             shapes.append((state, end))
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.fault("A1")
+def test_a_model_without_numbers_says_nothing(monkeypatch):
+    """argmax takes NaN for the largest: it would say token 0 for ever."""
+    found = checkpoint("gpt2")
+    layers = list(found.params["layers"])
+    norm = layers[0]["attn_norm"]
+    layers[0] = {**layers[0], "attn_norm": {**norm, "scale": norm["scale"] * jnp.nan}}
+    broken = dataclasses.replace(found, params={**found.params, "layers": layers}, directory=None)
+    tokens = np.arange(5, 32, dtype=np.int32).reshape(3, 9)
+    told = "this gpt2: logits behind 3 of 3 texts are not finite; layer 0 is the first"
+    with pytest.raises(bridge.NotFiniteError, match=told):
+        bridge.generate(broken, tokens, max_new_tokens=12)
+    monkeypatch.setattr(bridge.Checkpoint, "tokenizer", Letters())
+    with pytest.raises(bridge.NotFiniteError, match=told):
+        bridge.generate(broken, tokens, max_new_tokens=12, stop=("XYZ",))
+
+
+@pytest.mark.fault("A1")
+def test_a_text_that_has_ended_does_not_mind():
+    logits = jnp.array([[0.0, 1.0], [jnp.nan, 0.0], [jnp.nan, 0.0]])
+    state = generation._State(
+        jnp.zeros((3, 2), jnp.int32), (), jnp.ones((3, 2), bool), jnp.zeros((3, 1), jnp.int32),
+        jnp.array([False, False, True]), jnp.int32(0),
+    )  # fmt: skip
+    for greedily in (True, False):
+        choice = generation._Choice(jax.random.key(0), jnp.float32(1e-3), jnp.zeros(0, jnp.int32))
+        found = generation._choose(state, logits, choice, greedily, (2, ()))
+        assert found.tokens[:, 0].tolist() == [1, generation._LOST, generation.ENDED]
+        assert found.done.tolist() == [False, True, True]

@@ -357,3 +357,53 @@ def test_no_text_is_longer_than_the_positions_of_the_model(params):
         bridge.generate(checkpoint, tokens[:, :8], max_new_tokens=2)
     # Padding takes no position.
     model.check_tokens(few, tokens, np.arange(13)[None] < 9)
+
+
+@pytest.mark.fault("A1")
+def test_a_model_that_says_nan_is_refused_where_it_begins(params):
+    """As comparisons have it nothing would rank above the answer: accuracy 1, rank 1."""
+    norm = params["layers"][1]["attn_norm"]
+    bad = {**norm, "scale": norm["scale"].at[3].set(jnp.nan)}
+    broken = {**params, "layers": [params["layers"][0], {**params["layers"][1], "attn_norm": bad}]}
+    checkpoint, found = bridge.Checkpoint(CONFIG, broken), encoded()
+    told = r"figures of 4 of 4 examples are not finite; layer 1 is the first .* in float32"
+    for use in (scoring.evaluate, scoring.top_tokens):
+        with pytest.raises(bridge.NotFiniteError, match=told):
+            use(broken, CONFIG, found)
+    tokens, mask = found.batch.tokens[:, 0], found.batch.mask[:, 0]
+    with pytest.raises(bridge.NotFiniteError, match="this gpt_neox: logits are not finite; layer"):
+        bridge.logits(checkpoint, tokens, mask=mask)
+
+
+@pytest.mark.thorough
+@pytest.mark.fault("A1")
+def test_activations_that_overflow_are_no_figures(params):
+    large = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), params)
+    head = {"kernel": jnp.full((16, 48), 6e4, jnp.float16)}
+    norm = {"scale": jnp.full(16, 6e4, jnp.float16), "bias": jnp.full(16, 6e4, jnp.float16)}
+    large = {**large, "final_norm": norm, "embed_out": head}
+    with pytest.raises(bridge.NotFiniteError, match=r"what follows the last is not, in float16"):
+        scoring.evaluate(large, CONFIG, encoded())
+
+
+@pytest.mark.fault("A1")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_every_figure_of_logits_that_are_not_finite_is_nan(value):
+    batch = encoded(EXAMPLES[:2]).batch
+    shape = (*batch.at.shape, 48)
+    logits = jnp.zeros(shape).at[0, 0, 0, 7].set(value)
+    found = scoring.scores_of_logits(logits, batch, Vocabulary(0, 40, True))
+    for name, values in found.items():
+        assert np.isnan(values[0, 0]), name
+        assert np.isfinite(values[1, 0]), name
+    # Beyond the vocabulary nobody looks.
+    padding = jnp.zeros(shape).at[..., 45].set(value)
+    found = scoring.scores_of_logits(padding, batch, Vocabulary(0, 40, True))
+    assert all(np.isfinite(values).all() for values in found.values())
+
+
+@pytest.mark.fault("A1")
+def test_of_answers_without_numbers_none_is_chosen():
+    assert closed.choose(np.array([[-1.0, -np.inf]])).tolist() == [0]
+    with pytest.raises(bridge.NotFiniteError, match="nothing is chosen"):
+        closed.choose(np.array([[-1.0, -2.0], [np.nan, -1.0]]))

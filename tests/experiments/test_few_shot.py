@@ -1,5 +1,6 @@
 """Few-shot problems end to end on a tiny model: kept, continued, compared, refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -161,3 +162,34 @@ def test_presets_are_read(preset, capsys):
     flags = f"--flagfile=experiments/few_shot/{preset}.flags"
     assert PROGRAM.run([flags, "--model=/nowhere", "--problems=x", "--exemplars=y"]) == 2
     assert "/nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.thorough
+@pytest.mark.fault("A1")
+def test_a_cut_that_says_nan_has_no_figures(files, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    monkeypatch.setattr(bridge, "cut", _broken)
+    experiment.main(settings(files, shots=(0,), num_examples=2), Place("few_shot", str(out)))
+    summary = read(out)
+    assert (summary[f"0/{CUT}/not_finite"], summary["0/full/not_finite"]) == (1, 0)
+    assert summary[f"0/{CUT}/number"] is summary[f"0/{CUT}/loss_high"] is None
+    assert summary["0/full/loss"] > 0
+    said = capsys.readouterr()
+    assert f"{CUT}, 0 shots: no figures, {files['model']}: logits behind 2 of 2" in said.err
+    assert f"  0/{CUT:26s}       -" in said.out
+    experiment.redraw(str(out))
+    monkeypatch.setattr(bridge, "load", lambda *a, **k: _broken(load(*a, **k), ""))
+    with pytest.raises(bridge.NotFiniteError, match="logits behind"):
+        experiment.main(settings(files, shots=(0,)), Place("few_shot", str(tmp_path / "nan")))
+
+
+load = bridge.load
+
+
+def _broken(checkpoint, text):
+    params = {**checkpoint.params, "layers": list(checkpoint.params["layers"])}
+    norm = params["layers"][1]["mlp_norm"]
+    params["layers"][1] = {
+        **params["layers"][1], "mlp_norm": {**norm, "scale": norm["scale"] * np.nan}
+    }  # fmt: skip
+    return dataclasses.replace(checkpoint, params=params)

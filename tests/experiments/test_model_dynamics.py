@@ -13,7 +13,8 @@ from experiments.model_dynamics.settings import ModelDynamics
 from experiments.run import directory as run_directory
 from experiments.run.program import Place, RunFailedError, UserError
 from tests.experiments.model_checkpoint import write_checkpoint, write_prompts
-from truncation import editing
+from truncation import editing, finite
+from truncation.search.scorer import Scorer
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +122,7 @@ def test_a_step_that_is_not_finite_stops_the_run(config, steps, tmp_path):
     bad.params["final_norm"]["scale"] = bad.params["final_norm"]["scale"].at[0].set(np.inf)
     export.save(bad, folder / "step8", overwrite=True)
     broken = dataclasses.replace(config, checkpoints=str(folder))
-    with pytest.raises(
-        RunFailedError, match=r"step 8: .*step8: scores of 12 of 12 examples are not finite"
-    ):
+    with pytest.raises(RunFailedError, match=r"step 8: .*step8: scores of 12 of 12 examples"):
         go(broken, tmp_path / "run")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1]
@@ -156,3 +155,26 @@ def test_steps_of_another_architecture(config, steps, tmp_path):
         model_dynamics.make_plan(dataclasses.replace(config, checkpoints=str(folder)))
     with pytest.raises(UserError, match="holds no stepN"):
         model_dynamics.step_directories(str(folder / "notes"), ())
+
+
+@pytest.mark.thorough
+@pytest.mark.fault("A1")
+def test_a_cut_that_leaves_the_numbers_has_no_figures(config, tmp_path, monkeypatch, capsys):
+    evaluate = Scorer.evaluate
+
+    def breaking(self, interventions, indices):
+        found = evaluate(self, interventions, indices)
+        found["loss"][1, 0] = np.inf
+        return finite.void(found, self.weights(indices))
+
+    monkeypatch.setattr(Scorer, "evaluate", breaking)
+    one = dataclasses.replace(config, steps=(0, 8))
+    plan, directory, summary = go(one, tmp_path / "run")
+    assert summary["not_finite"] == 2
+    assert summary["colours/0.fc_in@0.5/accuracy"] is None
+    assert summary["colours/full/accuracy"] is not None
+    rows = directory.read_rows("dynamics.jsonl")
+    assert [row["loss"] is None for row in rows] == [False, False, True] * 2
+    model_dynamics.report(plan, summary, directory)
+    assert "2 cuts left the finite numbers" in capsys.readouterr().out
+    model_dynamics.redraw(str(tmp_path / "run"))

@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -265,3 +266,44 @@ def test_figures_are_redrawn_from_arrays_and_tables_alone(settings, tmp_path):
     truncate_model.redraw(str(directory.path))
     assert [image.read_bytes() for image in images] == before
     assert len(images) >= 3
+
+
+@pytest.fixture
+def brittle(monkeypatch):
+    """A matrix of which nothing is left returns NaN."""
+    leave_each = surgery.LanguageNetwork.leave_each
+
+    def breaking(self, params, key, outputs, *rest):
+        broken = (jnp.where(jnp.all(one == 0), jnp.nan, one) for one in outputs)
+        return leave_each(self, params, key, broken, *rest)
+
+    monkeypatch.setattr(surgery.LanguageNetwork, "leave_each", breaking)
+
+
+@pytest.mark.thorough
+@pytest.mark.fault("A1")
+def test_cuts_that_leave_the_numbers_are_counted_and_told(settings, tmp_path, brittle, capsys):
+    out = tmp_path / "run"
+    changes = {"search": "grid", "layers": (1,), "objective": "accuracy", "num_examples": 16}
+    _, directory, summary = go(settings, out, **changes)
+    assert summary["colours/not_finite"] == 2
+    assert not summary["colours/chosen"].endswith("@0")
+    rows = {row["intervention"]: row for row in rows_of(directory, "colours_candidates.csv")}
+    kept = directory.read_rows("colours_candidates.jsonl")
+    for name in ("1.fc_in@0", "1.fc_out@0"):
+        assert rows[name]["validation/accuracy"] == rows[name]["validation/loss_change_low"] == ""
+        assert next(r for r in kept if r["intervention"] == name)["validation/accuracy"] is None
+    assert float(rows["1.fc_in@0.5"]["validation/loss"]) > 0
+    printed = capsys.readouterr().out
+    assert "note: 2 of the candidates left the finite numbers, 1.fc_in@0 first" in printed
+    assert (out / "figures" / "colours_heatmap_accuracy.png").exists()
+    truncate_model.redraw(str(out))
+
+
+@pytest.mark.thorough
+@pytest.mark.fault("A1")
+def test_where_all_cuts_leave_the_numbers_the_model_stays(settings, tmp_path, brittle, capsys):
+    changes = {"search": "grid", "layers": (1,), "rhos": ("0",), "num_examples": 16}
+    _, _, summary = go(settings, tmp_path / "run", **changes, protocol="published", paper="laser")
+    assert (summary["colours/chosen"], summary["colours/not_finite"]) == ("full", 2)
+    assert "stays within the finite numbers" in capsys.readouterr().out

@@ -18,6 +18,7 @@ from truncation.notation import NOTHING, Cut, Intervention, Key, without
 from truncation.search import comparison
 from truncation.search.examples import HostScores
 from truncation.search.problem import (
+    NO_CHOICE,
     Outcome,
     SearchProblem,
     add_figures,
@@ -115,7 +116,11 @@ def run(
     return conclude(
         scorer.cost,
         mark,
-        nearest=intervene(scorer.decompositions, nearest.intervention),
+        nearest=(
+            intervene(scorer.decompositions, nearest.intervention)
+            if nearest.intervention.cuts
+            else NO_CHOICE
+        ),
         improves=improves,
         rows=rows,
         warning=warning,

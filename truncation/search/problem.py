@@ -111,8 +111,8 @@ class Outcome:
         found = [self.warning] if self.warning else []
         if self.lost:
             found.append(
-                f"{len(self.lost)} candidates left the finite numbers, {self.lost[0]} first: "
-                "they have no figures and are not chosen"
+                f"{len(self.lost)} of the candidates left the finite numbers, {self.lost[0]} "
+                "first: without figures, never chosen"
             )
         return tuple(found)
 

@@ -14,6 +14,7 @@ import pytest
 
 from experiments.run import program, stop
 from experiments.run.program import RunFailedError, UserError
+from truncation.finite import NotFiniteError
 
 PROGRAMS = sorted(program.programs())
 SCRIPT = """
@@ -171,6 +172,7 @@ def raising(error):
     [
         (UserError("--a and\n  --b exclude each other"), 2, "--a and --b exclude each other"),
         (RunFailedError("the loss is not finite"), 1, "the loss is not finite"),
+        (NotFiniteError("the model: logits\nare not"), 1, "the model: logits are not"),
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x/trajectory.npz"),
             1,

@@ -303,7 +303,7 @@ def test_numbers_keep_all_their_digits_and_json_is_strict(tmp_path):
 
 
 def test_tables_hold_the_union_of_columns(tmp_path):
-    begin(tmp_path).write_csv("t.csv", [{"a": 1}, {"b": "x,y", "a": None}])
+    begin(tmp_path).write_csv("t.csv", [{"a": 1}, {"b": "x,y", "a": np.nan}])
     with (tmp_path / "t.csv").open() as file:
         assert list(csv.DictReader(file)) == [{"a": "1", "b": ""}, {"a": "", "b": "x,y"}]
 

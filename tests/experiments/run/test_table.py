@@ -43,3 +43,10 @@ def test_a_table_in_markdown():
         "| 1 | x, y |",
         "| 2.500 |  |",
     ]
+
+
+@pytest.mark.fault("A1")
+def test_what_is_not_finite_is_a_dash():
+    rows = [{"a": "x", "b": float("nan")}, {"a": "y", "b": float("inf")}, {"a": "z", "b": 0.5}]
+    assert [line.split()[-1] for line in table.text(rows).splitlines()] == ["b", "-", "-", "0.500"]
+    assert "| x | - |" in table.markdown(rows, ["a", "b"])

@@ -200,3 +200,17 @@ def test_training_loss_is_the_cross_entropy_at_scored_positions(world):
         for row, slot in scored(batch)
     ]
     assert float(given) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+@pytest.mark.fault("A1")
+def test_logits_that_are_not_finite_are_no_hits(world):
+    task, _, _, batch, trace = world
+    row, slot = scored(batch)[0]
+    logits = trace.logits.at[row, slot, 0].set(jnp.nan)
+    found = probes.predictions(task, logits, batch) | {
+        name: values.numbers for name, values in probes.said(task, logits, batch).items()
+    }
+    for name, values in found.items():
+        assert np.isnan(values[row, slot]).all(), name
+        rest = np.delete(np.asarray(values).reshape(trace.logits.shape[0], -1), row, axis=0)
+        assert np.isfinite(rest).all(), name
