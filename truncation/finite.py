@@ -24,17 +24,23 @@ def hits(
 ) -> Float[Array, "*batch"]:
     """1 where the token is the most probable, 0 where it is not, NaN where that is not finite."""
     index, known = top(logits)
-    return (index == tokens) * known
+    return where_known(known, index == tokens)
+
+
+def where_known(known: Bool[Array, "*batch"], answers: Array) -> Float[Array, "*batch"]:
+    """Answers as numbers, NaN where they are not known."""
+    # Not a product with NaN: XLA makes a choice of a product with a truth value.
+    return jnp.where(known, answers.astype(jnp.float32), jnp.nan)
 
 
 def top(
     values: Float[Array, "*batch classes"],
-) -> tuple[Int[Array, "*batch"], Float[Array, "*batch"]]:
-    """Where the largest value is, and 1, or NaN where that is not finite."""
+) -> tuple[Int[Array, "*batch"], Bool[Array, "*batch"]]:
+    """Where the largest value is, and whether it is finite."""
     index = jnp.argmax(values, axis=-1)
     # The first NaN is taken for the largest, and so is plus infinity.
     largest = jnp.take_along_axis(values, index[..., None], axis=-1)[..., 0]
-    return index, jnp.where(jnp.isfinite(largest), jnp.float32(1), jnp.nan)
+    return index, jnp.isfinite(largest)
 
 
 def all_finite(tree: Any, real: Bool[Array, "..."] | None = None) -> bool:

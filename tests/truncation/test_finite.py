@@ -178,8 +178,9 @@ def test_scores_of_one_candidate_are_lost_together():
 
 def test_hits_of_logits_that_are_not_finite():
     logits = jnp.array([[1.0, 2.0], [jnp.nan, 2.0], [3.0, jnp.inf], [-jnp.inf, 0.0]])
-    found = finite.hits(logits, jnp.array([0, 0, 1, 1]))
-    np.testing.assert_array_equal(found, [0, np.nan, np.nan, 1])
+    for tokens, expected in (([0, 0, 1, 1], [0, 1]), ([1, 1, 0, 0], [1, 0])):
+        found = jax.jit(finite.hits)(logits, jnp.array(tokens))
+        np.testing.assert_array_equal(found, [expected[0], np.nan, np.nan, expected[1]])
 
 
 def test_a_part_that_leaves_the_numbers_says_nothing(planted):

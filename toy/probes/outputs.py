@@ -18,7 +18,7 @@ from toy.layer import Weights, unembedding
 from toy.network import Trace
 from toy.recall import Batch, Scored, Task, mean
 from toy.transformer_config import TransformerConfig
-from truncation.finite import hits, top
+from truncation.finite import hits, top, where_known
 
 # Positions at the start of a sequence that the public script tells apart: for accuracy, and for
 # the attention of the first layer.
@@ -97,12 +97,12 @@ def said(
     noise = jnp.asarray(task.noise)
     predicted, label = jnp.isin(index, noise), jnp.isin(batch.labels, noise)
     table = [[(predicted == p) & (label == q) for q in (False, True)] for p in (False, True)]
-    hit = (index == batch.labels) * known
+    hit = where_known(known, index == batch.labels)
     first = batch.positions < FIRST_ACCURACY
     last = batch.positions == task.length - 1
     return {
         "confusion": Values(
-            jnp.moveaxis(jnp.asarray(table, jnp.float32) * known[None, None], (0, 1), (-2, -1)),
+            jnp.stack([jnp.stack([where_known(known, t) for t in row], -1) for row in table], -2),
             batch.weights,
         ),
         "label_accuracy": Values(hit, batch.weights),
@@ -135,7 +135,7 @@ def looks(
     is_correct = batch.tokens[:, None, :] == batch.correct[:, :, None]
     is_noise = jnp.isin(batch.tokens, jnp.asarray(task.noise))
     most, known = top(last)
-    hit = jnp.take_along_axis(after, most[:, :, None], axis=2)[:, :, 0] * known
+    hit = where_known(known, jnp.take_along_axis(after, most[:, :, None], axis=2)[:, :, 0])
 
     def mass(on: Array) -> Array:
         return jnp.sum(last * on, axis=-1)
@@ -161,7 +161,7 @@ def looks(
         first = patterns[0]
         below = jnp.diagonal(first, offset=-1, axis1=1, axis2=2)
         highest, sure = top(first[:, 1:])
-        right = (highest == jnp.arange(first.shape[1] - 1)[None]) * sure
+        right = where_known(sure, highest == jnp.arange(first.shape[1] - 1)[None])
         early = below[:, : FIRST_ATTENTION - 1]
         found["attention_previous"] = Values(below, jnp.ones_like(below))
         found["attention_previous_argmax"] = Values(right, jnp.ones_like(right))
