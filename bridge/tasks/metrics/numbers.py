@@ -28,6 +28,7 @@ _CURRENCY = "$€£¥₹₩₽₺₫₴₦¢\N{FULLWIDTH DOLLAR SIGN}"
 # A minus sign is one only where nothing stands before it: 16-3 ends in 3.
 _SIGN = rf"(?:(?<![\w.)])[{_MINUS}])?(?:\\?[{_CURRENCY}]\s?[{_MINUS}]?)?"
 _NUMBER = rf"{_SIGN}(?:\d{{1,3}}(?:,\d{{3}})+(?![\d,]*\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+_AMOUNT = rf"(?=[{_MINUS}]?\\?[{_CURRENCY}]){_NUMBER}"
 _LAST = re.compile(_NUMBER)
 _WHOLE = re.compile(rf"\s*{_NUMBER}[.\s]*")
 # What may stand between "the answer is" and its number: **42**, $\boxed{42}$, "42", = 42.
@@ -39,6 +40,8 @@ _CONCLUDED = {
 _BOXED = re.compile(rf"\\(?:boxed|fbox)\{{{_MARKUP}({_NUMBER})")
 # A number in bold that no equation follows: what is written in bold on the way is no result.
 _BOLD = re.compile(rf"(?:\*\*|__)\s*({_NUMBER})\.?\s*(?:\*\*|__)(?!.*=)", re.DOTALL)
+# An amount of money that is the whole first sentence: the answer, and then why.
+_FIRST = re.compile(rf"\A\W*?({_AMOUNT})(?:[.!]\s|\n)(?!.*=)", re.DOTALL)
 
 Form = Literal["thought", "plain"]
 
@@ -64,10 +67,10 @@ def number(generated: str, form: Form = "thought") -> Decimal | None:
     """The number a solution ends in: the last that is concluded, else the last there is.
 
     A conclusion is "the answer is N" or "#### N", with or without a currency, emphasis or a
-    final stop, at the end of the text too; where there is none, a number in a box, and then one
-    in bold.
+    final stop, at the end of the text too; where there is none, a number in a box, then one in
+    bold, then an amount of money that the text begins with, as a sentence of its own.
     """
-    for pattern in (_CONCLUDED[form], _BOXED, _BOLD, _LAST):
+    for pattern in (_CONCLUDED[form], _BOXED, _BOLD, _FIRST, _LAST):
         if found := pattern.findall(generated):
             return value(found[-1])
     return None
