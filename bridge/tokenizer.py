@@ -131,7 +131,7 @@ class Tokenizer:
 
 def find(directory: pathlib.Path) -> pathlib.Path | None:
     """The tokenizer's file in a directory, None if there is none."""
-    return next((directory / name for name in _NAMES if (directory / name).is_file()), None)
+    return next((directory / name for name in _NAMES if (directory / name).exists()), None)
 
 
 def read(path: str | os.PathLike[str]) -> Tokenizer:

@@ -277,6 +277,8 @@ def _quieten() -> None:
     # terminal to act on; what fails there is raised too, and told in one line.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", message=".*compilation cache.*")
+    # Names in figures are of any script; a sign that the font lacks is drawn as a box.
+    warnings.filterwarnings("ignore", message="Glyph .* missing from")
     import logging
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)

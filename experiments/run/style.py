@@ -7,8 +7,11 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 
 from training import seeds
+from truncation.files import telling
 
 # Okabe and Ito's palette, by what is drawn, so that one colour means one thing throughout.
 COLOURS = {
@@ -72,7 +75,27 @@ def step_axis(axes: Axes) -> None:
 
 def panel(axes: Axes, letter: str, title: str) -> None:
     """Panel letter and title."""
-    axes.set_title(f"$\\bf{{{letter}}}$  {title}", loc="left")
+    # Titles are names, also of files: a dollar in one begins no formula.
+    plain = telling.shown(title, lines=True).replace("$", r"\$")
+    axes.set_title(f"$\\bf{{{letter}}}$  {plain}", loc="left")
+
+
+def tame(figure: Figure) -> None:
+    """Have texts that are no formula though they hold dollars, as a file's name may, shown as such.
+
+    matplotlib would raise when it draws them.
+    """
+    parser = MathTextParser("path")
+    for axes in figure.axes:
+        # Asked for, tick labels get the texts that they will be drawn with.
+        axes.get_xticklabels()
+        axes.get_yticklabels()
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and "$" in text.get_text():
+            try:
+                parser.parse(text.get_text(), prop=text.get_fontproperties())
+            except ValueError:
+                text.set_parse_math(False)
 
 
 def legend_below(axes: Axes, columns: int = 2) -> None:

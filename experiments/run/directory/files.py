@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.run import program
+from experiments.run import program, style
 from experiments.run.directory import links, previous, spreadsheet
 from experiments.run.directory.strict import line, plain
 from experiments.run.program import RunFailedError, UserError, one_line
@@ -191,6 +191,7 @@ class RunDirectory:
         # Laid out once, at the resolution of the PNG. Left to savefig, the layout would be found
         # by drawing everything once more for each of the files, half of what they cost.
         figure.set_dpi(DOTS_PER_INCH)
+        style.tame(figure)
         if (layout := figure.get_layout_engine()) is not None:
             layout.execute(figure)
             figure.set_layout_engine(None)

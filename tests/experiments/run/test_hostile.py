@@ -14,7 +14,7 @@ import pytest
 from absl import flags as absl_flags
 
 from experiments.report.reading import Found
-from experiments.run import flags, program, progress, streams, table
+from experiments.run import flags, program, progress, streams, style, table
 from experiments.run.directory import RunDirectory, read_config, settings_of, spreadsheet
 from experiments.run.program import UserError
 from training.checkpoint import CheckpointError, Store
@@ -236,6 +236,22 @@ def test_a_spreadsheet_obeys_no_cell():
     assert cells[len(formulas) : len(formulas) + len(numbers)] == numbers
     assert cells[len(formulas) + len(numbers) :] == [*plain, "-1.5", "True", r"\x1b[2J"]
     assert found[0]["other"] == found[-2]["other"] == ""
+
+
+@pytest.mark.fault("C5")
+def test_names_in_figures_are_no_formulas(tmp_path):
+    name = r"$\frac$ of \$ and $x^"
+    canvas, ((axes, other),) = style.figure(1, 2)
+    style.panel(axes, "a", name)
+    axes.plot([0, 1], label=name)
+    axes.set_xticks([0, 1], [name, "plain"])
+    axes.set_ylabel(r"$\rho$")
+    axes.legend()
+    other.set_xscale("log")
+    other.set_title(name)
+    assert RunDirectory(config_of(tmp_path)).save_figure(canvas, "names").exists()
+    assert axes.yaxis.label.get_parse_math()
+    assert not other.title.get_parse_math()
 
 
 def test_what_is_read_whole_says_where_it_failed(tmp_path):
