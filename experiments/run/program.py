@@ -120,6 +120,10 @@ def reason_of_failure(tell: Callable[[], str]) -> None:
     _reasons.append(tell)
 
 
+def _reason() -> str:
+    return next(filter(None, (tell() for tell in _reasons)), "")
+
+
 def undo_on_failure(action: Callable[[], None]) -> None:
     """Have action called if the program fails from now on, before the failure is told."""
     _undo.append(action)
@@ -133,8 +137,10 @@ def guarded(main: Callable[[], int | None]) -> int:
         with _undone_on_failure():
             return main() or 0
     except UserError as error:
-        _complain(one_line(error))
-        return error.exit_code
+        # What a library could not find may be all of the run's own directory.
+        told = _reason()
+        _complain(told or one_line(error))
+        return RunFailedError.exit_code if told else error.exit_code
     except FloatingPointError as error:
         # truncation.finite.NotFiniteError: NaN or infinity is never a figure.
         _complain(one_line(error))
@@ -143,7 +149,7 @@ def guarded(main: Callable[[], int | None]) -> int:
         stop.leave()
         raise
     except Exception as error:
-        if told := next(filter(None, (tell() for tell in _reasons)), ""):
+        if told := _reason():
             _complain(told)
             return 1
         if isinstance(error, OSError) and error.errno in NO_PATH:

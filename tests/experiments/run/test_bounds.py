@@ -1,5 +1,6 @@
 """A run reaches nothing but its own: links, strangers, a directory that vanished, locks."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -158,11 +159,13 @@ def test_a_directory_that_vanishes_is_told_and_never_made_again(tmp_path, capsys
 
 
 @pytest.mark.fault("B4")
-def test_a_library_that_fails_in_a_vanished_directory_is_one_line(tmp_path, capsys):
+@pytest.mark.parametrize("told", [False, True])
+def test_a_library_that_fails_in_a_vanished_directory_is_one_line(tmp_path, capsys, told):
     def main():
         run = begin(tmp_path / "run")
         shutil.rmtree(run.path)
-        (run.path / "checkpoints" / "1").mkdir()
+        with program.user_errors() if told else contextlib.nullcontext():
+            (run.path / "checkpoints" / "1").mkdir()
 
     assert program.guarded(main) == 1
     assert capsys.readouterr().err.endswith("was removed or replaced while the run was going on\n")
