@@ -164,6 +164,7 @@ def _measured(
         progress.skip(group.trainer.num_steps)
         return kept[0]
     config = group.setup.config
+    directory.own("checkpoints/")
     try:
         arrays, _ = follow(
             group.trainer,
