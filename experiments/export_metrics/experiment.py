@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.export_metrics import tags
 from experiments.export_metrics.settings import ExportMetrics
 from experiments.run import flags, provenance, table
 from experiments.run.directory import RunDirectory, open_run, read_config
@@ -76,7 +77,7 @@ def to_csv(
 def to_tensorboard(
     config: ExportMetrics, settings: Mapping[str, Any], lines: Lines, directory: RunDirectory
 ) -> None:
-    """Event files, one scalar per name and step, and the settings as text."""
+    """Event files, one scalar per name (as tags.py spells it) and step, the settings as text."""
     from tensorboardX import SummaryWriter
 
     name = Path(config.run).resolve().name
@@ -89,7 +90,7 @@ def to_tensorboard(
         writer.add_text("settings", text)
         for line in lines:
             for key, value in scalars_of(line).items():
-                writer.add_scalar(key, value, int(line["step"]))
+                writer.add_scalar(tags.spelled(key), value, int(line["step"]))
 
 
 def to_wandb(

@@ -2,13 +2,15 @@
 
 import csv
 import json
+import random
+import re
 import struct
 import sys
 import types
 
 import pytest
 
-from experiments.export_metrics import experiment
+from experiments.export_metrics import experiment, tags
 from experiments.export_metrics.settings import TARGETS, ExportMetrics
 from experiments.run.program import Place, UserError
 
@@ -108,3 +110,66 @@ def test_a_missing_package_is_named(run, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"truncated-weights\[tensorboard\]"):
         export(run, tmp_path, "tensorboard")
+
+
+# They differ in signs alone, or in what those signs are spelled as.
+ALIKE = [
+    "clean/1.mlp@0/loss", "clean/1.mlp+0/loss", "clean/1.mlp>0/loss", "clean/1.mlp:0/loss",
+    "clean/1.mlp_0/loss", "clean/1.mlp__0/loss", "clean/1.mlp 0/loss", "clean/1.mlp__at__0/loss",
+    "clean/1.mlp__u40__0/loss", "/clean/1.mlp@0/loss", "_@_", "__at__", "@", "_", "__", "é", "1_@",
+]  # fmt: skip
+
+
+@pytest.mark.fault("A8")
+def test_no_two_names_are_one_tag():
+    found = [tags.spelled(name) for name in ALIKE]
+    assert len(set(found)) == len(ALIKE)
+    # What TensorBoard does to a tag leaves these alone.
+    assert [re.sub(r"[^-/\w.]", "_", tag, flags=re.ASCII).lstrip("/") for tag in found] == found
+    assert [tags.read(tag) for tag in found] == ALIKE
+    assert tags.spelled("clean/1.fc_in@-0.1/p_correct") == "clean/1.fc_in__at__-0.1/p_correct"
+    assert tags.spelled("noisy/full/margin/attention_0") == "noisy/full/margin/attention_0"
+
+
+@pytest.mark.fault("A8")
+def test_any_name_can_be_read_back():
+    rng = random.Random(0)
+    for _ in range(2000):
+        name = "".join(rng.choice("a_@u4/0+") for _ in range(rng.randrange(1, 9)))
+        tag = tags.spelled(name)
+        assert tags.read(tag) == name
+        assert re.fullmatch(r"[-\w.][-/\w.]*", tag, flags=re.ASCII)
+
+
+@pytest.mark.fault("A8")
+@pytest.mark.parametrize("to", TARGETS)
+def test_names_that_differ_in_signs_arrive_apart(run, tmp_path, to, monkeypatch):
+    values = {name: float(place) for place, name in enumerate(ALIKE)}
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 1} | values) + "\n")
+    told = {}
+    if to == "wandb":
+        module = types.ModuleType("wandb")
+        session = types.SimpleNamespace(log=lambda v, step: told.update(v), finish=lambda: None)
+        module.init = lambda **asked: session
+        module.__spec__ = types.SimpleNamespace(name="wandb")
+        monkeypatch.setitem(sys.modules, "wandb", module)
+    elif to == "tensorboard":
+        pytest.importorskip("tensorboardX")
+    out = tmp_path / "out"
+    experiment.main(ExportMetrics(run=str(run), to=to), Place("export_metrics", str(out)))
+    if to == "csv":
+        with (out / "metrics.csv").open() as file:
+            header, row = csv.reader(file)
+        assert len(set(header)) == len(header) == len(ALIKE) + 1
+        assert sorted(map(float, row[1:])) == sorted(values.values())
+    elif to == "wandb":
+        assert told == values
+    else:
+        from tensorboardX.proto.event_pb2 import Event
+
+        (file,) = (out / "recall").glob("events.*")
+        for record in records(file):
+            for value in Event.FromString(record).summary.value:
+                if value.HasField("simple_value"):
+                    told[tags.read(value.tag)] = value.simple_value
+        assert told == values
