@@ -230,6 +230,8 @@ def _body(program: Program, arguments: Sequence[str]) -> int | None:
     if program.processes:
         processes.use_all_cores()
     _require_device()
+    with user_errors():
+        processes.require_alike(name, config)
     experiment = importlib.import_module(f"experiments.{name}.experiment")
     if config is None:
         return experiment.redraw(shared.out, **_drawing(program, values, shared.out))

@@ -119,6 +119,51 @@ def test_a_kill_ends_the_other_and_the_same_command_continues(tmp_path, victim):
     assert table(out) == table(tmp_path / "whole")
 
 
+@pytest.mark.slow
+@pytest.mark.fault("C7")
+def test_a_second_process_of_a_number_is_refused_and_the_sweep_goes_on(tmp_path):
+    """While the sweep runs, its two command lines are given once more."""
+    port, out, cache = free_port(), tmp_path / "run", tmp_path / "cache"
+    flags = ["--steps=600", f"--coordinator=localhost:{port}", "--processes=2"]
+    both = [
+        start(out, *flags, f"--process={number}", devices=2, cache=cache) for number in range(2)
+    ]
+    deadline = time.monotonic() + 240
+    while not (out / "config.json").exists():
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in both), [p.communicate() for p in both]
+        time.sleep(0.05)
+    for number in (1, 0):
+        late = start(out, *flags, f"--process={number}", devices=2, cache=cache)
+        _, err = late.communicate(timeout=120)
+        assert late.returncode == 2
+        assert "a run is under way already" in err
+        assert err.count("\n") == 1
+    ends = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert "8 runs" in ends[0][0]
+
+
+@pytest.mark.slow
+@pytest.mark.fault("A13")
+def test_processes_with_other_settings_are_refused_in_all_of_them(tmp_path):
+    port, out = free_port(), tmp_path / "run"
+    flags = [*SHORT, f"--coordinator=localhost:{port}", "--processes=2"]
+    both = [
+        start(out, *flags, f"--process={number}", f"--weight_decay={number}e-3", devices=2,
+              cache=tmp_path / "cache")
+        for number in range(2)
+    ]  # fmt: skip
+    for process in both:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 2
+        errors = [line for line in err.splitlines() if not line.startswith("[Gloo]")]
+        assert errors == [
+            "error: process 1 differs from process 0 in --weight_decay; give all of them the same"
+        ]
+    assert not out.exists()
+
+
 def test_flags_that_do_not_go_together_and_programs_for_one_process():
     """Told in one line before any library is imported."""
     cases = [

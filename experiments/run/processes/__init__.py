@@ -19,8 +19,10 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from experiments.run import progress, stop
+from experiments.run.processes import meeting
 from training.settings import Settings, setting
 
 # Seconds without a sign of life after which JAX counts a process as dead.
@@ -47,6 +49,9 @@ class Processes(Settings):
     )
     coordinator: str = setting(
         "", "HOST:PORT at which process 0 is reached; empty means the launcher knows."
+    )
+    meeting_time: int = setting(
+        120, "Seconds within which all processes find each other, or end.", lower=1, upper=86_400
     )
 
     def __post_init__(self) -> None:
@@ -92,12 +97,17 @@ def join(config: Processes) -> None:
 
     from training import processes
 
+    if config.coordinator:
+        meeting.meet(
+            config.coordinator, count=count, number=config.process, limit=config.meeting_time
+        )
     try:
         jax.distributed.initialize(
             coordinator_address=config.coordinator or None,
             num_processes=config.processes or None,
             process_id=config.process if config.process >= 0 else None,
             heartbeat_timeout_seconds=PATIENCE,
+            initialization_timeout=config.meeting_time,
         )
         count, first = jax.process_count(), processes.first()
         listening = socket.create_server(("", 0)) if first else None
@@ -105,6 +115,7 @@ def join(config: Processes) -> None:
         here = config.coordinator.rpartition(":")[0] or socket.gethostname()
         host, _, told = processes.tell(f"{here}:{port}").rpartition(":")
         if listening:
+            listening.settimeout(PATIENCE)
             _lines.extend(listening.accept()[0] for _ in range(count - 1))
         else:
             _lines.append(socket.create_connection((host, int(told)), timeout=PATIENCE))
@@ -119,6 +130,15 @@ def join(config: Processes) -> None:
     stop.before_leaving(_say_goodbye)
     if not first:
         progress.mute()
+
+
+def require_alike(program: str, config: Any) -> None:
+    """ValueError, the same in all, where a process differs in settings, code or devices."""
+    if _lines:
+        # Imported here: it asks JAX, which most programs have not imported yet.
+        from experiments.run.processes import alike
+
+        alike.require_alike(program, config)
 
 
 def finish() -> None:
