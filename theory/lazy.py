@@ -22,8 +22,21 @@ theta = arccos c and the arc-cosine kernels (Cho and Saul, 2009)
 - the first one with  fc_out: H s kappa_1(c) B / 18,  fc_in: d o kappa_0(c) B / 18,
   B = 1 + kappa_0(c_1) / 18, because it is read directly and through the second one.
 
-Values enter with (2/9) of the overlap of what is attended to, a fraction of order
-sum pi^2 of the above (`attended`); keys have no mean effect at first order.
+What attention writes is read through a value and an output matrix, each of which divides the
+squared norm by three, and learns with what is attended to: with o_0 its overlap per dimension
+(`softmax_overlap`; `attended_overlap` where attention is uniform), along four paths
+(`attention_paths`):
+
+- values and outputs of layer 0, written there:           (2 d / 9) o_0
+- values and outputs of layer 1, written there:           (2 d / 9) o_1, where what layer 0 has
+  added is attended to as well: its bag of words, o_0 / 9, and the mean of its feed-forward,
+      o_1 = (10 / 9) o_0 + kappa_1(0) / 9 + (kappa_1(1/2) - kappa_1(0)) o_0 / 9;
+- the first feed-forward at positions attended to, written by layer 1:
+      (1 / 9) ((H / 9) (kappa_1(0) + (kappa_1(1/2) - kappa_1(0)) o_0) + (d / 18) kappa_0(1/2) o_0);
+- values and outputs of layer 0, written by layer 1:      (1 / 9) (2 d / 9) o_0.
+
+So layer 1 writes more than twice what layer 0 does. Keys have a mean effect too, for which there
+is no formula yet: measured, they add about a tenth to the sum of the four (KEYS).
 
 What follows. Feed-forwards carry the noise, first and second alike, W_out 1.8 H / d times what
 W_in does. At H = 4 d the kernel of two triggers is r = 0.55 of that of one with itself: the
@@ -34,9 +47,11 @@ correct token is more frequent than others. Measured (experiments.linearised, 30
 full / linearised): .03 / .02 to .51 / .07 at d = 32, .44 / .05, .52 / .13, .51 / .27 at d = 128 and
 rates .01, .03, .1. That this is what the linear network recalls by is a hypothesis.
 
-Proved: the limits of each term at d, H -> infinity with attention neglected. Heuristic: that at
-finite width and context the rest is small. Measured until p(noise) passes alpha, d = 32, 64, 128:
-this p(noise) is off by up to .14, .02, .06, the linearised network's by .02 at most.
+Proved: the limits of each term at d, H -> infinity with attention neglected. Heuristic: the four
+paths of attention (streams of different tokens taken as orthogonal but for the term 4 / (3 d) of
+`softmax_overlap`), and that at finite width and context the rest is small. Measured until p(noise)
+passes alpha, d = 32, 64, 128: this p(noise) is off by up to .14, .02, .06, the linearised network's
+by .02 at most.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,6 +63,13 @@ from jaxtyping import Float
 from theory import checks
 
 PARTS = ("0.fc_in", "0.fc_out", "1.fc_in", "1.fc_out")
+# What keys add to the four paths of attention: measured (d = T = 64, Zipf over 8 to 64 tokens).
+KEYS = 1.09
+# Of a key's score at the start: variance of the part of its token, and covariance of that from two
+# triggers, whose streams share their token.
+SCORE_VARIANCE, SCORE_COVARIANCE = 2.0 / 3.0, 1.0 / 3.0
+# Nodes of the quadrature over scores, and points, in log, of the one over normalisers.
+SCORE_NODES, NORMALISERS = 16, np.linspace(-8.0, 4.5, 48)
 # Squared norm, per dimension, of the stream that enters the first layer: token and position.
 ENTERING = 2.0
 
@@ -181,33 +203,116 @@ def attended_overlap(
     share 1 / max(s, t) is in common. Regime: sequences with outputs of their own, T large.
     """
     length = checks.at_least("length", length, 2)
-    law = checks.probabilities("frequencies", frequencies)
-    if law.ndim != 2:
-        raise ValueError(f"frequencies must have shape [outputs, vocab], got {law.shape}")
-    law = law.mean(axis=0)
+    law = _mean_law(frequencies)
     larger = np.arange(2, length + 1)
     pairs = 2 * larger - 3  # of places whose larger one this is
     return float(law @ law + np.sum(pairs / larger) / (length - 1) ** 2)
 
 
-def margin_ratio(width: int, hidden: int, attended: float) -> float:
+def _mean_law(
+    frequencies: Float[np.ndarray, "outputs vocab"] | Sequence,
+) -> Float[np.ndarray, " vocab"]:
+    law = checks.probabilities("frequencies", frequencies)
+    if law.ndim != 2:
+        raise ValueError(f"frequencies must have shape [outputs, vocab], got {law.shape}")
+    return law.mean(axis=0)
+
+
+def softmax_overlap(
+    frequencies: Float[np.ndarray, "outputs vocab"] | Sequence, length: int, width: int
+) -> float:
+    """o_0: overlap per dimension of what two triggers attend to with the weights at the start.
+
+    Attention is not uniform at the start: a key's scores from two triggers, whose streams share
+    their token, covary by 1/3, so that what both attend to weighs e^(1/3) where tokens are many.
+    Where they are few, one of them takes a good part of the softmax, and the weight is less: with
+    f the frequencies and a, a' the scores of two triggers,
+
+        sum_v f_v^2 E[e^(a_v + a'_v) / (Z Z')],   Z = sum_u f_u e^(a_u),   1/Z = int e^(-l Z) dl,
+
+    which factors over tokens; both integrals are quadratures, with an error below 1e-3. Positions
+    are many. Streams of different tokens are orthogonal in the mean only: those that overlap by
+    chance, with variance 4 / d, are attended to together, which adds 4 / (3 d).
+
+    Arguments as `attended_overlap`, and width: d.
+    """
+    law = _mean_law(frequencies)
+    alike = law @ law
+    places = attended_overlap(frequencies, length) - alike
+    width = checks.at_least("width", width, 1)
+    return float(_softmax_agreement(law) + np.exp(SCORE_COVARIANCE) * places + 4.0 / (3.0 * width))
+
+
+def _softmax_agreement(law: Float[np.ndarray, " vocab"]) -> float:
+    """The sum of the docstring of `softmax_overlap`."""
+    points, weights = np.polynomial.hermite_e.hermegauss(SCORE_NODES)
+    weights = weights / weights.sum()
+    # Scores are a common part, on the first axis, and one of each trigger's own.
+    common = np.sqrt(SCORE_COVARIANCE) * points[:, None]
+    own = np.sqrt(SCORE_VARIANCE - SCORE_COVARIANCE) * points[None]
+    scores = np.exp(common + own)
+    steps = np.exp(NORMALISERS)
+    present = law[law > 0.0]
+    shrink = np.exp(-np.einsum("v,gh,l->vghl", present, scores, steps))
+    without = np.einsum("vghl,h->vgl", shrink, weights)
+    chosen = np.einsum("vghl,gh,h->vgl", shrink, scores, weights)
+    both = np.einsum("vgl,vgm,g->vlm", without, without, weights)
+    taken = np.einsum("vgl,vgm,g->vlm", chosen, chosen, weights)
+    integrand = np.einsum("v,vlm->lm", present**2, taken / both)
+    integrand *= np.exp(np.sum(np.log(both), axis=0))
+    return float(steps @ integrand @ steps * (NORMALISERS[1] - NORMALISERS[0]) ** 2)
+
+
+def attention_paths(width: int, hidden: int, attended: float) -> Mapping[str, float]:
+    """K of two triggers along each path by which attention writes: see the module's docstring.
+
+    Args:
+      width: d.
+      hidden: H.
+      attended: o_0, from `softmax_overlap`.
+
+    Returns:
+      "MATRICES -> LAYER": what learns and which layer's attention writes it.
+
+    """
+    width, hidden = checks.at_least("width", width, 1), checks.at_least("hidden", hidden, 1)
+    attended = checks.positive("attended", attended)
+    apart, half = arc_cosine(0.0)[1], arc_cosine(0.5)
+    features = apart + (half[1] - apart) * attended
+    values = 2.0 * width / 9.0
+    return {
+        "0.v_proj, 0.out_proj -> 0": values * attended,
+        "1.v_proj, 1.out_proj -> 1": values * (10.0 * attended + features) / 9.0,
+        "0.fc_in, 0.fc_out -> 1": (hidden * features / 9.0 + width * half[0] * attended / 18.0)
+        / 9.0,
+        "0.v_proj, 0.out_proj -> 1": values * attended / 9.0,
+    }
+
+
+def margin_ratio(width: int, hidden: int, attended: float, softmax: float | None = None) -> float:
     """Feed-forwards over attention: what the first step adds to the noise margin.
 
-    Values and outputs of both layers learn alike, each with d / 9 of the overlap of what is
-    attended to (what they add through a feed-forward above is counted to that). Attention is not
-    uniform at the start: a key's scores from two triggers, whose streams share their token, covary
-    by 1/3, so that what both attend to weighs e^(1/3). The ratio grows like N while N is below T
-    and then stops, because positions are attended to as well; the simplified model of
-    theory.first_step has none and its ratio is N / 2 for all T.
+    The four paths of `attention_paths` and a tenth for the keys, against the feed-forwards read
+    directly. The ratio grows more slowly than N and stops, because positions are attended to as
+    well, and the mean of the first feed-forward, which all streams share; the simplified model of
+    theory.first_step has neither and its ratio is N / 2 for all T.
 
-    Measured at d = T = 64, Zipf over 8, 16, 32, 64 tokens: .75, .55, .62, .66 of this. Prefixes
-    that end in a second trigger hold more triggers than the chain does on average, which is
-    neglected here and makes up 7 to 12 per cent only (prefixes as sampled: 5.4, 7.6, 9.0, 10.4 for
-    5.8, 8.2, 10.3, 11.4); where the rest of the factor comes from is open.
+    Measured at d = T = 64, Zipf over 8, 16, 32, 64 tokens: 4.0 to 5.3, 3.9 to 4.8, 5.9 to 6.4, 7.1
+    to 9.1; this with `softmax`: 4.0, 5.0, 5.9, 6.6.
+
+    Args:
+      width: d.
+      hidden: H.
+      attended: overlap of what is attended to uniformly, from `attended_overlap`.
+      softmax: o_0, from `softmax_overlap`; None takes its limit of many tokens and wide layers,
+        e^(1/3) times `attended`.
+
     """
     attended = checks.positive("attended", attended)
+    overlap = np.exp(SCORE_COVARIANCE) * attended if softmax is None else softmax
+    overlap = checks.positive("softmax", overlap)
     fed = sum(part_kernels(width, hidden, 1.0)[name] for name in PARTS)
-    return fed / (4.0 * width * attended * np.exp(1.0 / 3.0) / 9.0)
+    return fed / (KEYS * sum(attention_paths(width, hidden, overlap).values()))
 
 
 def label_deviation(

@@ -39,8 +39,8 @@ def integrate(
     initial = checks.numbers("initial", initial, None)
     if times.size == 0:
         return np.empty((0, initial.size))
-    moments, where = np.unique(times, return_inverse=True)
-    clock = np.log1p(moments / unit)
+    # Times that differ by rounding alone may be one on the clock.
+    clock, where = np.unique(np.log1p(times / unit), return_inverse=True)
     if clock[-1] == 0.0:
         return np.tile(initial, (times.size, 1))
     solution = _solve(velocity, initial, clock[-1], unit, tolerance, samples=clock)

@@ -125,3 +125,10 @@ def test_bad_input_is_named(arguments, message):
     n, alpha, times = arguments
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(memory_flow.logits)(n, alpha, np.array(times))
+
+
+def test_times_that_rounding_alone_tells_apart():
+    times = np.array([50.0, np.nextafter(50.0, 51.0), 1e-20, 2e-20])
+    found = memory_flow.logits(12, 0.3, times)
+    np.testing.assert_allclose(found.correct[0], found.correct[1], rtol=1e-12)
+    np.testing.assert_allclose(found.correct[2:], 0.0, atol=1e-15)

@@ -96,7 +96,11 @@ GOOD = {
     ),
     "lazy.trigger_curves": STEPPED,
     "lazy.attended_overlap": dict(frequencies=np.array([[0.5, 0.5], [0.2, 0.8]]), length=5),
-    "lazy.margin_ratio": dict(width=8, hidden=32, attended=0.2),
+    "lazy.softmax_overlap": dict(
+        frequencies=np.array([[0.5, 0.5], [0.2, 0.8]]), length=5, width=8
+    ),
+    "lazy.attention_paths": dict(width=8, hidden=32, attended=0.2),
+    "lazy.margin_ratio": dict(width=8, hidden=32, attended=0.2, softmax=0.3),
     "lazy.label_deviation": dict(
         alpha=0.3, num_classes=8, num_outputs=4, labels=10.0, num_noise=2
     ),
