@@ -3,10 +3,12 @@
     python -m experiments.verify_theory --quick
     python -m experiments.verify_theory
 
-The first takes about two minutes on two CPU cores, the second perhaps ten. Both print a table
-of more than a hundred rows and should end with "0 failed"; any failed row makes the exit code 1.
-The first does; of the second one row of the plateau was last seen to fail (BUILD_NOTES.md).
-Simulations use toy/ and automatic differentiation and share no code with theory/.
+The first takes under two minutes on two CPU cores, the second perhaps ten. Both print a table of
+more than three hundred rows (prediction, measurement, standard error, tolerance, difference, what
+is allowed) and should end with "0 failed"; any failed row makes the exit code 1.
+Simulations use toy/ and automatic differentiation and ask theory/ for nothing: a family is
+simulated first and judged afterwards. How many wrong formulas the table notices is measured by
+`python -m tests.mutation.table`.
 """
 
 from experiments.run.program import Program

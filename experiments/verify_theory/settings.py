@@ -5,8 +5,8 @@ import dataclasses
 from training.settings import Settings, setting
 
 FAMILIES = (
-    "memory", "frequent", "decay", "chain", "first", "attention", "learning", "lazy",
-    "transformer", "plateau",
+    "memory", "frequent", "answers", "overlap", "decay", "chain", "first", "attention",
+    "learning", "lazy", "transformer", "plateau",
 )  # fmt: skip
 
 

@@ -1,31 +1,40 @@
 """Rows of the verification table: a prediction, a measurement, and the verdict between them.
 
-Two kinds of rows. A statistical row has a standard error; it fails where
-|measured - predicted| exceeds z_limit standard errors, z_limit chosen so that, were every
-prediction exact, the whole table would raise a false alarm with probability at most `rate`
-(Bonferroni over every comparison, also those a row only shows the worst of). A relative row has
-a tolerance, the error its own source of approximation allows (finite steps, an asymptotic
-regime, a heuristic), and the note says which; where it is a mean over seeds its standard error
-is told beside it and has no part in the verdict.
+A row fails where |measured - predicted| exceeds z * error + tolerance, both in the row's own units.
+
+- error: the standard error of `measured`, none where nothing is random. z is chosen so that, were
+  every prediction exact, the whole table would raise a false alarm with probability at most
+  FALSE_ALARMS. One half of that is for rows of one number, the other for the rows that show the
+  worst of many entries: thousands of entries do not make the few figures blunt. Where few samples
+  stand behind an error, z is Student's.
+- tolerance: what the source of approximation allows, which the note names (what is left of finite
+  steps, the next order of an asymptotic law, a heuristic). It is a number of its own or a share of
+  what was measured, never of the prediction that it judges.
+
+Most rows compare theory with simulation. Where both sides are simulated the row says so.
 """
 
 import dataclasses
 import math
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from experiments.run import table as terminal
 
 FALSE_ALARMS = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line. At least one of error and tolerance is given; with a tolerance it is relative.
+    """One line.
 
-    error: standard error of `measured`. tolerance: allowed |measured - predicted|, relative to
-    |predicted|. comparisons: how many comparisons the row is the worst of.
+    error: standard error of `measured`. tolerance: absolute. comparisons: how many the row is the
+    worst of. samples: independent values behind the error, 0 for so many that it does not matter.
+    simulated: the prediction is another simulation.
     """
 
     family: str
@@ -34,25 +43,46 @@ class Row:
     predicted: float
     measured: float
     error: float | None = None
-    tolerance: float | None = None
+    tolerance: float = 0.0
     comparisons: int = 1
+    samples: int = 0
+    simulated: bool = False
     note: str = ""
 
     @property
-    def discrepancy(self) -> float:
-        """z-score of a statistical row, relative error of the other kind."""
-        difference = self.measured - self.predicted
-        if not math.isfinite(difference):
-            return math.inf
-        if difference == 0.0:
-            return 0.0
-        scale = abs(self.predicted) if self.tolerance is not None else self.error or 0.0
-        return difference / scale if scale > 0 else math.copysign(math.inf, difference)
+    def difference(self) -> float:
+        """measured - predicted."""
+        return self.measured - self.predicted
 
-    def passes(self, z_limit: float) -> bool:
+
+class Levels(NamedTuple):
+    """Probability of a false alarm that a single comparison has, in rows of each kind."""
+
+    numbers: float
+    entries: float
+
+    def z(self, row: Row) -> float:
+        """Standard errors that a row may be off by."""
+        level = self.numbers if row.comparisons == 1 else self.entries
+        if row.samples:
+            return float(stats.t.isf(level / 2, row.samples - 1))
+        return float(stats.norm.isf(level / 2))
+
+    def allowed(self, row: Row) -> float:
+        """How far measured and predicted may be apart."""
+        return row.tolerance + (self.z(row) * row.error if row.error else 0.0)
+
+    def passes(self, row: Row) -> bool:
         """The verdict."""
-        limit = z_limit if self.tolerance is None else self.tolerance
-        return abs(self.discrepancy) <= limit
+        return abs(row.difference) <= self.allowed(row)  # never so where it is not a number
+
+
+def levels(rows: Sequence[Row], rate: float = FALSE_ALARMS) -> Levels:
+    """Bonferroni over the comparisons of each kind, half of the rate for each."""
+    random = [row for row in rows if row.error is not None]
+    numbers = sum(row.comparisons == 1 for row in random)
+    entries = sum(row.comparisons for row in random if row.comparisons > 1)
+    return Levels(rate / 2 / max(numbers, 1), rate / 2 / max(entries, 1))
 
 
 def worst(
@@ -61,29 +91,36 @@ def worst(
     setting: str,
     predicted: np.ndarray,
     measured: np.ndarray,
-    error: np.ndarray,
+    error: np.ndarray | float = 0.0,
     *,
+    tolerance: np.ndarray | float = 0.0,
     note: str = "",
 ) -> Row:
-    """The row of the entry with the largest |z| among many statistical comparisons.
+    """The row of the entry furthest off, of many that are compared.
 
     Entries whose error is zero were the same in every sample; they must agree to float32.
     """
-    predicted, measured, error = (
-        np.ravel(x).astype(np.float64) for x in (predicted, measured, error)
+    shape = np.broadcast_shapes(np.shape(predicted), np.shape(measured))
+    predicted, measured, error, tolerance = (
+        np.broadcast_to(x, shape).ravel().astype(np.float64)
+        for x in (predicted, measured, error, tolerance)
     )
-    floor = 1e-6 * np.maximum(np.abs(predicted), np.max(np.abs(predicted)))
-    scale = np.maximum(error, floor)
-    index = int(np.argmax(np.abs(measured - predicted) / scale))
+    random = bool(np.any(error > 0))
+    scale = np.maximum(error, 1e-6 * np.max(np.abs(measured))) if random else np.ones(error.size)
+    beyond = np.maximum(np.abs(measured - predicted) - tolerance, 0.0) / scale
+    if not random:
+        beyond = np.abs(measured - predicted) / np.maximum(tolerance, 1e-300)
+    index = int(np.argmax(np.where(np.isnan(beyond), np.inf, beyond)))
     return Row(
         family,
         name,
         setting,
         float(predicted[index]),
         float(measured[index]),
-        error=float(scale[index]),
-        comparisons=int(np.sum(error > 0)),
-        note=f"worst of {np.sum(error > 0)}" + (f"; {note}" if note else ""),
+        error=float(scale[index]) if random else None,
+        tolerance=float(tolerance[index]),
+        comparisons=max(int(np.sum(error > 0)), 2) if random else 1,
+        note=f"worst of {predicted.size}" + (f"; {note}" if note else ""),
     )
 
 
@@ -92,79 +129,86 @@ def mean_and_error(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return samples.mean(axis=0), samples.std(axis=0, ddof=1) / math.sqrt(len(samples))
 
 
-def deviation_and_error(samples: np.ndarray) -> tuple[float, float]:
-    """Standard deviation of independent samples and its standard error, any kurtosis."""
-    centred = samples - samples.mean()
-    variance = float(np.mean(centred**2))
-    fourth = float(np.mean(centred**4))
-    error = math.sqrt(max(fourth - variance**2, 0.0) / len(samples)) / (2 * math.sqrt(variance))
-    return math.sqrt(variance * len(samples) / (len(samples) - 1)), error
-
-
-def z_limit(rows: Sequence[Row], rate: float = FALSE_ALARMS) -> float:
-    """Two-sided Bonferroni limit over all statistical comparisons of the table."""
-    comparisons = sum(row.comparisons for row in rows if row.tolerance is None)
-    return float(stats.norm.isf(rate / (2 * max(comparisons, 1))))
+def deviation_and_error(samples: np.ndarray) -> tuple[Any, Any]:
+    """Standard deviation over the first axis and its standard error, any kurtosis."""
+    count = len(samples)
+    centred = samples - samples.mean(axis=0)
+    variance, fourth = np.mean(centred**2, axis=0), np.mean(centred**4, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt(np.maximum(fourth - variance**2, 0.0) / count) / (2 * np.sqrt(variance))
+    error = np.where(variance > 0, error, 0.0)
+    found = np.sqrt(variance * count / (count - 1))
+    return (float(found), float(error)) if found.ndim == 0 else (found, error)
 
 
 def failures(rows: Sequence[Row]) -> list[Row]:
     """The rows whose verdict is against the prediction."""
-    limit = z_limit(rows)
-    return [row for row in rows if not row.passes(limit)]
-
-
-def restored(record: dict[str, Any]) -> Row:
-    """A row from its JSON record, whose null stands for a number that is not finite.
-
-    tolerance tells the two kinds of rows apart: a statistical row has none, and an error.
-    """
-    numbers = ("predicted", "measured") + (("error",) if record["tolerance"] is None else ())
-    missing = {name: math.nan for name in numbers if record[name] is None}
-    return Row(**(record | missing))
+    limits = levels(rows)
+    return [row for row in rows if not limits.passes(row)]
 
 
 def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows as flat dictionaries, verdict included."""
-    limit = z_limit(rows)
-    return [
-        dataclasses.asdict(row)
-        | {"discrepancy": row.discrepancy, "verdict": "ok" if row.passes(limit) else "FAIL"}
-        for row in rows
-    ]
+    """Rows as flat dictionaries with the verdict.
+
+    allowed: what they may be off by. tolerance: null where that is standard errors alone, else
+    all that is allowed as a share of the prediction, which is what readers of one number want.
+    """
+    limits = levels(rows)
+    found = []
+    for row in rows:
+        allowed, size = limits.allowed(row), abs(row.predicted)
+        random = row.error is not None and row.tolerance == 0.0
+        share = None if random else allowed / size if size else 0.0
+        found.append(
+            dataclasses.asdict(row)
+            | {"tolerance": share, "allowed": allowed, "discrepancy": row.difference,
+               "verdict": "ok" if limits.passes(row) else "FAIL"}
+        )  # fmt: skip
+    return found
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table for a reader; z beside statistical rows, per cent beside relative ones."""
-    limit = z_limit(rows)
-    lines = [
-        "| family | prediction | setting | predicted | measured | standard error | "
-        "z or relative error | allowed | verdict | note |",
-        "|" + "---|" * 10,
-    ]
+    """The table for a reader, nothing left out."""
+    columns = ["family", "prediction", "setting", "predicted", "measured", "standard error",
+               "tolerance", "difference", "allowed", "verdict", "note"]  # fmt: skip
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    limits = levels(rows)
     for row in rows:
-        statistical = row.tolerance is None
-        found = f"{row.discrepancy:+.2f}" if statistical else f"{100 * row.discrepancy:+.3g} %"
-        allowed = f"{limit:.2f}" if statistical else f"{100 * (row.tolerance or 0.0):.3g} %"
-        error = f"{row.error:.2g}" if row.error is not None else ""
-        cells = [row.family, row.name, row.setting, f"{row.predicted:.6g}", f"{row.measured:.6g}"]
-        cells += [error, found, allowed, "ok" if row.passes(limit) else "FAIL", row.note]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join([row.family, row.name, row.setting, *_figures(row, limits),
+                                        _note(row)]) + " |")  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def told(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """The table for a terminal: what was predicted and measured, how far apart, and the verdict."""
-    limit = z_limit(rows)
+def told(rows: Sequence[Row]) -> str:
+    """The table for a terminal, cut to its width there and unabridged elsewhere.
+
+    Figures first, so that those of a row always stand together.
+    """
+    limits = levels(rows)
+    heads = ("predicted", "measured", "error", "tolerance", "difference", "allowed", "")
+    lines = ["  ".join(head.rjust(10) for head in heads[:-1]) + "        prediction (setting)"]
+    for row in rows:
+        *figures, verdict = _figures(row, limits)
+        line = "  ".join(x.rjust(10) for x in figures) + f"  {verdict:4s}  "
+        note = _note(row)
+        lines.append(
+            f"{line}{row.family}: {row.name} ({row.setting})" + (f"; {note}" if note else "")
+        )
+    if sys.stdout.isatty():
+        lines = [line if len(line) <= terminal.width() else line[: terminal.width() - 1] + "…"
+                 for line in lines]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _figures(row: Row, limits: Levels) -> list[str]:
     return [
-        {
-            "prediction": f"{row.family}: {row.name}",
-            "setting": row.setting,
-            "predicted": f"{row.predicted:.5g}",
-            "measured": f"{row.measured:.5g}" + (f" ± {row.error:.1g}" if row.error else ""),
-            "z or error": f"{row.discrepancy:+.2f} z"
-            if row.tolerance is None
-            else f"{100 * row.discrepancy:+.2g} %",
-            "": "ok" if row.passes(limit) else "FAIL",
-        }
-        for row in rows
-    ]
+        f"{row.predicted:.5g}", f"{row.measured:.5g}",
+        f"{row.error:.2g}" if row.error is not None else "-",
+        f"{row.tolerance:.2g}" if row.tolerance else "-",
+        f"{row.difference:+.2g}", f"{limits.allowed(row):.2g}",
+        "ok" if limits.passes(row) else "FAIL",
+    ]  # fmt: skip
+
+
+def _note(row: Row) -> str:
+    return "; ".join(x for x in ("two simulations" if row.simulated else "", row.note) if x)

@@ -2,12 +2,13 @@
 
 import functools
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.verify_theory.effort import Effort, Outcome
+from experiments.verify_theory.effort import Arrays, Effort, Outcome
 from experiments.verify_theory.families import sampling, simplified
 from experiments.verify_theory.table import Row, deviation_and_error, mean_and_error, worst
 from theory import finite_samples, first_step
@@ -15,22 +16,62 @@ from toy import language, recall
 
 FAMILY = "first step"
 ALPHA = 0.3
-# The deviation rows need 1e7 sequences; the law is exact at any N and T, so they are short.
-SMALL = {"num_tokens": 4, "length": 4}
+CASES = {
+    "uniform": (language.uniform(16), 64),
+    "Zipf": (language.zipf(**sampling.ZIPF), 24),  # type: ignore[arg-type]
+}
+TRIGGER = 3
+# Deviations are exact at any N and T, so those of every entry are taken of short sequences.
+SMALL_LENGTH = 4
+AGAINST = 2
+BLOCKS: tuple[Literal["feed_forward", "value"], ...] = ("feed_forward", "value")
+# Sequences whose features are checked one by one.
+FEW = 64
 
 
-def verify(effort: Effort, seed: int) -> Outcome:
-    """Rows and arrays of the family."""
+def simulate(effort: Effort, seed: int) -> Arrays:
+    """Steps at zero: their means, the margins they give, and how they vary."""
+    arrays: Arrays = {}
+    for label, (law, length) in CASES.items():
+        problem = sampling.task(law, alpha=ALPHA, length=length, trigger=TRIGGER)
+        found = sampling.group_means(
+            problem,
+            steps,
+            simplified.zeros(problem.vocab_size),
+            sequences=effort.sequences,
+            seed=seed,
+        )
+        for name, value in found.items():
+            arrays[f"first/{label}/{name}"] = np.stack(mean_and_error(value))
+    for size in effort.margin_sizes:
+        problem = sampling.task(language.uniform(size), alpha=ALPHA, length=_length(size))
+        found = sampling.group_means(
+            problem,
+            _step_and_test,
+            simplified.zeros(problem.vocab_size),
+            sequences=effort.margin_sequences,
+            seed=seed + size,
+        )
+        fed = _bilinear(found["feed_forward"], found["final"], found["correct_final"])
+        value = _bilinear(found["value"], found["attended"], found["correct_attended"])
+        arrays[f"first/margins/{size}"] = np.stack([fed, value])
+        arrays[f"first/best/{size}"] = np.array(_best_other_margins(problem, found, seed + size))
+    return arrays | _deviations(effort, seed)
+
+
+def judge(effort: Effort, found: Arrays) -> Outcome:
+    """Rows, and the tables that the figure draws."""
     rows: list[Row] = []
-    for label, law, length in (
-        ("uniform", language.uniform(16), 64),
-        ("Zipf", language.zipf(**sampling.ZIPF), 24),  # type: ignore[arg-type]
-    ):
-        rows += _gradient_rows(label, law, length, effort.sequences, seed)
-    margin_rows, margins = _margin_rows(effort, seed)
-    deviation_rows, deviations = _deviation_rows(effort, seed)
-    rows += margin_rows + deviation_rows + _noise_rows(effort, seed)
+    for label, (law, length) in CASES.items():
+        rows += _gradient_rows(label, law, length, found)
+    margin_rows, margins = _margin_rows(effort.margin_sizes, found)
+    deviation_rows, deviations = _deviation_rows(effort, found)
+    rows += margin_rows + deviation_rows + _single_rows(found)
     return Outcome(rows, {"first/margins": margins, "first/deviations": deviations})
+
+
+def _length(size: int) -> int:
+    return 32 if size == 8 else max(64, 2 * size)
 
 
 def steps(batch: recall.Batch, weights: simplified.Weights) -> simplified.Weights:
@@ -39,134 +80,98 @@ def steps(batch: recall.Batch, weights: simplified.Weights) -> simplified.Weight
     return jax.tree.map(jnp.negative, gradient)
 
 
-def _gradient_rows(
-    label: str, law: language.Language, length: int, sequences: int, seed: int
-) -> list[Row]:
+def _gradient_rows(label: str, law: language.Language, length: int, found: Arrays) -> list[Row]:
     """Every entry of both population steps."""
-    trigger = 3
-    problem = sampling.task(law, alpha=ALPHA, length=length, trigger=trigger)
     predicted = first_step.population_gradients(
-        law.unigram, law.bigram, trigger=trigger, alpha=ALPHA, length=length
-    )
-    found = sampling.group_means(
-        problem, steps, simplified.zeros(problem.vocab_size), sequences=sequences, seed=seed
+        law.unigram, law.bigram, trigger=TRIGGER, alpha=ALPHA, length=length
     )
     setting = f"{label} N={law.num_tokens}, T={length}, alpha={ALPHA}"
     rows = [
-        worst(FAMILY, f"step of {name}", setting, value, *mean_and_error(found[key]))
+        worst(FAMILY, f"step of {name}", setting, value, *found[f"first/{label}/{key}"])
         for name, key, value in (
             ("F", "feed_forward", predicted.feed_forward),
             ("V", "value", predicted.value),
         )
     ]
-    largest = float(np.max(np.abs(found["query_key"])))
-    rows.append(
-        Row(
-            FAMILY,
-            "step of W is zero",
-            setting,
-            1.0,
-            1.0 + largest,
-            tolerance=0.0,
-            note="one plus the largest entry",
-        )
-    )
-    return rows
+    largest = float(np.max(np.abs(found[f"first/{label}/query_key"])))
+    return [*rows, Row(FAMILY, "step of W", setting, 0.0, largest, note="the largest entry")]
 
 
-def _margin_rows(effort: Effort, seed: int) -> tuple[list[Row], np.ndarray]:
+def _margin_rows(sizes: tuple[int, ...], found: Arrays) -> tuple[list[Row], np.ndarray]:
     """Margins of both blocks on fresh test sequences, and their ratio times N.
 
     Each group of sequences gives a sampled step and each a test set; the margin over the
     correct class is bilinear in the two, so means of groups pair without bias when step and
     test come from different groups.
     """
-    rows, table = [], []
-    for size in effort.margin_sizes:
-        length = 64 if size < 32 else 2 * size
-        length = 32 if size == 8 else length
-        law = language.uniform(size)
-        problem = sampling.task(law, alpha=ALPHA, length=length)
-        found = sampling.group_means(
-            problem,
-            _step_and_test,
-            simplified.zeros(problem.vocab_size),
-            sequences=max(effort.sequences // 8, 2**14),
-            seed=seed + size,
-        )
+    rows, table, margins = [], [], []
+    for size in sizes:
+        law, length = language.uniform(size), _length(size)
         exact = first_step.mean_margins(
             law.unigram, law.bigram, trigger=0, alpha=ALPHA, length=length
         )
-        fed = _bilinear(found["feed_forward"], found["final"], found["correct_final"])
-        value = _bilinear(found["value"], found["attended"], found["correct_attended"])
+        fed, value = found[f"first/margins/{size}"]
+        best = found[f"first/best/{size}"]
         setting = f"uniform N={size}, T={length}, alpha={ALPHA}"
-        for name, predicted, samples in (
-            ("F margin over correct", exact.feed_forward_over_correct, fed),
-            ("V margin over correct", exact.value_over_correct, value),
+        middle = (exact.value_lower + exact.value_upper) / 2
+        errors = []
+        for name, predicted, samples, over, other in (
+            ("F", exact.feed_forward_over_correct, fed, exact.feed_forward, best[0]),
+            ("V", exact.value_over_correct, value, middle, best[1]),
         ):
             mean, error = mean_and_error(samples)
-            rows.append(Row(FAMILY, name, setting, predicted, float(mean), error=float(error)))
+            errors.append(float(error))
+            rows += [
+                Row(FAMILY, f"{name} margin over correct", setting, predicted, float(mean),
+                    error=float(error)),
+                # Most of the fluctuation is that of the noise label, which both margins share.
+                Row(FAMILY, f"{name} margin over best other", setting, over, float(other),
+                    error=float(error), tolerance=0.02 * float(other),
+                    note="sampled step, whose maximum is biased by m^-1/2"),
+            ]  # fmt: skip
         expected = size * exact.value_over_correct / exact.feed_forward_over_correct
         ratio, ratio_error = sampling.jackknife_ratio(value, fed)
         rows.append(
-            Row(
-                FAMILY,
-                "N x ratio of margins",
-                setting,
-                expected,
-                size * ratio,
-                error=size * ratio_error,
-            )
-        )
-        best = _best_other_margins(problem, found, seed + size)
-        rows.append(
-            Row(
-                FAMILY,
-                "F margin over best other",
-                setting,
-                exact.feed_forward,
-                best[0],
-                tolerance=0.03,
-                note="sampled step; its maximum is biased by m^-1/2",
-            )
-        )
-        middle = (exact.value_lower + exact.value_upper) / 2
-        rows.append(
-            Row(
-                FAMILY,
-                "V margin over best other",
-                setting,
-                middle,
-                best[1],
-                tolerance=0.03 + (exact.value_upper - exact.value_lower) / (2 * middle),
-                note=f"predicted bracket [{exact.value_lower:.5g}, {exact.value_upper:.5g}]",
-            )
-        )
+            Row(FAMILY, "N x ratio of margins", setting, expected, size * ratio,
+                error=size * ratio_error)
+        )  # fmt: skip
         table.append(
             [
                 size,
-                *(fed.mean(), mean_and_error(fed)[1], exact.feed_forward_over_correct),
-                *(value.mean(), mean_and_error(value)[1], exact.value_over_correct),
+                *(fed.mean(), errors[0], exact.feed_forward_over_correct),
+                *(value.mean(), errors[1], exact.value_over_correct),
                 *(size * ratio, size * ratio_error, expected),
             ]
         )
-    found_ratio = np.array(table)[:, 7]
-    if len(found_ratio) < 2:
-        return rows, np.array(table)
-    sizes = np.array(effort.margin_sizes, dtype=np.float64)
-    limit = (sizes[-1] * found_ratio[-1] - sizes[-2] * found_ratio[-2]) / (sizes[-1] - sizes[-2])
-    rows.append(
-        Row(
-            FAMILY,
-            "N x ratio as N grows",
-            f"extrapolated from N={sizes[-2]:g}, {sizes[-1]:g}",
-            2.0,
-            float(limit),
-            tolerance=0.03,
-            note="removes the 1/N term; the next is 1/N^2 and N/T",
-        )
-    )
+        margins.append((fed.mean(), errors[0], size * ratio, size * ratio_error))
+    if len(sizes) > 1:
+        rows += _limits(sizes[-2:], np.array(margins[-2:]))
     return rows, np.array(table)
+
+
+def _limits(sizes: tuple[int, ...], margins: np.ndarray) -> list[Row]:
+    """Large-N margins, the term of order 1/N removed from F and from N times the ratio."""
+    low, high = sizes
+    share = high / (high - low)
+    law = [first_step.asymptotic_margins(size, ALPHA) for size in sizes]
+    # Far out, where F's own 1/N has gone: the limit that the ratio is said to have.
+    far = first_step.asymptotic_margins(10**6, ALPHA)
+    setting = f"extrapolated from N={low}, {high}"
+
+    def limit(values: np.ndarray) -> float:
+        return float(share * values[1] - (share - 1) * values[0])
+
+    def error(values: np.ndarray) -> float:
+        return float(np.hypot(share * values[1], (share - 1) * values[0]))
+
+    return [
+        Row(FAMILY, "N x ratio as N grows", setting, 1e6 * far.value / far.feed_forward,
+            limit(margins[:, 2]), error=error(margins[:, 3]), tolerance=0.04,
+            note="the next order is 1/N^2 and N/T"),
+        Row(FAMILY, "F margin as N grows", setting, limit(np.array([x.feed_forward for x in law])),
+            limit(margins[:, 0]), error=error(margins[:, 1]), tolerance=0.007,
+            note="both sides extrapolated; the next order is 1/N^2"),
+    ]  # fmt: skip
 
 
 def _step_and_test(batch: recall.Batch, weights: simplified.Weights) -> dict[str, jax.Array]:
@@ -210,122 +215,139 @@ def _best_other_margins(
     return result[0], result[1]
 
 
-def _deviation_rows(effort: Effort, seed: int) -> tuple[list[Row], np.ndarray]:
-    """The (tau, e(q)) entry of F from m samples: deviation over three decades of m."""
-    law = language.uniform(SMALL["num_tokens"])
-    problem = sampling.task(law, alpha=ALPHA, length=SMALL["length"])
-    exact = math.sqrt(ALPHA * (1 - ALPHA))
-    rows, table = [], []
+def _deviations(effort: Effort, seed: int) -> Arrays:
+    """One entry of F over sets of m sequences; every entry and four margins of single ones."""
+    problem = sampling.task(language.uniform(4), alpha=ALPHA, length=SMALL_LENGTH)
+    zeros = simplified.zeros(problem.vocab_size)
     entries = sampling.replicates(
         problem,
         lambda batch, weights: steps(batch, weights)["feed_forward"][-1, 0],
-        simplified.zeros(problem.vocab_size),
+        zeros,
         samples=effort.sample_sizes,
         count=effort.replicates,
         seed=seed,
     )
+    arrays = {f"first/entry/{m}": value for m, value in entries.items()}
+
+    def both(batch: recall.Batch, weights: simplified.Weights) -> jax.Array:
+        found = steps(batch, weights)
+        return jnp.stack([found["feed_forward"], found["value"]])
+
+    singles = sampling.replicates(
+        problem, both, zeros, samples=(1,), count=effort.singles, seed=seed + 11
+    )[1]
+    x = singles.reshape(len(singles), 2, -1)
+    # Noise logit, and its margin over one class, at the mean features of the same sequences: the
+    # probe is a mean of half of them, the deviations are of the other half.
+    arrays["first/single/mean"] = np.stack(mean_and_error(x)).reshape(2, *singles.shape[1:])
+    arrays["first/single/deviation"] = np.stack(deviation_and_error(x)).reshape(
+        2, *singles.shape[1:]
+    )
+    features = sampling.group_means(
+        problem, _mean_features, sequences=effort.singles, seed=seed + 2
+    )
+    probe = np.stack([features["final"].mean(axis=0), features["attended"].mean(axis=0)])
+    read = np.einsum("skcf,kf->skc", singles, probe)
+    margins = np.stack([read[..., -1], read[..., -1] - read[..., AGAINST]], axis=2)
+    arrays["first/single/margins"] = np.stack(
+        [*mean_and_error(margins), *deviation_and_error(margins)]
+    )
+    arrays["first/single/probe"] = probe
+    arrays["first/single/probe_error"] = np.stack(
+        [mean_and_error(features[name])[1] for name in ("final", "attended")]
+    )
+    drawn = recall.sample(problem, jax.random.key(seed), batch_size=FEW)
+    arrays["first/few/tokens"] = np.asarray(drawn.tokens, np.int64)
+    few = simplified.features(drawn.tokens, problem.vocab_size)
+    arrays["first/few/features"] = np.stack([few.mean(axis=1), few[:, -1]])
+    weights = np.random.default_rng(seed).normal(size=(problem.vocab_size, few.shape[2]))
+    arrays["first/few/step"] = weights
+    logits = np.einsum("bf,kf->bk", arrays["first/few/features"][1], weights)
+    ordered = np.sort(logits[:, :-1], axis=1)
+    arrays["first/few/margins"] = logits[:, -1] - ordered[:, -1]
+    return arrays
+
+
+def _mean_features(batch: recall.Batch) -> dict[str, jax.Array]:
+    x = simplified.features(batch.tokens, 5)
+    return {"final": jnp.mean(x[:, -1], axis=0), "attended": jnp.mean(x, axis=(0, 1))}
+
+
+def _deviation_rows(effort: Effort, found: Arrays) -> tuple[list[Row], np.ndarray]:
+    """The (tau, e(q)) entry of F from m samples: deviation over decades of m."""
+    exact = _exact()
+    alone = float(finite_samples.entry_deviations(exact, "feed_forward")[-1, 0])
+    rows, table = [], []
     for samples in effort.sample_sizes:
-        deviation, error = deviation_and_error(entries[samples])
-        predicted = exact / math.sqrt(samples)
+        deviation, error = deviation_and_error(found[f"first/entry/{samples}"])
+        predicted = alone / math.sqrt(samples)
         setting = f"m={samples}, {effort.replicates} replicates"
         rows.append(
             Row(FAMILY, "deviation of F(tau, e(q))", setting, predicted, deviation, error=error)
         )
         table.append([samples, deviation, error, predicted])
-    found = np.array(table)
+    line = np.array(table)
     fit, covariance = np.polyfit(
-        np.log(found[:, 0]), np.log(found[:, 1]), 1, w=found[:, 1] / found[:, 2], cov="unscaled"
+        np.log(line[:, 0]), np.log(line[:, 1]), 1, w=line[:, 1] / line[:, 2], cov="unscaled"
     )
-    ratio = float(np.max(np.abs(found[:, 1] / found[:, 3] - 1)))
-    setting = f"m={found[0, 0]:g}..{found[-1, 0]:g}"
-    rows += [
-        Row(
-            FAMILY,
-            "exponent of the deviation in m",
-            setting,
-            -0.5,
-            float(fit[0]),
-            error=float(math.sqrt(covariance[0, 0])),
-        ),
-        Row(
-            FAMILY,
-            "deviation over sqrt(alpha(1-alpha)/m)",
-            setting,
-            1.0,
-            1.0 + ratio,
-            tolerance=0.05 if effort.replicates >= 2000 else 0.15,
-            note=f"worst of {len(found)}; {100 / math.sqrt(2 * effort.replicates):.1f} % resolved",
-        ),
-    ]
-    return rows, found
-
-
-def _noise_rows(effort: Effort, seed: int) -> list[Row]:
-    """Deviations of margins and signal to noise of both blocks, at the mean test features."""
-    law, length, samples, against = language.uniform(12), 36, 64, 5
-    problem = sampling.task(law, alpha=ALPHA, length=length)
-    exact = finite_samples.sampled_step(
-        law.unigram, law.bigram, trigger=0, alpha=ALPHA, length=length
-    )
-    probe = finite_samples.mean_probe(exact)
-
-    def logits(batch: recall.Batch, weights: simplified.Weights, *probe: jax.Array) -> jax.Array:
-        found, exactly = steps(batch, weights), jax.lax.Precision.HIGHEST
-        return jnp.stack(
-            [
-                jnp.matmul(found[name], x, precision=exactly)
-                for name, x in zip(("feed_forward", "value"), probe, strict=True)
-            ]
-        )
-
-    found = sampling.replicates(
-        problem,
-        logits,
-        simplified.zeros(problem.vocab_size),
-        *probe,
-        samples=(samples,),
-        count=4 * effort.replicates,
-        seed=seed + 1,
-    )[samples]
-    rows = []
-    for label, other in (("noise logit", None), (f"margin over class {against}", against)):
-        drawn = found[..., -1] - (0.0 if other is None else found[..., against])
-        deviations = finite_samples.margin_deviations(exact, probe, against=other)
-        means = finite_samples.margin_means(exact, probe, against=other)
-        for i, block in enumerate(("F", "V")):
-            deviation, error = deviation_and_error(drawn[:, i])
-            mean, mean_error = mean_and_error(drawn[:, i])
-            setting = f"uniform N=12, T={length}, m={samples}"
-            rows += [
-                Row(
-                    FAMILY,
-                    f"{block}: deviation of {label}",
-                    setting,
-                    deviations[i] / math.sqrt(samples),
-                    deviation,
-                    error=error,
-                ),
-                Row(
-                    FAMILY,
-                    f"{block}: mean of {label}",
-                    setting,
-                    means[i],
-                    float(mean),
-                    error=float(mean_error),
-                ),
-            ]
-    predicted = finite_samples.signal_to_noise(exact, against=None)
-    drawn = found[..., -1]
-    ratios = drawn.mean(axis=0) / drawn.std(axis=0, ddof=1)
     rows.append(
-        Row(
-            FAMILY,
-            "signal-to-noise of V over that of F",
-            f"uniform N=12, T={length}",
-            predicted.value / predicted.feed_forward,
-            float(ratios[1] / ratios[0]),
-            tolerance=0.01,
-            note="faster, not cleaner; sampling error below 0.3 %",
-        )
+        Row(FAMILY, "exponent of the deviation in m", f"m={line[0, 0]:g}..{line[-1, 0]:g}", -0.5,
+            float(fit[0]), error=float(math.sqrt(covariance[0, 0])))
+    )  # fmt: skip
+    return rows, line
+
+
+def _exact() -> finite_samples.SampledStep:
+    law = language.uniform(4)
+    return finite_samples.sampled_step(
+        law.unigram, law.bigram, trigger=0, alpha=ALPHA, length=SMALL_LENGTH
     )
+
+
+def _single_rows(found: Arrays) -> list[Row]:
+    """Laws of the step of one sequence: every entry, and margins at the mean test features."""
+    exact = _exact()
+    setting = f"uniform N=4, T={SMALL_LENGTH}, m=1"
+    rows = []
+    mean, error = found["first/single/deviation"]
+    for index, block in enumerate(BLOCKS):
+        rows.append(
+            worst(FAMILY, f"deviation of every entry, {block}", setting,
+                  finite_samples.entry_deviations(exact, block), mean[index], error[index])
+        )  # fmt: skip
+    probe = finite_samples.mean_probe(exact)
+    rows.append(
+        worst(FAMILY, "mean test features", setting, np.stack(probe), found["first/single/probe"],
+              found["first/single/probe_error"])
+    )  # fmt: skip
+    means, mean_errors, deviations, errors = found["first/single/margins"]
+    # Margins were read at the measured features, whose own errors are then no matter.
+    read = (found["first/single/probe"][0], found["first/single/probe"][1])
+    for column, (label, other) in enumerate(
+        (("noise logit", None), (f"margin over class {AGAINST}", AGAINST))
+    ):
+        expected = finite_samples.margin_means(exact, read, against=other)
+        spread = finite_samples.margin_deviations(exact, read, against=other)
+        ratio = finite_samples.signal_to_noise(exact, against=other)
+        for i, letter in enumerate(("F", "V")):
+            at = (i, column)
+            measured = float(means[at] / deviations[at])
+            noise = measured * math.hypot(mean_errors[at] / means[at], errors[at] / deviations[at])
+            rows += [
+                Row(FAMILY, f"{letter}: deviation of {label}", setting, spread[i],
+                    float(deviations[at]), error=float(errors[at])),
+                Row(FAMILY, f"{letter}: mean of {label}", setting, expected[i],
+                    float(means[at]), error=float(mean_errors[at])),
+                Row(FAMILY, f"{letter}: signal to noise of {label}", setting, ratio[i], measured,
+                    error=noise),
+            ]  # fmt: skip
+    tokens, features = found["first/few/tokens"], found["first/few/features"]
+    averages, last = first_step.sequence_features(tokens, 5)
+    rows += [
+        worst(FAMILY, "features of given sequences", setting, np.stack([averages, last]),
+              features, tolerance=1e-6),
+        worst(FAMILY, "margins of given sequences", setting,
+              first_step.margins(found["first/few/step"], last), found["first/few/margins"],
+              tolerance=1e-5),
+    ]  # fmt: skip
     return rows

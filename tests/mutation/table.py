@@ -1,0 +1,176 @@
+"""Does the table of verify_theory notice when the theory is wrong? Mutants of theory/.
+
+    python -m tests.mutation.table --sample=300
+    python -m tests.mutation.table theory/lazy.py theory/plateau.py
+
+Every family is simulated once (`--quick`, two minutes; kept in --arrays for the next time). No
+simulation asks the theory for anything, so that a mutant costs only the predictions: its source is
+run in place of the module's, in a fork of this process, and the rows are judged again.
+
+A mutant is noticed where a row fails, where there is another row or one less, or no table at all.
+It is missed where no row fails although a printed prediction has moved by more than the row
+resolves, its tolerance and one standard error; faint where predictions have moved by less. The
+share of the noticed among noticed and missed is what the table is good for. Where no prediction of
+a row has moved (unseen) the mutant is left to the tests (`python -m tests.mutation`). Missed and
+faint ones are listed.
+"""
+
+import argparse
+import ast
+import importlib
+import os
+import pickle
+import signal
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from experiments.verify_theory import table
+from experiments.verify_theory.effort import QUICK, Arrays
+from experiments.verify_theory.experiment import FAMILIES
+from experiments.verify_theory.table import Row
+from tests.mutation import __main__ as by_tests
+from tests.mutation.operators import mutants
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 20.0
+# What is never asked by the table: refusals, and the figures' own functions.
+LEFT_OUT = ("theory/checks.py",)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=["theory"])
+    parser.add_argument("--sample", type=int, default=0, help="mutants in all; 0: every one")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--arrays", default="/tmp/truncated_weights_verified.pickle")
+    parser.add_argument("--only", default="", help="line numbers, comma separated")
+    parser.set_defaults(again="")
+    options = parser.parse_args()
+    files = [f for name in options.names for f in sorted(by_tests._files(name))]
+    files = [f for f in files if str(f) not in LEFT_OUT]
+    chosen = by_tests.sample({f: list(mutants((ROOT / f).read_text())) for f in files}, options)
+    arrays = simulated(Path(options.arrays))
+    right = {name: FAMILIES[name].judge(QUICK, arrays[name]).rows for name in FAMILIES}
+    if table.failures([row for rows in right.values() for row in rows]):
+        sys.exit("error: rows fail on the code as it is")
+    counts, survivors = {}, []
+    for number, (file, mutant) in enumerate(chosen):
+        asked = [name for name in FAMILIES if file in reached(FAMILIES[name].judge.__module__)]
+        verdict = judge(dotted(file), mutant.source, asked, arrays, right)
+        counts.setdefault(str(file), []).append(verdict)
+        if verdict in ("missed", "faint"):
+            survivors.append((verdict, file, mutant))
+        print(f"{number + 1}/{len(chosen)} {verdict:9s} {file}:{mutant}", flush=True)
+    report(counts, survivors)
+
+
+def report(counts: dict[str, list[str]], survivors: list) -> None:
+    """share: noticed among noticed and missed."""
+    kinds = ("noticed", "missed", "faint", "unseen")
+    print(f"\n| file | mutants | {' | '.join(kinds)} | share |\n|" + "---|" * 7)
+    everything = [v for verdicts in counts.values() for v in verdicts]
+    for file, verdicts in [*counts.items(), ("all", everything)]:
+        numbers = [verdicts.count(kind) for kind in kinds]
+        share = f"{numbers[0] / max(1, numbers[0] + numbers[1]):.0%}"
+        print(f"| {file} | {len(verdicts)} | {' | '.join(map(str, numbers))} | {share} |")
+    for verdict, file, mutant in survivors:
+        print(f"{verdict}  {file}:{mutant}")
+
+
+def simulated(path: Path) -> dict[str, Arrays]:
+    """What every family measures, from the file where there is one."""
+    if path.exists():
+        return pickle.loads(path.read_bytes())
+    found = {name: family.simulate(QUICK, 0) for name, family in FAMILIES.items()}
+    path.write_bytes(pickle.dumps(found))
+    return found
+
+
+def dotted(file: Path) -> str:
+    return ".".join(file.with_suffix("").parts)
+
+
+def reached(module: str, seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
+    """Files of theory/ that a module imports, directly or through others of them."""
+    path = Path(*module.split(".")).with_suffix(".py")
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    # A family's own helpers ask the theory too.
+    inside = ("theory.", "experiments.verify_theory.families.")
+    for name in sorted(names):
+        file = Path(*name.split(".")).with_suffix(".py")
+        if name.startswith(inside) and (ROOT / file).is_file() and file not in seen:
+            seen = reached(name, seen | {file})
+    return seen
+
+
+def judge(
+    name: str,
+    source: str,
+    asked: list[str],
+    arrays: dict[str, Arrays],
+    right: dict[str, list[Row]],
+) -> str:
+    """The verdict, from a fork in which the module is the mutant."""
+    child = os.fork()
+    if child == 0:
+        code = 0
+        try:
+            with open(os.devnull, "w") as nothing:
+                os.dup2(nothing.fileno(), 2)
+            np.seterr(all="ignore")
+            replace(importlib.import_module(name), source)
+            rows = dict(right)
+            for family in asked:
+                rows[family] = FAMILIES[family].judge(QUICK, arrays[family]).rows
+            code = compare(right, rows)
+        except BaseException:
+            code = 0  # no table at all
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return ("noticed", "missed", "faint", "unseen")[os.waitstatus_to_exitcode(status)]
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "noticed"
+
+
+def replace(module: ModuleType, source: str) -> None:
+    """Run the mutant's source over the module; classes that others hold stay theirs."""
+    kept = {k: v for k, v in vars(module).items() if isinstance(v, type)}
+    exec(compile(source, module.__file__ or "mutant", "exec"), module.__dict__)
+    vars(module).update(kept)
+
+
+def compare(right: dict[str, list[Row]], found: dict[str, list[Row]]) -> int:
+    """Place of the verdict among noticed, missed, faint, unseen."""
+    before = [row for rows in right.values() for row in rows]
+    after = [row for rows in found.values() for row in rows]
+    names = [[(r.family, r.name, r.setting) for r in rows] for rows in (before, after)]
+    if names[0] != names[1] or table.failures(after):
+        return 0
+    # Of the worst of many entries another one may be shown: what is seen is how far it is off.
+    moved = [
+        abs(abs(b.difference) - abs(a.difference))
+        if b.note.startswith("worst")
+        else abs(b.predicted - a.predicted)
+        for b, a in zip(before, after, strict=True)
+    ]
+    resolved = [row.tolerance + (row.error or 0.0) for row in before]
+    if any(m > r + 1e-12 for m, r in zip(moved, resolved, strict=True)):
+        return 1
+    return 2 if any(m > 1e-9 * abs(b.predicted) for m, b in zip(moved, before, strict=True)) else 3
+
+
+if __name__ == "__main__":
+    main()
