@@ -33,7 +33,8 @@ from experiments.verify_theory.effort import QUICK, Arrays
 from experiments.verify_theory.experiment import FAMILIES
 from experiments.verify_theory.table import Row
 from tests.mutation import __main__ as by_tests
-from tests.mutation.operators import mutants
+from tests.mutation import formulas
+from tests.mutation.operators import Mutant, mutants
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
@@ -48,11 +49,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--arrays", default="/tmp/truncated_weights_verified.pickle")
     parser.add_argument("--only", default="", help="line numbers, comma separated")
-    parser.set_defaults(again="")
+    parser.add_argument("--formulas", action="store_true", help="those of formulas.py instead")
+    parser.add_argument("--tests", action="store_true", help="ask the module's tests, no table")
+    parser.set_defaults(again="", own=True)
     options = parser.parse_args()
     files = [f for name in options.names for f in sorted(by_tests._files(name))]
     files = [f for f in files if str(f) not in LEFT_OUT]
-    chosen = by_tests.sample({f: list(mutants((ROOT / f).read_text())) for f in files}, options)
+    if options.formulas:
+        chosen = formulas.wrong()
+    else:
+        ready = {f: list(mutants((ROOT / f).read_text())) for f in files}
+        chosen = by_tests.sample(ready, options)
+    if options.tests:
+        ask_tests(chosen)
+        return
     arrays = simulated(Path(options.arrays))
     right = {name: FAMILIES[name].judge(QUICK, arrays[name]).rows for name in FAMILIES}
     if table.failures([row for rows in right.values() for row in rows]):
@@ -66,6 +76,19 @@ def main() -> None:
             survivors.append((verdict, file, mutant))
         print(f"{number + 1}/{len(chosen)} {verdict:9s} {file}:{mutant}", flush=True)
     report(counts, survivors)
+
+
+def ask_tests(chosen: list[tuple[Path, Mutant]]) -> None:
+    """Whether the module's own tests notice, in a scratch copy of the tree."""
+    scratch = by_tests.copy_tree(Path("/tmp/truncated_weights_formulas"))
+    by_tests.warm_up()
+    os.chdir(scratch)
+    own = sorted({t for file, _ in chosen for t in by_tests.tests_of(file)[0]})
+    if by_tests.run(own, limit=600.0) != "survived":
+        sys.exit("error: tests fail on the code as it is")
+    for file, mutant in chosen:
+        verdict, _ = by_tests.judge(scratch / file, mutant, by_tests.tests_of(file)[:1], 120.0)
+        print(f"{verdict:8s} {file}:{mutant}", flush=True)
 
 
 def report(counts: dict[str, list[str]], survivors: list) -> None:

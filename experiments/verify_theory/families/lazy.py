@@ -188,7 +188,7 @@ def _layer_kernels(seed: int) -> dict[str, np.ndarray]:
     def parts(params: Mapping[str, Array], streams: Array, column: Array) -> Array:
         """Logit that attention of layers 0 and 1 writes, [2]."""
         first = jnp.mean(streams, axis=0) @ params["0.v_proj"] @ params["0.out_proj"]
-        h = streams + first  # every position attends to all
+        h = streams + first[None]  # every position attends to all
         h = h + jax.nn.relu(h @ params["0.fc_in"]) @ params["0.fc_out"]
         second = jnp.mean(h, axis=0) @ params["1.v_proj"] @ params["1.out_proj"]
         return jnp.stack([first @ column, second @ column])

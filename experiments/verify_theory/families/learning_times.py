@@ -4,6 +4,8 @@ The reduced flow is a heuristic of leading order in 1/N, so these rows allow 2.5
 measured (finite steps and a finite number of sequences are well within it).
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -23,15 +25,18 @@ NUM_SEEDS = 2
 # Runs end after this much time over N^(3/2), somewhat beyond the half time of attention; the
 # first part of it, over N, is recorded at every step.
 REACH, EARLY = 4.9, 1.5
+# Noise that is learned by itself: alpha, and ordinary classes.
+ALONE, MANY = (0.2, 0.5), 10_000
 
 
 def simulate(effort: Effort, seed: int) -> Arrays:
     """p(noise), attention and margins of trained networks over time."""
-    return {
+    arrays = {
         f"learning/{size}/{name}": value
         for size in effort.training_sizes
         for name, value in _train(size, effort, seed).items()
     }
+    return arrays | {"learning/alone": np.array([_noise_alone(alpha) for alpha in ALONE])}
 
 
 def judge(effort: Effort, found: Arrays) -> Outcome:
@@ -84,6 +89,12 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
                 note="N^(3/2), over log N for the ratio, as N grows",
             )
         )
+    for alpha, time in zip(ALONE, found["learning/alone"], strict=True):
+        rows.append(
+            Row(FAMILY, "time to half of a noise that learns alone", f"N={MANY}, alpha={alpha:g}",
+                learning_times.asymptotic_half_times(MANY, alpha).noise, float(time),
+                tolerance=2e-3 * float(time), note="scaling law; finite steps, 1 / N")
+        )  # fmt: skip
     low, high = sizes[:2]
     law = [learning_times.asymptotic_half_times(int(n), ALPHA) for n in (low, high)]
     times = [row[1] / n**1.5 for row, n in zip(measured, (low, high), strict=False)]
@@ -94,6 +105,24 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
             note="scaling law; the next order is 1/N^2 and N/T")
     )  # fmt: skip
     return Outcome(rows, arrays)
+
+
+def _noise_alone(alpha: float) -> float:
+    """Time at which a noise logit that learns by itself among MANY classes has p = alpha / 2."""
+    step = 0.01
+    with jax.enable_x64(True):
+        gradient = jax.grad(lambda z: jnp.log(MANY + jnp.exp(z)) - alpha * z)
+
+        @jax.jit
+        def path(z: jax.Array) -> jax.Array:
+            def one(z: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+                return z - step * gradient(z), z
+
+            return jax.lax.scan(one, z, length=round(3 * np.log(MANY) / alpha / step))[1]
+
+        z = np.asarray(path(jnp.zeros(())))
+    p = np.exp(z) / (MANY + np.exp(z))
+    return float(np.interp(alpha / 2, p, step * np.arange(p.size)))
 
 
 def _train(size: int, effort: Effort, seed: int) -> dict[str, np.ndarray]:

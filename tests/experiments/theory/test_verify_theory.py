@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import importlib
 import json
 import math
 from pathlib import Path
@@ -23,6 +24,8 @@ from experiments.verify_theory.families import (
 )
 from experiments.verify_theory.settings import FAMILIES, VerifyTheory
 from experiments.verify_theory.table import Row
+from tests.mutation import formulas
+from tests.mutation import table as by_table
 from theory import recall_chain as exact_chain
 
 TRAINED = ("learning", "lazy")
@@ -51,7 +54,7 @@ SMALL = Effort(
     label_draws=20_000,
     plateau_cells=(),
     plateau_seeds=0,
-    balls=2_000,
+    balls=20_000,
 )
 
 
@@ -178,8 +181,8 @@ def finished(tmp_path_factory):
         config = VerifyTheory(quick=True, seed=1, families=SHORT)
         out = tmp_path_factory.mktemp("verify") / "run"
         directory = run_directory.open_run(Place("verify_theory", str(out)), config)
-        rows = experiment.run(config, directory, SMALL)
-    return config, directory, rows
+        # Within the patches: a kept family is judged again by whoever opens the run.
+        yield config, directory, experiment.run(config, directory, SMALL)
 
 
 def test_every_prediction_agrees_with_simulation(finished):
@@ -307,4 +310,33 @@ def test_the_quick_table_passes(tmp_path):
     directory = run_directory.open_run(Place("verify_theory", str(tmp_path / "run")), config)
     rows = experiment.run(config, directory, QUICK)
     assert len(rows) > 100
+    assert not table.failures(rows)
+
+
+def test_formulas_that_were_put_in_wrong_still_stand_where_they_stood():
+    """What `python -m tests.mutation.table --formulas` changes; see there for what notices."""
+    found = formulas.wrong()
+    assert len(found) == len({(file, mutant.before) for file, mutant in found}) >= 18
+    for file, mutant in found:
+        assert mutant.source != (formulas.ROOT / file).read_text()
+        ast.parse(mutant.source)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("family", "wrong"),
+    [("overlap", "law**2) + law**2"), ("answers", "1.0 - r) * pull"), ("plateau", "rate * (1.0")],
+)
+def test_the_table_notices_a_wrong_formula(family, wrong):
+    file, mutant = next(x for x in formulas.wrong() if wrong in x[1].before)
+    simulate, judge = experiment.FAMILIES[family]
+    arrays = simulate(SMALL, 0)
+    rows = judge(SMALL, arrays).rows
+    module = importlib.import_module(by_table.dotted(file))
+    kept = dict(vars(module))
+    try:
+        by_table.replace(module, mutant.source)
+        assert table.failures(judge(SMALL, arrays).rows)
+    finally:
+        vars(module).update(kept)
     assert not table.failures(rows)
