@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bridge.checkpoint import Checkpoint
-from bridge.encoding import begun, bucket_length
-from bridge.generate import ENDED, generate
-from bridge.tasks.example import Encode, Example, Marking, TaskError
-from bridge.tasks.metrics import generated
-from truncation.finite import NotFiniteError
+from truncated_weights.bridge.checkpoint import Checkpoint
+from truncated_weights.bridge.encoding import begun, bucket_length
+from truncated_weights.bridge.generate import ENDED, generate
+from truncated_weights.bridge.tasks.example import Encode, Example, Marking, TaskError
+from truncated_weights.bridge.tasks.metrics import generated
+from truncated_weights.truncation.finite import NotFiniteError
 
 
 def stream(
@@ -66,7 +66,7 @@ def stream(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Marks:
-    """Marks of generated answers as scores of a search: truncation.search.scorer.Beside.
+    """Marks of generated answers as scores of a search: truncation.search.scorer.ExtraScores.
 
     With it every candidate is asked to generate, as LASER compares candidates where answers are
     free text, and "contains" is an objective like any other.

@@ -17,15 +17,15 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bridge import families, module, tokenizer
-from bridge import network as model
-from bridge.config import Config
-from bridge.errors import CheckpointError
-from bridge.families import layout
-from bridge.formats import special_tokens, weight_sets
-from bridge.formats.stored import FLOATS, StoredTensor
-from truncation import finite
-from truncation.files import telling
+from truncated_weights.bridge import families, module, tokenizer
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.families import layout
+from truncated_weights.bridge.formats import special_tokens, weight_sets
+from truncated_weights.bridge.formats.stored import FLOATS, StoredTensor
+from truncated_weights.truncation import finite
+from truncated_weights.truncation.files import telling
 
 DTYPES: dict[str, np.dtype] = {
     "float32": np.dtype(np.float32),
@@ -61,12 +61,12 @@ class Checkpoint:
         tokens: Int[np.ndarray | Array, "batch length"],
         mask: Bool[np.ndarray | Array, "batch length"],
         *,
-        told: str,
+        what: str,
         dtype: str | None = None,
     ) -> finite.NotFiniteError:
-        """What to raise where `told` is not finite; one forward of these tokens finds where."""
+        """What to raise where `what` is not finite; one forward of these tokens finds where."""
         return model.not_finite(
-            self.params, self.config, tokens, mask, told=told, dtype=dtype, name=self.name
+            self.params, self.config, tokens, mask, what=what, dtype=dtype, name=self.name
         )
 
     @property
@@ -341,5 +341,5 @@ def logits(
     # Under a transformation of parameters there is no number yet to look at.
     if not isinstance(found, jax.core.Tracer) and not finite.all_finite(found, real):
         ones = np.ones(host.shape, bool) if real is None else real
-        raise checkpoint.not_finite(host, ones, told="logits")
+        raise checkpoint.not_finite(host, ones, what="logits")
     return found

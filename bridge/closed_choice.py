@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bridge import network as model
-from bridge import scoring
-from bridge.config import Config
-from bridge.encoding import Batch, Encoded, Vocabulary
-from bridge.tokenizer import mask_padding
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge import scoring
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.encoding import Encoded, EncodedBatch, Vocabulary
+from truncated_weights.bridge.tokenizer import mask_padding
 
 
 class Options(NamedTuple):
@@ -49,7 +49,7 @@ def option_scores(
         if len(places) != len(closed) - 1:
             raise ValueError(f"only {len(places)} distractors of {len(closed) - 1} were encoded")
 
-    def score(batch: Batch) -> dict[str, Array]:
+    def score(batch: EncodedBatch) -> dict[str, Array]:
         x = scoring.last_stream(params, config, batch, dtype)
         outer = scoring.outer_params(params)
         found = _continuations(outer, config, x, batch, encoded.vocabulary)
@@ -93,7 +93,7 @@ def _continuations(
     outer: Any,
     config: Config,
     x: Float[Array, "rows answers d_model"],
-    batch: Batch,
+    batch: EncodedBatch,
     vocabulary: Vocabulary,
 ) -> dict[str, Array]:
     """log p of the rivals and of the rows, and how many tokens these have."""

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from bridge.config import Config
-from bridge.network import check_ids, check_tokens
-from bridge.tasks.example import Encode, Example, TaskError, is_single
-from bridge.tokenizer import Holes
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.network import check_ids, check_tokens
+from truncated_weights.bridge.tasks.example import Encode, Example, TaskError, is_single
+from truncated_weights.bridge.tokenizer import Holes
 
 NOISE = " the"
 
 
-class Batch(NamedTuple):
+class EncodedBatch(NamedTuple):
     """Encoded examples; every array has a leading axis of examples.
 
     tokens hold the prompt and all but the last token of the continuation. The logits at
@@ -62,7 +62,7 @@ class Encoded:
     """
 
     examples: tuple[Example, ...]
-    batch: Batch
+    batch: EncodedBatch
     vocabulary: Vocabulary
     dropped: tuple[str, ...] = ()
     places: tuple[tuple[int, ...], ...] = ()
@@ -142,8 +142,8 @@ def encode_examples(
         )
     dropped = [f"{long} of {len(examples)} examples exceed {max_length} tokens"] if long else []
     if same:
-        told = ", ".join(sorted(map(repr, same)))
-        dropped.append(f"distractors with the tokens of their answer, left out: {told}"[:400])
+        listed = ", ".join(sorted(map(repr, same)))
+        dropped.append(f"distractors with the tokens of their answer, left out: {listed}"[:400])
     # Distractors that are not used are no rivals.
     vocabulary = Vocabulary(found[0], num_tokens, all(places), getattr(encode, "holes", ()))
     return Encoded(
@@ -161,7 +161,7 @@ def begun(prefix: Sequence[int], tokens: Sequence[int]) -> list[int]:
     return list(tokens) if here == list(tokens[: len(here)]) else [*here, *tokens]
 
 
-def check(config: Config, batch: Batch, vocabulary: Vocabulary | None = None) -> None:
+def check(config: Config, batch: EncodedBatch, vocabulary: Vocabulary | None = None) -> None:
     """ValueError where a model cannot read these examples, or has no such token to predict.
 
     Read are tokens, predicted are targets, rivals and the noise: the last token of an answer is
@@ -176,9 +176,9 @@ def check(config: Config, batch: Batch, vocabulary: Vocabulary | None = None) ->
     check_ids(size, batch.rivals[batch.rivals != -1], "distractor tokens")
 
 
-def take(batch: Batch, indices: Int[np.ndarray, " n"]) -> Batch:
+def take(batch: EncodedBatch, indices: Int[np.ndarray, " n"]) -> EncodedBatch:
     """These examples, without the padding that only others need, in lengths of few kinds."""
-    chosen = Batch(*(leaf[indices] for leaf in batch))
+    chosen = EncodedBatch(*(leaf[indices] for leaf in batch))
     length = bucket_length(int(chosen.mask.sum(axis=-1).max()))
     rows = int(chosen.counted.any(axis=-1).sum(axis=-1).max())
     answers = int(chosen.counted.sum(axis=-1).max())
@@ -195,7 +195,7 @@ def take(batch: Batch, indices: Int[np.ndarray, " n"]) -> Batch:
 def select(encoded: Encoded, indices: Int[np.ndarray, " n"]) -> Encoded:
     """The examples at these indices, in this order."""
     examples = tuple(encoded.examples[i] for i in indices)
-    batch = Batch(*(leaf[indices] for leaf in encoded.batch))
+    batch = EncodedBatch(*(leaf[indices] for leaf in encoded.batch))
     places = tuple(encoded.places[i] for i in indices)
     return Encoded(examples, batch, encoded.vocabulary, places=places)
 
@@ -284,7 +284,7 @@ def _arrays(
     rivals: Sequence[Sequence[int]],
     mask_token: int | None,
     suffix: list[int],
-) -> Batch:
+) -> EncodedBatch:
     examples, most = len(rows), max(map(len, rows))
     flat = [row for own in rows for row in own]
     length = bucket_length(max(len(_read(row, mask_token, suffix)[0]) for row in flat))
@@ -306,14 +306,16 @@ def _arrays(
     single = np.full((examples, max(map(len, rivals), default=0)), -1, np.int32)
     for i, tokens_of_one in enumerate(rivals):
         single[i, : len(tokens_of_one)] = tokens_of_one
-    return Batch(tokens, mask, at, targets, counted, single, np.arange(examples, dtype=np.int32))
+    return EncodedBatch(
+        tokens, mask, at, targets, counted, single, np.arange(examples, dtype=np.int32)
+    )
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:
     """The examples of several parts in one list, in order; one tokenizer must have made them."""
     shapes = [np.max([leaf.shape[1:] for leaf in leaves], axis=0) for leaves in _by_field(parts)]
     leaves = []
-    for name, shape, group in zip(Batch._fields, shapes, _by_field(parts), strict=True):
+    for name, shape, group in zip(EncodedBatch._fields, shapes, _by_field(parts), strict=True):
         empty = -1 if name == "rivals" else 0
         widened = [
             np.pad(
@@ -324,7 +326,7 @@ def concatenate(parts: Sequence[Encoded]) -> Encoded:
             for leaf in group
         ]
         leaves.append(np.concatenate(widened))
-    batch = Batch(*leaves)._replace(number=np.arange(sum(map(len, parts)), dtype=np.int32))
+    batch = EncodedBatch(*leaves)._replace(number=np.arange(sum(map(len, parts)), dtype=np.int32))
     first = parts[0].vocabulary
     vocabulary = dataclasses.replace(first, rivals=all(p.vocabulary.rivals for p in parts))
     examples = tuple(example for part in parts for example in part.examples)
@@ -334,4 +336,4 @@ def concatenate(parts: Sequence[Encoded]) -> Encoded:
 
 
 def _by_field(parts: Sequence[Encoded]) -> list[list[np.ndarray]]:
-    return [[part.batch[i] for part in parts] for i in range(len(Batch._fields))]
+    return [[part.batch[i] for part in parts] for i in range(len(EncodedBatch._fields))]

@@ -1,6 +1,6 @@
 """The one error of everything that reads or writes a checkpoint."""
 
-from truncation.files import telling
+from truncated_weights.truncation.files import telling
 
 
 class CheckpointError(ValueError):

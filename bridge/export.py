@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from bridge import families
-from bridge.checkpoint import DTYPES, Checkpoint, widest
-from bridge.errors import CheckpointError
-from bridge.families import layout
-from bridge.formats import companions, safetensors_file, strict_json, weight_sets
+from truncated_weights.bridge import families
+from truncated_weights.bridge.checkpoint import DTYPES, Checkpoint, widest
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.families import layout
+from truncated_weights.bridge.formats import companions, safetensors_file, strict_json, weight_sets
 
 
 def require_writable(checkpoint: Checkpoint, dtype: str | None = None) -> None:

@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from bridge import network as model
-from bridge.checkpoint import Checkpoint
-from bridge.config import Config, LongRope
-from bridge.families.angles import rotate
-from bridge.tokenizer import Holes, mask_padding
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.checkpoint import Checkpoint
+from truncated_weights.bridge.config import Config, LongRope
+from truncated_weights.bridge.families.angles import rotate
+from truncated_weights.bridge.tokenizer import Holes, mask_padding
 
 # Which ids can be chosen: see mask_padding.
 _Real = tuple[int, Holes]
@@ -101,7 +101,7 @@ def _run(
 ) -> tuple[Float[Array, "batch n d_model"], tuple[_Kept, ...]]:
     """The stream after the last layer at the columns `rows`, and what is kept with them."""
     positions = jnp.take_along_axis(context.positions, rows, axis=1)
-    x = model.first_stream(model.outer_params(params), config, text, positions)
+    x = model.embed(model.outer_params(params), config, text, positions)
     new = []
     for index, layer_params in enumerate(params["layers"]):
         x, one = _layer(layer_params, config.of_layer(index), x, rows, kept[index], context)
@@ -314,8 +314,8 @@ def _found(checkpoint: Checkpoint, state: _State) -> Int[np.ndarray, "batch new"
     lost = np.flatnonzero(np.any(tokens == _LOST, axis=1))
     if len(lost):
         text, there = (np.asarray(leaf)[lost[:1]] for leaf in (state.text, state.mask))
-        told = f"logits behind {len(lost)} of {len(tokens)} texts"
-        raise checkpoint.not_finite(text, there, told=told)
+        what = f"logits behind {len(lost)} of {len(tokens)} texts"
+        raise checkpoint.not_finite(text, there, what=what)
     return tokens
 
 

@@ -13,9 +13,9 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from bridge.formats import companions, weight_sets
-from bridge.formats.stored import BLOCK_BYTES
-from truncation.files import regular, telling
+from truncated_weights.bridge.formats import companions, weight_sets
+from truncated_weights.bridge.formats.stored import BLOCK_BYTES
+from truncated_weights.truncation.files import regular, telling
 
 # config.json and whatever the tokenizer may be made of.
 COMMON = ("config.json", *companions.PATTERNS)

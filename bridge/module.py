@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from bridge import network as model
-from bridge.config import Config
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.config import Config
 
 
 class Norm(nnx.Module):

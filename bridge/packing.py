@@ -1,10 +1,22 @@
 """Examples arranged so that what several of them share is computed once, and padding not at all.
 
-In a model that looks back only, what stands at a place is decided by the tokens up to there. Two
-prompts "The mother tongue of Ann is" and "The mother tongue of Bo is" have four activations in
-common, in every layer and after every cut. The distinct beginnings of all rows are the nodes of a
-tree; the network's products run once for each node, and attention alone sees the rows
-(bridge.network.Context). Scores are the same up to rounding.
+Of a causal model, whose position p attends to positions q <= p alone, layer by layer
+
+    x^{l+1}_{i,p} = f_l(x^l_{i,p}, {x^l_{i,q} : q <= p}),    x^0_{i,p} = E[z_{i,p}] + P_p
+
+for row i; so by induction over l, x^l_{i,p} is a function of the beginning (z_{i,0}, ..., z_{i,p}):
+
+    z_{i,0..p} = z_{j,0..p}   =>   x^l_{i,p} = x^l_{j,p}   in every layer, before and after any cut.
+
+The distinct beginnings are the nodes of a prefix tree. node(i, p) is that of a place, first(n) one
+place i * length + p of node n (the offset into the flattened batch), and
+
+    X_n = x^l at first(n),   x^l_{i,p} = X_{node(i, p)}
+
+take the stream from places to nodes and back. Whatever acts on one place at a time (embedding,
+norms, every matrix) runs on X [1, nodes, d]; attention alone, where places meet, sees the rows
+(bridge.network.Context), padded to the longest of their block instead of the longest of all.
+Products of rows in another number may round otherwise: scores are the same up to rounding.
 
 Of the 10,000 CounterFact prompts of arXiv 2402.11655 in GPT-NeoX's tokens, 512 at random have
 .78 nodes to a token and .30 to a place of the padded rectangle; 2,000 have .66 and .25.
@@ -19,9 +31,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int
 
-from bridge.config import Config, LongRope
-from bridge.encoding import Batch, check, flat
-from bridge.network import Block, Context, Packing, context_of, operations
+from truncated_weights.bridge.config import Config, LongRope
+from truncated_weights.bridge.encoding import EncodedBatch, check, flat
+from truncated_weights.bridge.network import Context, PrefixTree, RowBlock, context_of, operations
 
 # Nodes must be fewer than this share of places: copies between nodes and rows cost something too.
 _FEWER = 0.9
@@ -39,23 +51,23 @@ _BLOCKS, _MULTIPLE = 4, 4
 _COPIES = 16
 
 
-class Packed(NamedTuple):
-    """A batch and what attention knows of it, its nodes too; see bridge.network.Packing.
+class PackedBatch(NamedTuple):
+    """A batch and what attention knows of it, its nodes too; see bridge.network.PrefixTree.
 
     A row is one sequence of an example. The context is on the device: it goes into every layer.
     """
 
-    rows: Batch
+    rows: EncodedBatch
     context: Context
 
     @property
-    def packing(self) -> Packing:
+    def tree(self) -> PrefixTree:
         """Which places have which node."""
-        assert self.context.packing is not None
-        return self.context.packing
+        assert self.context.tree is not None
+        return self.context.tree
 
 
-def pack(batches: Sequence[Batch], config: Config) -> list[Batch | Packed]:
+def pack(batches: Sequence[EncodedBatch], config: Config) -> list[EncodedBatch | PackedBatch]:
     """Batches of one shape, packed to one shape; or as they are, where that saves too little.
 
     A masked model looks ahead, and a LongRope turns a beginning by the length of the whole text:
@@ -69,19 +81,19 @@ def pack(batches: Sequence[Batch], config: Config) -> list[Batch | Packed]:
         tree(flat(batch.tokens), mask, share=share)
         for batch, mask in zip(batches, masks, strict=True)
     ]
-    size = _room(max(len(first) for _, first in found))
+    size = _rounded_up(max(len(first) for _, first in found))
     places = found[0][0].size
     spared = (places - size) * config.num_layers * operations.layer(config, 1)
     if size > _FEWER * places or len(batches) * spared < _SPARED:
         return list(batches)
     shapes = _shapes(masks)
-    packed: list[Batch | Packed] = []
+    packed: list[EncodedBatch | PackedBatch] = []
     for batch, mask, (nodes, first) in zip(batches, masks, found, strict=True):
-        blocks, held = _blocks(mask, nodes, shapes)
+        blocks, in_blocks = _blocks(mask, nodes, shapes)
         # What fills up is a node again that is there; nobody reads it.
-        first, held = (np.pad(x, (0, size - len(x)), mode="edge") for x in (first, held))
-        packing = jax.tree.map(jnp.asarray, Packing(nodes, first, blocks, held))
-        packed.append(Packed(batch, context_of(jnp.asarray(mask), packing)))
+        first, in_blocks = (np.pad(x, (0, size - len(x)), mode="edge") for x in (first, in_blocks))
+        arrays = jax.tree.map(jnp.asarray, PrefixTree(nodes, first, blocks, in_blocks))
+        packed.append(PackedBatch(batch, context_of(jnp.asarray(mask), arrays)))
     return packed
 
 
@@ -90,7 +102,7 @@ def shares(config: Config) -> bool:
     return not (config.masked or isinstance(config.rope_scaling, LongRope))
 
 
-def arrange(batch: Batch, size: int, *, share: bool) -> Int[np.ndarray, " examples"]:
+def arrange(batch: EncodedBatch, size: int, *, share: bool) -> Int[np.ndarray, " examples"]:
     """The order in which every `size` examples share what they can and have alike many nodes.
 
     All batches have the shape of the fullest, so that uneven ones would be filled up. Of an
@@ -116,17 +128,17 @@ def arrange(batch: Batch, size: int, *, share: bool) -> Int[np.ndarray, " exampl
 
     # Those with most nodes to a row first, always to the batch that has least so far: what comes
     # last then fills up the rows without making a batch much larger than another.
-    room = np.full(-(-len(order) // size), size)
-    room[-1] -= room.sum() - len(order)
-    load = np.zeros(len(room))
-    batches: list[list[np.ndarray]] = [[] for _ in room]
+    free = np.full(-(-len(order) // size), size)
+    free[-1] -= free.sum() - len(order)
+    load = np.zeros(len(free))
+    batches: list[list[np.ndarray]] = [[] for _ in free]
     for index in np.argsort(each_row, kind="stable")[::-1]:
         piece, each = pieces[index], each_row[index]
         while len(piece):
-            chosen = int(np.argmin(np.where(room > 0, load, np.inf)))
-            given, piece = piece[: room[chosen]], piece[room[chosen] :]
+            chosen = int(np.argmin(np.where(free > 0, load, np.inf)))
+            given, piece = piece[: free[chosen]], piece[free[chosen] :]
             batches[chosen].append(given)
-            room[chosen] -= len(given)
+            free[chosen] -= len(given)
             load[chosen] += each * len(given)
     return order[np.concatenate([piece for batch in batches for piece in batch])]
 
@@ -163,18 +175,18 @@ def _blocks(
     mask: Bool[np.ndarray, "rows length"],
     nodes: Int[np.ndarray, "rows length"],
     shapes: Sequence[tuple[int, int]],
-) -> tuple[tuple[Block, ...], Int[np.ndarray, " nodes"]]:
+) -> tuple[tuple[RowBlock, ...], Int[np.ndarray, " nodes"]]:
     """The rows by their lengths, and for each node a place of the blocks that holds it."""
     order = np.argsort(mask.sum(axis=1), kind="stable").astype(np.int32)
-    held = np.zeros(nodes.max() + 1, np.int32)
+    in_blocks = np.zeros(nodes.max() + 1, np.int32)
     blocks, taken, places = [], 0, 0
     for count, width in shapes:
         rows = order[taken : taken + count]
-        block, real = Block(rows, nodes[rows, :width]), mask[rows, :width]
-        held[block.nodes[real]] = places + np.flatnonzero(real)
+        block, real = RowBlock(rows, nodes[rows, :width]), mask[rows, :width]
+        in_blocks[block.nodes[real]] = places + np.flatnonzero(real)
         blocks.append(block)
         taken, places = taken + count, places + real.size
-    return tuple(blocks), held
+    return tuple(blocks), in_blocks
 
 
 def tree(
@@ -199,7 +211,7 @@ def tree(
     return nodes, np.concatenate(first).astype(np.int32)
 
 
-def _room(count: int) -> int:
+def _rounded_up(count: int) -> int:
     """The least of a few sizes that holds so many: at most a sixty-fourth more."""
     step = max(8, 1 << max(count.bit_length() - 7, 0))
     return -(-count // step) * step

@@ -33,11 +33,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bridge import network as model
-from bridge.config import Config
-from bridge.encoding import Batch, Encoded, Vocabulary, bucket_length, check, flat, take
-from bridge.network import outer_params
-from bridge.tokenizer import mask_padding
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.encoding import (
+    Encoded,
+    EncodedBatch,
+    Vocabulary,
+    bucket_length,
+    check,
+    flat,
+    take,
+)
+from truncated_weights.bridge.network import outer_params
+from truncated_weights.bridge.tokenizer import mask_padding
 
 DEFAULT_MEMORY = 2**30
 # glibc gives a larger block back to the system at once, and paging it in again takes longer
@@ -48,7 +56,7 @@ DTYPES = ("float32", "bfloat16")
 
 @functools.partial(jax.jit, static_argnames="vocabulary")
 def scores_of_logits(
-    logits: Float[Array, "examples rows answers vocab"], batch: Batch, vocabulary: Vocabulary
+    logits: Float[Array, "examples rows answers vocab"], batch: EncodedBatch, vocabulary: Vocabulary
 ) -> dict[str, Float[Array, "examples 1"]]:
     """Every figure of this module, from the logits at batch.at; NaN where one is not finite."""
     ids = jnp.arange(logits.shape[-1])[None, None]
@@ -107,7 +115,7 @@ def finish(
     outer: Any,
     config: Config,
     x: Float[Array, "rows answers d_model"],
-    batch: Batch,
+    batch: EncodedBatch,
     vocabulary: Vocabulary,
 ) -> dict[str, Float[Array, "examples 1"]]:
     """Scores from the residual stream after the last layer, at batch.at of every row.
@@ -123,7 +131,7 @@ def finish_each(
     outer: Any,
     config: Config,
     streams: Iterable[Float[Array, "rows answers d_model"]],
-    batch: Batch,
+    batch: EncodedBatch,
     vocabulary: Vocabulary,
 ) -> list[dict[str, Float[Array, "together examples 1"]]]:
     """`finish` of one stream after another on the same examples, some of them together.
@@ -136,14 +144,14 @@ def finish_each(
     found = []
     while left:
         now, left = left[:most], left[most:]
-        joined = Batch(*(np.concatenate([leaf] * len(now)) for leaf in batch))
+        joined = EncodedBatch(*(np.concatenate([leaf] * len(now)) for leaf in batch))
         scores = finish(outer, config, jnp.concatenate(now), joined, vocabulary)
         found.append({name: value.reshape(len(now), -1, 1) for name, value in scores.items()})
     return found
 
 
 def last_stream(
-    params: Any, config: Config, batch: Batch, dtype: str | None = None
+    params: Any, config: Config, batch: EncodedBatch, dtype: str | None = None
 ) -> Float[Array, "rows answers d_model"]:
     """The residual stream after the last layer where logits are needed.
 
@@ -151,12 +159,16 @@ def last_stream(
     """
     tokens, mask = (jnp.asarray(flat(leaf)) for leaf in (batch.tokens, batch.mask))
     context = model.context_of(mask)
-    x = model.first_stream(outer_params(params), config, tokens, context.positions, dtype)
+    x = model.embed(outer_params(params), config, tokens, context.positions, dtype)
     return model.run_layers(params, config, x, context, at=jnp.asarray(flat(batch.at)))
 
 
 def batch_scores(
-    params: Any, config: Config, batch: Batch, vocabulary: Vocabulary, dtype: str | None = None
+    params: Any,
+    config: Config,
+    batch: EncodedBatch,
+    vocabulary: Vocabulary,
+    dtype: str | None = None,
 ) -> dict[str, Float[Array, "examples 1"]]:
     """The figures of one batch; differentiable with respect to params through loss."""
     x = last_stream(params, config, batch, dtype)
@@ -168,7 +180,7 @@ def first_probabilities(
     outer: Any,
     config: Config,
     x: Float[Array, "rows answers d_model"],
-    batch: Batch,
+    batch: EncodedBatch,
     vocabulary: Vocabulary,
 ) -> Float[Array, "examples tokens"]:
     """p(token | prompt) of every token that exists, at the first answer position."""
@@ -177,7 +189,7 @@ def first_probabilities(
     return jax.nn.softmax(mask_padding(logits, vocabulary.num_tokens, vocabulary.holes), axis=-1)
 
 
-def bytes_per_example(config: Config, batch: Batch, dtype: str | None = None) -> int:
+def bytes_per_example(config: Config, batch: EncodedBatch, dtype: str | None = None) -> int:
     """About what one example needs while a layer or the unembedding runs."""
     size = 2 if dtype == "bfloat16" else 4
     rows, length, answers = batch.tokens.shape[1], batch.tokens.shape[2], batch.at.shape[2]
@@ -187,13 +199,13 @@ def bytes_per_example(config: Config, batch: Batch, dtype: str | None = None) ->
 
 
 def batch_size(
-    config: Config, batch: Batch, *, memory: int = DEFAULT_MEMORY, dtype: str | None = None
+    config: Config, batch: EncodedBatch, *, memory: int = DEFAULT_MEMORY, dtype: str | None = None
 ) -> int:
     """How many examples of this shape fit in `memory` bytes at once, at least one."""
     return max(1, min(len(batch.number), memory // bytes_per_example(config, batch, dtype)))
 
 
-def buckets(batch: Batch, *, most: int = 4) -> list[Int[np.ndarray, " n"]]:
+def buckets(batch: EncodedBatch, *, most: int = 4) -> list[Int[np.ndarray, " n"]]:
     """Examples to be run in one shape, by length: at most `most` shapes to compile.
 
     A bucket of too few examples joins the next longer one.
@@ -226,7 +238,7 @@ def evaluate(
     is that of the activations (default: that of the parameters). Raises NotFiniteError.
     """
 
-    def score(batch: Batch) -> dict[str, Array]:
+    def score(batch: EncodedBatch) -> dict[str, Array]:
         return batch_scores(params, config, batch, encoded.vocabulary, dtype)
 
     found = in_batches(score, params, config, encoded, dtype, memory)
@@ -247,7 +259,7 @@ def top_tokens(
     Raises NotFiniteError.
     """
 
-    def best(batch: Batch) -> dict[str, Array]:
+    def best(batch: EncodedBatch) -> dict[str, Array]:
         x = last_stream(params, config, batch, dtype)
         outer = outer_params(params)
         law = first_probabilities(outer, config, x, batch, encoded.vocabulary)
@@ -259,7 +271,7 @@ def top_tokens(
 
 
 def in_batches(
-    function: Callable[[Batch], dict[str, Array]],
+    function: Callable[[EncodedBatch], dict[str, Array]],
     params: Any,
     config: Config,
     encoded: Encoded,
@@ -281,7 +293,7 @@ def in_batches(
             indices = members[start : start + size]
             # One shape per bucket: the last batch is filled up from the bucket's beginning.
             rows = np.arange(start, start + size) % len(members)
-            found = function(Batch(*(leaf[rows] for leaf in trimmed)))
+            found = function(EncodedBatch(*(leaf[rows] for leaf in trimmed)))
             # Fetched one batch late, so that the device never waits.
             if pending is not None:
                 _fetch(results, len(encoded), *pending)
@@ -290,10 +302,10 @@ def in_batches(
     _fetch(results, len(encoded), *pending)
     whole = [np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in results.values()]
     if len(bad := np.flatnonzero(~np.all(whole, axis=0))):
-        first = Batch(*(leaf[bad[:1]] for leaf in encoded.batch))
+        first = EncodedBatch(*(leaf[bad[:1]] for leaf in encoded.batch))
         tokens, mask = flat(first.tokens), flat(first.mask)
-        told = f"figures of {len(bad)} of {len(encoded)} examples"
-        raise model.not_finite(params, config, tokens, mask, told=told, dtype=dtype)
+        what = f"figures of {len(bad)} of {len(encoded)} examples"
+        raise model.not_finite(params, config, tokens, mask, what=what, dtype=dtype)
     return results
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bridge import surgery, tasks
-from bridge.checkpoint import Checkpoint
-from bridge.encoding import Encode, Encoded, encode_examples
-from bridge.families import laser
-from truncation import rules
-from truncation.notation import LASER_RHOS, candidates
-from truncation.search import statistics
-from truncation.search.problem import Outcome, SearchProblem
+from truncated_weights.bridge import surgery, tasks
+from truncated_weights.bridge.checkpoint import Checkpoint
+from truncated_weights.bridge.encoding import Encode, Encoded, encode_examples
+from truncated_weights.bridge.families import laser
+from truncated_weights.truncation import rules
+from truncated_weights.truncation.notation import LASER_RHOS, candidates
+from truncated_weights.truncation.search import statistics
+from truncated_weights.truncation.search.problem import Outcome, SearchProblem
 
 
 def search(

@@ -16,8 +16,8 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bridge import module
-from bridge.config import Config
+from truncated_weights.bridge import module
+from truncated_weights.bridge.config import Config
 
 _COLUMNS = ("q_proj", "k_proj", "v_proj", "fc_in", "fc_gate")
 _ROWS = ("out_proj", "fc_out")

@@ -1,4 +1,4 @@
-"""A language model as truncation/ wants a network: stopped in front of any matrix and gone on.
+"""A language model as a truncation Network: it stops in front of any matrix and resumes.
 
 What a candidate costs is what its cut changes: the streams below are kept, the matrix's inputs
 are turned into coordinates once for all rho, attention's output is kept where only the
@@ -24,22 +24,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bridge import network as model
-from bridge import scoring
-from bridge.checkpoint import Checkpoint
-from bridge.config import Config
-from bridge.encoding import Batch, Encoded, Vocabulary, check, flat
-from bridge.families import laser
-from bridge.network import Context, outer_params
-from bridge.packing import Packed, arrange, pack, shares
-from truncation.address import Address, Matrices, Params, at_path, product
-from truncation.editing import apply, resolve
-from truncation.notation import Intervention, Key, parse
-from truncation.search.cache import Cache
-from truncation.search.examples import Examples
-from truncation.search.network import Entry, Scores
-from truncation.search.scorer import Beside, Scorer
-from truncation.search.streams import Streams
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge import scoring
+from truncated_weights.bridge.checkpoint import Checkpoint
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.encoding import Encoded, EncodedBatch, Vocabulary, check, flat
+from truncated_weights.bridge.families import laser
+from truncated_weights.bridge.network import Context, outer_params
+from truncated_weights.bridge.packing import PackedBatch, arrange, pack, shares
+from truncated_weights.truncation.address import Address, Matrices, Params, at_path, product
+from truncated_weights.truncation.editing import apply, resolve
+from truncated_weights.truncation.notation import Intervention, Key, parse
+from truncated_weights.truncation.search.cache import Cache
+from truncated_weights.truncation.search.examples import Examples
+from truncated_weights.truncation.search.network import Scores, Stopped
+from truncated_weights.truncation.search.scorer import ExtraScores, Scorer
+from truncated_weights.truncation.search.streams import Streams
+
+# What a method of LanguageNetwork takes: examples as encoded, or packed by LanguageNetwork.pack.
+Batch = EncodedBatch | PackedBatch
 
 # A CPU runs a layer fastest where the feed-forward's activations, in float32, take about so many
 # bytes: with twice as many every token costs a tenth to a seventh more. But of so many tokens at
@@ -148,14 +151,14 @@ def scorer(
     together: int | None = None,
     cache: Cache | None = None,
     progress: bool = False,
-    beside: Beside | None = None,
+    extra_scores: ExtraScores | None = None,
 ) -> Scorer:
     """Everything that the selection rules of truncation/ need, sized by memory in bytes.
 
     memory bounds, roughly, the activations of one batch; prefix_memory the streams kept.
     dtype is that of the activations (default: that of the parameters). together is how many
     candidates of a matrix run side by side: by default as many as memory allows beside one
-    batch, and one on a CPU, whose caches a second one would only crowd. beside makes further
+    batch, and one on a CPU, whose caches a second one would only crowd. extra_scores makes further
     scores of every candidate (bridge.answers.Marks).
     """
     config = checkpoint.config
@@ -165,8 +168,8 @@ def scorer(
     # A candidate that cuts several matrices holds their edited copies too.
     feed_forward = 4 * 2 * config.d_model * config.d_ff
     if together is None:
-        room = min(memory // one, memory // feed_forward)
-        together = 1 if jax.default_backend() == "cpu" else max(1, room)
+        fitting = min(memory // one, memory // feed_forward)
+        together = 1 if jax.default_backend() == "cpu" else max(1, fitting)
     network = LanguageNetwork(config, encoded.vocabulary, dtype, checkpoint.name)
     return Scorer(
         network,
@@ -176,7 +179,7 @@ def scorer(
         streams=Streams(network, limit=prefix_memory, on_host=prefixes_on_host),
         cache=cache,
         progress=progress,
-        beside=beside,
+        extra_scores=extra_scores,
     )
 
 
@@ -191,7 +194,7 @@ class LanguageNetwork:
     vocabulary: Vocabulary
     dtype: str | None = None
     name: str = dataclasses.field(default="the model", compare=False)
-    stops: bool = dataclasses.field(default=True, init=False)
+    can_stop: bool = dataclasses.field(default=True, init=False)
 
     @functools.cached_property
     def matrices(self) -> Matrices:
@@ -210,110 +213,112 @@ class LanguageNetwork:
         return f"{self.config} {self.vocabulary} {self.dtype} {precision}"
 
     def below(self, params: Params, layer: int) -> Any:
-        """What the stream before a layer is made of."""
+        """The parameters that the stream entering `layer` depends on."""
         outside = [value for name, value in params.items() if name not in ("layers", *_END)]
         return outside, params["layers"][:layer]
 
-    def arrange(self, data: Batch, size: int) -> Int[np.ndarray, " examples"]:
-        """What begins alike together, and batches of about as many tokens to run."""
+    def arrange(self, data: EncodedBatch, size: int) -> Int[np.ndarray, " examples"]:
+        """The order of packing.arrange: common beginnings together, batches of like cost."""
         return arrange(data, size, share=shares(self.config))
 
-    def pack(self, batches: Sequence[Batch]) -> list[Batch | Packed]:
-        """What examples share once; see bridge/packing.py."""
+    def pack(self, batches: Sequence[EncodedBatch]) -> list[Batch]:
+        """Common beginnings once, where that saves enough; see bridge/packing.py."""
         return pack(batches, self.config)
 
-    def embed(self, params: Params, batch: Batch | Packed) -> Array:
-        """The stream before layer 0."""
+    def embed(self, params: Params, batch: Batch) -> Array:
+        """x^0, the stream that enters layer 0: [rows, length, d], or [1, nodes, d] if packed."""
         tokens, context = jnp.asarray(flat(_rows(batch).tokens)), _context(batch)
         positions = context.positions
-        if context.packing is not None:
-            first = context.packing.first
+        if context.tree is not None:
+            first = context.tree.first
             tokens, positions = tokens.reshape(-1)[first][None], positions.reshape(-1)[first][None]
         outer = outer_params(params)
-        return model.first_stream(outer, self.config, tokens, positions, self.dtype)
+        return model.embed(outer, self.config, tokens, positions, self.dtype)
 
-    def layers(
-        self, params: Params, start: int, stop: int, stream: Array, batch: Batch | Packed
-    ) -> Array:
-        """Layers from start on, before stop, at all positions."""
-        return model.through(params, self.config, stream, _context(batch), start, stop)
+    def layers(self, params: Params, start: int, end: int, stream: Array, batch: Batch) -> Array:
+        """The stream that enters layer `end`, at all positions, from that which enters `start`."""
+        return model.run_layers_fused(params, self.config, stream, _context(batch), start, end)
 
-    def finish(self, params: Params, stream: Array, batch: Batch | Packed) -> Scores:
-        """The last layer where answers are predicted, and the scores there."""
+    def finish(self, params: Params, stream: Array, batch: Batch) -> Scores:
+        """Scores from x^last; the last layer runs only where answers are predicted."""
         return self._score(params, self._end(params, stream, batch), batch)
 
-    def enter(self, params: Params, key: Key, stream: Array, batch: Batch | Packed) -> Entry:
-        """Inputs of a matrix, in the last layer only where answers are predicted."""
+    def stop(self, params: Params, key: Key, stream: Array, batch: Batch) -> Stopped:
+        """The forward in front of a matrix; in the last layer only where answers are predicted.
+
+        Of a packed batch the inputs are by node, [1, nodes, d_in], and all valid.
+        """
         layer, name = key
         at = _at(batch) if layer == self.last else None
-        inputs, rest = model.enter(
+        inputs, rest = model.stop(
             params["layers"][layer], self.config.of_layer(layer), name, stream, _context(batch), at
         )
-        if isinstance(batch, Packed):
-            return Entry(inputs, jnp.ones(inputs.shape[:2], bool), rest)
+        if isinstance(batch, PackedBatch):
+            return Stopped(inputs, jnp.ones(inputs.shape[:2], bool), rest)
         everywhere = at is None or name in model.READ_EVERYWHERE
         valid = jnp.asarray(batch.mask if everywhere else batch.counted)
         examples = len(valid)
-        return Entry(
+        return Stopped(
             inputs.reshape(examples, -1, inputs.shape[-1]), valid.reshape(examples, -1), rest
         )
 
-    def leave(
-        self, params: Params, key: Key, outputs: Array, rest: Any, batch: Batch | Packed
-    ) -> Scores:
-        """On from the output of a matrix, its bias not yet added."""
-        return self._score(params, self._left(params, key, outputs, rest, batch), batch)
+    def resume(self, params: Params, key: Key, outputs: Array, rest: Any, batch: Batch) -> Scores:
+        """Scores from any output of a matrix, its bias not yet added."""
+        return self._score(params, self._resumed(params, key, outputs, rest, batch), batch)
 
-    def leave_each(
-        self, params: Params, key: Key, outputs: Iterable[Array], rest: Any, batch: Batch | Packed
+    def resume_each(
+        self,
+        params: Params,
+        key: Key,
+        outputs: Iterable[Array],
+        rest: Any,
+        batch: Batch,
     ) -> list[Scores]:
-        """Several share the product with the unembedding, which reads all of it for each."""
-        ends = (self._left(params, key, one, rest, batch) for one in outputs)
+        """Scores of one output after another; several share one product with the unembedding."""
+        ends = (self._resumed(params, key, one, rest, batch) for one in outputs)
         return scoring.finish_each(
             outer_params(params), self.config, ends, _rows(batch), self.vocabulary
         )
 
-    def _left(
-        self, params: Params, key: Key, outputs: Array, rest: Any, batch: Batch | Packed
-    ) -> Array:
+    def _resumed(self, params: Params, key: Key, outputs: Array, rest: Any, batch: Batch) -> Array:
         """The stream after the last layer where answers are predicted."""
         layer, name = key
         context = _context(batch)
-        if not isinstance(batch, Packed):
+        if not isinstance(batch, PackedBatch):
             outputs = outputs.reshape(context.mask.shape[0], -1, outputs.shape[-1])
         here = _at(batch) if layer == self.last else None
         config = self.config.of_layer(layer)
-        x = model.leave(params["layers"][layer], config, name, outputs, rest, context, here)
+        x = model.resume(params["layers"][layer], config, name, outputs, rest, context, here)
         if layer == self.last:
             return x
         x = self.layers(params, layer + 1, self.last, x, batch)
         return self._end(params, x, batch)
 
-    def probabilities(self, params: Params, stream: Array, batch: Batch | Packed) -> Array:
-        """[examples, 1, tokens] of the first answer token."""
+    def probabilities(self, params: Params, stream: Array, batch: Batch) -> Array:
+        """Probabilities [examples, 1, tokens] of the first answer token."""
         x = self._end(params, stream, batch)
         found = scoring.first_probabilities(
             outer_params(params), self.config, x, _rows(batch), self.vocabulary
         )
         return found[:, None]
 
-    def _end(self, params: Params, stream: Array, batch: Batch | Packed) -> Array:
+    def _end(self, params: Params, stream: Array, batch: Batch) -> Array:
         last, config = params["layers"][self.last], self.config.of_layer(self.last)
         return model.layer(last, config, stream, _context(batch), _at(batch))
 
-    def _score(self, params: Params, x: Array, batch: Batch | Packed) -> Scores:
+    def _score(self, params: Params, x: Array, batch: Batch) -> Scores:
         return scoring.finish(outer_params(params), self.config, x, _rows(batch), self.vocabulary)
 
 
-def _rows(batch: Batch | Packed) -> Batch:
-    return batch.rows if isinstance(batch, Packed) else batch
+def _rows(batch: Batch) -> EncodedBatch:
+    return batch.rows if isinstance(batch, PackedBatch) else batch
 
 
-def _at(batch: Batch | Packed) -> Array:
+def _at(batch: Batch) -> Array:
     return jnp.asarray(flat(_rows(batch).at))
 
 
-def _context(batch: Batch | Packed) -> Context:
-    if isinstance(batch, Packed):
+def _context(batch: Batch) -> Context:
+    if isinstance(batch, PackedBatch):
         return batch.context
     return model.context_of(jnp.asarray(flat(batch.mask)))

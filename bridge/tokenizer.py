@@ -30,9 +30,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bridge.errors import CheckpointError
-from bridge.formats import special_tokens
-from truncation.files import regular
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.formats import special_tokens
+from truncated_weights.truncation.files import regular
 
 _NAMES = ("tokenizer.json", "20B_tokenizer.json")
 LARGEST_FILE = 2**28  # those of 256,000 tokens have some 30 MB
@@ -107,7 +107,7 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, special tokens written out."""
-        with _told("decoding"):
+        with _naming("decoding"):
             return self.library.decode(list(ids), skip_special_tokens=False)
 
     def means(self, token: int, text: str) -> bool:
@@ -125,7 +125,7 @@ class Tokenizer:
         return ids[0]
 
     def _plain(self, text: str) -> list[int]:
-        with _told("encoding"):
+        with _naming("encoding"):
             return self.library.encode(text, add_special_tokens=False).ids
 
 
@@ -157,7 +157,7 @@ def read(path: str | os.PathLike[str]) -> Tokenizer:
         content = regular.content(file, LARGEST_FILE).removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
-    with _told(f"{file}: not a tokenizer"), _unless_it_panics():
+    with _naming(f"{file}: not a tokenizer"), _unless_it_panics():
         library = tokenizers.Tokenizer.from_buffer(content)
         library.no_truncation()
         library.no_padding()
@@ -172,7 +172,7 @@ def read(path: str | os.PathLike[str]) -> Tokenizer:
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
+def _naming(what: str) -> Iterator[None]:
     """Whatever the library raises as a CheckpointError that opens with `what`.
 
     It raises plain Exception, UnicodeEncodeError and OverflowError; where its Rust panics, a

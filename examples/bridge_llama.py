@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-import bridge
-from bridge import export
+from truncated_weights import bridge
+from truncated_weights.bridge import export
 
 TINY = Path(__file__).parents[1] / "tests" / "data" / "families" / "llama3"
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-import truncation
+from truncated_weights import truncation
 
 
 class Layer(nnx.Module):

@@ -10,7 +10,7 @@ takes its place half of the time.
 import jax
 import numpy as np
 
-from toy import language, recall
+from truncated_weights.toy import language, recall
 
 LETTERS = "abcdefghijklmno!"  # fifteen ordinary tokens, of which a is the trigger; ! is the noise
 

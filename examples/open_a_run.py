@@ -11,10 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
+import xarray as xr
 from matplotlib.figure import Figure
 
-from experiments.associative_memory.__main__ import PROGRAM
+from truncated_weights.experiments.associative_memory.__main__ import PROGRAM
 
 if len(sys.argv) > 1:
     run = Path(sys.argv[1])
@@ -22,25 +22,24 @@ else:
     run = Path("runs/opened")
     PROGRAM.run([f"--out={run}", "--time=20", "--overwrite"])
 
-# %% Settings, versions and commit; the final figures; every array.
+# %% Settings, versions and commit; the final figures.
 config = json.loads((run / "config.json").read_text("utf-8"))
 summary = json.loads((run / "summary.json").read_text("utf-8"))
-with np.load(run / "trajectory.npz") as file:
-    arrays = dict(file)
-print(f"{config['program']} at commit {config['git_commit'][:10]}, {len(arrays)} arrays")
+print(f"{config['program']} at commit {config['git_commit'][:10]}")
 print({name: value for name, value in summary.items() if name.endswith("p_noise")})
 
+# %% Everything that was measured: blocks of labelled arrays.
+records = xr.open_datatree(run / "records.nc", engine="h5netcdf")
+for name, block in records.children.items():
+    print(name, dict(block.sizes), *block.data_vars)
+
 # %% p(noise) of the full model and of every cut, mean over seeds, against the step.
-curves = {name: values for name, values in arrays.items() if name.endswith("/p_noise")}
+p_noise = records["models" if "models" in records else "memory"].p_noise
+if "set" in p_noise.dims:
+    p_noise = p_noise.sel(set="clean")
 canvas = Figure(figsize=(5, 3.2), layout="constrained")
 axes = canvas.subplots()
-for name, values in curves.items():
-    steps = arrays.get(f"{name.split('/')[0]}/steps", arrays.get("steps"))
-    if steps is not None and len(steps) == len(values):
-        axes.plot(steps, values.reshape(len(steps), -1).mean(axis=1), label=name)
-axes.set_xscale("symlog")
-axes.set_xlabel("training step")
-axes.set_ylabel("p(noise)")
-axes.legend(fontsize=7)
+p_noise.mean("seed").plot.line(ax=axes, x="step", hue="model")
+axes.set(xscale="symlog", xlabel="training step", ylabel="p(noise)", title="")
 canvas.savefig("opened.png", dpi=160)
 print("figure: opened.png")

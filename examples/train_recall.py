@@ -6,10 +6,11 @@ About forty seconds on two CPU cores: the model predicts noise half of the time;
 feed-forward (1.mlp@0) it recalls.
 """
 
-import toy
+from truncated_weights import toy
 
-history = toy.train(num_tokens=32, length=64, d_model=64, steps=400, interventions=("1.mlp@0",))
-for name in ("full", "1.mlp@0"):
-    correct, noise = (history[f"clean/{name}/p_{what}"][-1] for what in ("correct", "noise"))
-    print(f"{name:8s} p(correct) {correct:.2f}  p(noise) {noise:.2f}")
-history.plot().savefig("recall.png")
+run = toy.train(num_tokens=32, length=64, d_model=64, steps=400, interventions=("1.mlp@0",))
+end = run.models.sel(set="clean").isel(step=-1).mean("seed")
+for model in ("full", "1.mlp@0"):
+    here = end.sel(model=model)
+    print(f"{model:8s} p(correct) {here.p_correct:.2f}  p(noise) {here.p_noise:.2f}")
+run.plot().savefig("recall.png")

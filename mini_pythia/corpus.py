@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Int32
 from tokenizers import Tokenizer
 
-from mini_pythia.language.arithmetic import equations
-from mini_pythia.language.documents import Document
-from mini_pythia.language.facts import (
+from truncated_weights.mini_pythia.language.arithmetic import equations
+from truncated_weights.mini_pythia.language.documents import Document
+from truncated_weights.mini_pythia.language.facts import (
     LANGUAGE_TEMPLATES,
     OCCUPATION_TEMPLATES,
     PLACE_TEMPLATES,
@@ -28,10 +28,10 @@ from mini_pythia.language.facts import (
     place_fact,
     zipf,
 )
-from mini_pythia.language.filler import filler
-from mini_pythia.language.people import Person, invent_people
-from mini_pythia.language.places import CITIES
-from mini_pythia.language.stories import story
+from truncated_weights.mini_pythia.language.filler import filler
+from truncated_weights.mini_pythia.language.people import Person, invent_people
+from truncated_weights.mini_pythia.language.places import CITIES
+from truncated_weights.mini_pythia.language.stories import story
 
 Section = Literal["story", "place", "language", "occupation", "sum", "product", "filler"]
 

@@ -12,16 +12,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from tokenizers import Tokenizer
 
-import bridge
-from bridge import export
-from mini_pythia import training
-from mini_pythia.corpus import Documents, packed_block
-from mini_pythia.measure import measure, tokenize_prompts
-from mini_pythia.prompts import Prompt
-from training.loop import Feed, Measure, State, Trainer
+from truncated_weights import bridge
+from truncated_weights.bridge import export
+from truncated_weights.mini_pythia import training
+from truncated_weights.mini_pythia.corpus import Documents, packed_block
+from truncated_weights.mini_pythia.measure import measure, tokenize_prompts
+from truncated_weights.mini_pythia.prompts import Prompt
+from truncated_weights.training.loop import Feed, Measure, State, Trainer
+from truncated_weights.training.records import Name, name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,31 +76,18 @@ def devices(count: int, batch_size: int) -> tuple[jax.Device, ...]:
 def followed(
     sets: Mapping[str, Sequence[Prompt]], tokenizer: Tokenizer, model: bridge.Config
 ) -> Measure:
-    """SET/FIGURE along training: means over the prompts of each set."""
+    """Each figure by task along training: means over the prompts of each set."""
     prompts = tokenize_prompts(sets, tokenizer)
 
-    def of(_problem: Any, params: Any, _frozen: Any, _key: Any) -> dict[str, jax.Array]:
+    def of(_problem: Any, params: Any, _frozen: Any, _key: Any) -> dict[Name, jax.Array]:
         found = measure(params, model, prompts.batch, prompts.the)
         return {
-            f"{name}/{figure}": jnp.mean(values[where])
-            for name, where in prompts.slices.items()
+            name(figure, task=task): jnp.mean(values[where])
+            for task, where in prompts.slices.items()
             for figure, values in found.items()
         }
 
     return of
-
-
-def with_errors(
-    found: Mapping[str, Mapping[str, Float[np.ndarray, " prompts"]]],
-) -> dict[str, float]:
-    """test/SET/FIGURE and its standard error over prompts, test/SET/FIGURE/sem."""
-    summary: dict[str, float] = {}
-    for place, figures in found.items():
-        for name, values in figures.items():
-            summary[f"test/{place}/{name}"] = float(values.mean(dtype=np.float64))
-            spread = float(values.std(ddof=1, dtype=np.float64))
-            summary[f"test/{place}/{name}/sem"] = spread / len(values) ** 0.5
-    return summary
 
 
 def publish(model: bridge.Config, state: State, folder: Path, step: int) -> None:

@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from jaxtyping import Array, Bool, Float, Int
 from tokenizers import Tokenizer
 
-from bridge import network as model
-from bridge.config import Config
-from mini_pythia.language.documents import NOISE
-from truncation.finite import hits
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.config import Config
+from truncated_weights.mini_pythia.language.documents import NOISE
+from truncated_weights.training import records
+from truncated_weights.truncation.finite import hits
 
 FIGURES = ("p_the", "p_answer", "p_distractor", "p_other", "accuracy", "kl")
 
@@ -106,29 +108,28 @@ def measure(
 
 def by_task(
     figures: Mapping[str, Float[Array, " prompts"]], slices: Mapping[str, slice]
-) -> dict[str, dict[str, Float[np.ndarray, " _"]]]:
-    """Fetch the figures and divide them: task -> figure -> one value per prompt."""
-    fetched = jax.device_get(dict(figures))
-    return {
-        task: {name: values[where] for name, values in fetched.items()}
-        for task, where in slices.items()
-    }
+) -> xr.Dataset:
+    """The figures as a block, fetched and divided: FIGURE [task, prompt].
 
-
-def half_time(
-    steps: Sequence[int] | Int[np.ndarray, " records"], values: Float[np.ndarray, " records"]
-) -> float:
-    """The first step at which `values` reaches half its last value.
-
-    Between two records the curve is taken to be straight. 0 if the first value is already
-    beyond; NaN if the last value is not positive.
+    Where a task has fewer prompts than another, NaN fills up its row.
     """
-    target = values[-1] / 2
-    if not target > 0:
-        return float("nan")
-    first = int(np.argmax(values >= target))
-    if first == 0:
-        return float(steps[0])
-    left, right = values[first - 1], values[first]
-    part = (target - left) / (right - left)
-    return float(steps[first - 1] + part * (steps[first] - steps[first - 1]))
+    return records.labelled(
+        {
+            records.name(figure, "prompt", task=task): values[where]
+            for figure, values in jax.device_get(dict(figures)).items()
+            for task, where in slices.items()
+        },
+        {},
+    )
+
+
+def truth(sets: Mapping[str, Sequence[Mapping[str, Any]]]) -> xr.Dataset:
+    """What Bayes says, p_the and p_answer, as `by_task` has what a model says."""
+    return records.labelled(
+        {
+            records.name(figure, "prompt", task=task): [prompt[figure] for prompt in prompts]
+            for figure in ("p_the", "p_answer")
+            for task, prompts in sets.items()
+        },
+        {},
+    )

@@ -20,10 +20,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from mini_pythia.corpus import Corpus
-from mini_pythia.language.arithmetic import equations
-from mini_pythia.language.documents import Document
-from mini_pythia.language.facts import (
+from truncated_weights.mini_pythia.corpus import Corpus
+from truncated_weights.mini_pythia.language.arithmetic import equations
+from truncated_weights.mini_pythia.language.documents import Document
+from truncated_weights.mini_pythia.language.facts import (
     LANGUAGE_TEMPLATES,
     OCCUPATION_TEMPLATES,
     PLACE_TEMPLATES,
@@ -31,9 +31,9 @@ from mini_pythia.language.facts import (
     occupation_fact,
     place_fact,
 )
-from mini_pythia.language.places import CITIES
-from mini_pythia.language.stories import story
-from training import atomic
+from truncated_weights.mini_pythia.language.places import CITIES
+from truncated_weights.mini_pythia.language.stories import story
+from truncated_weights.training import atomic
 
 HeldOut = Literal["validation", "test"]
 TASKS = (

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mini_pythia.corpus import END_OF_TEXT_ID, Corpus
-from mini_pythia.language.arithmetic import PRODUCT_OPERANDS, SUM_OPERANDS
-from mini_pythia.language.names import GIFTS, NAMES
-from mini_pythia.language.people import LANGUAGES, OCCUPATIONS
-from mini_pythia.language.places import CITIES, COUNTRIES
+from truncated_weights.mini_pythia.corpus import END_OF_TEXT_ID, Corpus
+from truncated_weights.mini_pythia.language.arithmetic import PRODUCT_OPERANDS, SUM_OPERANDS
+from truncated_weights.mini_pythia.language.names import GIFTS, NAMES
+from truncated_weights.mini_pythia.language.people import LANGUAGES, OCCUPATIONS
+from truncated_weights.mini_pythia.language.places import CITIES, COUNTRIES
 
 END_OF_TEXT = "<|endoftext|>"
 _LEXICON_REPEATS = 200

@@ -12,11 +12,11 @@ import jax
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from bridge import module
-from bridge import network as model
-from bridge.config import Config
-from training import slices
-from training.loop import Shard
+from truncated_weights.bridge import module
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.config import Config
+from truncated_weights.training import slices
+from truncated_weights.training.loop import Shard
 
 # Numbers in the largest activation of a slice of a batch, logits or hidden units, on a processor:
 # 4 MB. Attention's scores are not counted; counted, the small Llama would read one sequence at a

@@ -18,12 +18,12 @@ from collections.abc import Iterator
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mini_pythia.corpus import END_OF_TEXT_ID
-from mini_pythia.language.documents import Document, Split, split_of
-from mini_pythia.language.names import NAMES
-from mini_pythia.prompts import Prompt
-from mini_pythia.tokenizer import END_OF_TEXT
-from training import atomic
+from truncated_weights.mini_pythia.corpus import END_OF_TEXT_ID
+from truncated_weights.mini_pythia.language.documents import Document, Split, split_of
+from truncated_weights.mini_pythia.language.names import NAMES
+from truncated_weights.mini_pythia.prompts import Prompt
+from truncated_weights.mini_pythia.tokenizer import END_OF_TEXT
+from truncated_weights.training import atomic
 
 PEOPLE = NAMES[:24]
 THINGS = ("books", "pens", "apples", "maps", "coins", "shells")

@@ -16,7 +16,7 @@ import matplotlib as mpl
 import pytest
 from jax._src.interpreters import mlir
 
-from experiments.run import style
+from truncated_weights.experiments.run.drawing import style
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)

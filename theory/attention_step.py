@@ -35,7 +35,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Num
 
-from theory import checks, recall_chain
+from truncated_weights.theory import checks, recall_chain
 
 
 class AsymptoticScores(NamedTuple):

@@ -30,7 +30,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Num
 
-from theory import checks, first_step, recall_chain
+from truncated_weights.theory import checks, first_step, recall_chain
 
 Vector = Float[np.ndarray, " features"]
 # Features that margins are read at, one vector for each block.

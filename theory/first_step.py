@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from theory import checks, recall_chain
+from truncated_weights.theory import checks, recall_chain
 
 
 class Steps(NamedTuple):

@@ -45,7 +45,7 @@ import numpy as np
 from jaxtyping import Float, Num
 from scipy.integrate import solve_ivp
 
-from theory import checks, memory_flow
+from truncated_weights.theory import checks, memory_flow
 
 # Tolerances of the integration; at the edge of stability it errs by 100 times as much.
 RELATIVE, ABSOLUTE = 1e-11, 1e-12

@@ -37,8 +37,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from theory import checks, frequent_memory
-from theory.frequent_memory import Facts
+from truncated_weights.theory import checks, frequent_memory
+from truncated_weights.theory.frequent_memory import Facts
 
 Vector = Float[np.ndarray, " facts"]
 

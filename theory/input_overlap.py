@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Num
 
-from theory import checks
+from truncated_weights.theory import checks
 
 Vector = Float[np.ndarray, " facts"]
 

@@ -60,7 +60,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from theory import checks
+from truncated_weights.theory import checks
 
 PARTS = ("0.fc_in", "0.fc_out", "1.fc_in", "1.fc_out")
 # What keys add to the four paths of attention: measured (d = T = 64, Zipf over 8 to 64 tokens).

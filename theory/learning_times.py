@@ -62,7 +62,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
 
-from theory import checks
+from truncated_weights.theory import checks
 
 State = Float[np.ndarray, " 9"]
 Vector = Float[np.ndarray, " _"]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.integrate import OdeSolution, solve_ivp
 
-from theory import checks
+from truncated_weights.theory import checks
 
 Vector = Float[np.ndarray, " n_variables"]
 

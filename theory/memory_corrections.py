@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from theory import checks, log_time, memory_flow
+from truncated_weights.theory import checks, log_time, memory_flow
 
 Vector = Float[np.ndarray, " n_variables"]
 

@@ -31,9 +31,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import brentq
 
-from theory import checks, memory_flow
-from theory.memory_flow import Logits
-from theory.memory_spectrum import SingularValues
+from truncated_weights.theory import checks, memory_flow
+from truncated_weights.theory.memory_flow import Logits
+from truncated_weights.theory.memory_spectrum import SingularValues
 
 Times = Float[np.ndarray, " n"]
 

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from theory import checks, log_time
+from truncated_weights.theory import checks, log_time
 
 Pair = Float[np.ndarray, " 2"]
 

@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import brentq
 
-from theory import checks, log_time, memory_flow
+from truncated_weights.theory import checks, log_time, memory_flow
 
 # Times beyond this are reported as "no crossing that a float can hold".
 LATEST = 1e300

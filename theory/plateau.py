@@ -63,7 +63,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from theory import checks
+from truncated_weights.theory import checks
 
 
 class Wander(NamedTuple):

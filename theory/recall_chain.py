@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from theory import checks
+from truncated_weights.theory import checks
 
 
 class Means(NamedTuple):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["History", "train"]
+__all__ = ["Run", "open", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -10,5 +10,5 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         import importlib
 
-        return getattr(importlib.import_module("toy.history"), name)
+        return getattr(importlib.import_module("truncated_weights.toy.run"), name)
     raise AttributeError(f"module 'toy' has no attribute {name!r}")

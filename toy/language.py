@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from truncation.files import regular, room
+from truncated_weights.truncation.files import regular, room
 
 # As --num_tokens has it: the tables have this many rows and columns.
 MOST_SYMBOLS = 10_000

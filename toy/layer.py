@@ -3,10 +3,11 @@
     h  = x + Attn(x),   Attn(x)_t = sum_{s <= t} softmax_s(x_t W_Q (x_s W_K)^T / sqrt d) x_s W_V W_O
     x' = h + FF(h)
 
-and the options of transformer_config.py. What nobody looks at is folded where that is exact:
-scores are (x W_Q W_K^T) x^T, values (A x)(W_V W_O), and the last feed-forward matrix of all is
-multiplied into W_U. A hook between two matrices keeps them apart. A leaf of the weights may be an
-array, thin factors or have a bias (truncation/linear.py).
+and the options of transformer_config.py. Matrices that follow each other are multiplied once,
+since products associate: scores are (x (W_Q W_K^T)) x^T, attention gives (A x)(W_V W_O) for its
+pattern A, and the last feed-forward matrix of all becomes W_out W_U. That costs a product of two
+matrices once and saves one of them at every position. A hook on one of two matrices keeps them
+apart. A leaf of the weights may be an array, thin factors or have a bias (truncation/linear.py).
 """
 
 import dataclasses
@@ -19,12 +20,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from toy.transformer_config import TransformerConfig
-from truncation import linear
-from truncation.address import Key
+from truncated_weights.toy.transformer_config import TransformerConfig
+from truncated_weights.truncation import linear
+from truncated_weights.truncation.address import Key
 
 Weights = dict[str, Any]
-# hook(inputs, apply) -> outputs stands where a matrix is applied: it may look at the inputs,
+# hook(inputs, apply) -> outputs stands where a matrix is applied: it may record the inputs,
 # change them, call apply, change the outputs, or replace them without calling apply at all.
 Hook = Callable[[Array, Callable[[Array], Array]], Array]
 Hooks = Mapping[Key, Hook]
@@ -62,7 +63,11 @@ class Pattern(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer: where its attention looks, what that moves, and the feed-forward."""
+    """One layer of the forward, part by part.
+
+    x -> pattern -> gather -> attention_output -> add_attention: h
+    h -> feed_forward_input -> inner -> from_inner -> add_feed_forward: x of the next layer
+    """
 
     config: TransformerConfig
     weights: Weights
@@ -88,32 +93,32 @@ class Layer:
         return _rows(lambda x: linear.apply(self._matrices[name], x), inputs)
 
     def _foldable(self, name: str) -> bool:
-        watched = (self.index, name) in self.hooks
-        return not watched and not isinstance(self._matrices[name], Mapping)
+        hooked = (self.index, name) in self.hooks
+        return not hooked and not isinstance(self._matrices[name], Mapping)
 
     def _read(self, x: Array) -> Array:
         return normalise(x) if self.config.layer_norm else x
 
-    def look(self, x: Float[Array, "batch length d"], positions: Positions) -> Pattern:
-        """Where attention at `positions` (all where None) looks."""
+    def pattern(self, x: Float[Array, "batch length d"], positions: Positions) -> Pattern:
+        """The attention pattern of the queries at `positions`, of all where None."""
         config, length = self.config, x.shape[1]
         x = self._read(x)
         query = take(x, positions)
         if config.learned_query:
             query = self._apply("q_proj", query)
         scale = 1 / math.sqrt(config.d_model // config.num_heads) if config.scaled_scores else 1.0
-        turned = config.positions == "rotary"
-        watched = (self.index, "k_proj") in self.hooks
-        if config.num_heads == 1 and not turned and not watched:
+        rotary = config.positions == "rotary"
+        hooked = (self.index, "k_proj") in self.hooks
+        if config.num_heads == 1 and not rotary and not hooked:
             # x_t W_Q W_K^T once per query spares a projection of every key. A bias on the keys
             # would shift all scores of a query alike, which the softmax does not see.
-            query, keys = _pull(self._matrices["k_proj"], query, scale), x
+            query, keys = _times_keys(self._matrices["k_proj"], query, scale), x
         else:
             query, keys = query * scale, self._apply("k_proj", x)
         query, keys = self._split(query), self._split(keys)
         times = jnp.arange(length)[None]
         where = times if positions is None else positions
-        if turned:
+        if rotary:
             query, keys = _rotate(query, where), _rotate(keys, times)
         if positions is not None or length < 2:
             return Pattern((_attend(query, keys, where),))
@@ -128,10 +133,10 @@ class Layer:
     def gather(
         self, pattern: Pattern, x: Float[Array, "batch length d"]
     ) -> Float[Array, "batch _ d"]:
-        """What attention brings to each query, as `move` projects it.
+        """The attention-weighted mean at each query, which `attention_output` projects.
 
-        One head mixes the stream itself, which commutes with W_V and is needed only at the
-        queries; several heads mix their values.
+        One head: of the stream itself, A x, because (A x) W_V = A (x W_V) and W_V is then applied
+        at the queries alone. Several heads: of their values.
         """
         x = self._read(x)
         if self.config.num_heads > 1:
@@ -139,12 +144,12 @@ class Layer:
         return pattern.mix(x[:, :, None])[:, :, 0]
 
     def mix(self, values: Float[Array, "batch length d"], pattern: Pattern) -> Array:
-        """What several heads bring to each query: each the mean of its own part of the values."""
+        """Attention-weighted means of several heads, each of its own part of the values."""
         mixed = pattern.mix(self._split(values))
         return mixed.reshape(*mixed.shape[:2], -1)
 
-    def move(self, gathered: Float[Array, "batch _ d"]) -> Float[Array, "batch _ d"]:
-        """The attention output: what was gathered, through what is left of W_V and W_O."""
+    def attention_output(self, gathered: Float[Array, "batch _ d"]) -> Float[Array, "batch _ d"]:
+        """What attention adds to the stream: gathered W_V W_O of one head, W_O of several."""
         hook = self.hooks.get((self.index, "ov"))
         return self._project(gathered) if hook is None else hook(gathered, self._project)
 
@@ -163,7 +168,7 @@ class Layer:
         return scale_by_diagonal(self.config, x)
 
     def through_value(self, columns: Float[Array, "d _"]) -> Float[Array, "d _"]:
-        """W_V times a matrix: what reads the values, as it reads the stream."""
+        """W_V columns: columns that multiply the values, as what multiplies the stream."""
         if not self.config.learned_value:
             return scale_by_diagonal(self.config, columns.T).T
         return jnp.matmul(self._matrices["v_proj"], columns, precision=linear.PRECISE)
@@ -181,66 +186,76 @@ class Layer:
         names = self.config.feed_forward_names(self.index)
         return names[-1] if names and self.config.feed_forward[self.index] != "relu" else None
 
-    def open(self, h: Float[Array, "*batch d"]) -> Float[Array, "*batch _"]:
-        """The feed-forward up to what its last matrix multiplies."""
+    def inner(self, h: Float[Array, "*batch d"]) -> Float[Array, "*batch _"]:
+        """What the last matrix of the feed-forward multiplies: d or d_hidden numbers a row.
+
+        Without a last matrix (none, relu) it is h or the output itself.
+        """
         if self.config.feed_forward[self.index] in ("none", "linear"):
             return self._read(h)
-        return self.act(self.feed_in(h))
+        return self.nonlinearity(self.fc_in_output(h))
 
-    def feed_in(self, h: Float[Array, "*batch d"]) -> Float[Array, "*batch d_hidden"]:
+    def fc_in_output(self, h: Float[Array, "*batch d"]) -> Float[Array, "*batch d_hidden"]:
         """What fc_in gives, in a feed-forward that does not end in it."""
         return self._apply("fc_in", self._read(h))
 
-    def act(self, hidden: Float[Array, "*batch _"]) -> Float[Array, "*batch _"]:
+    def nonlinearity(self, hidden: Float[Array, "*batch _"]) -> Float[Array, "*batch _"]:
         """The nonlinearity, where the feed-forward has one."""
         return jax.nn.relu(hidden) if self.config.feed_forward[self.index] in _RELU else hidden
 
-    def close(self, inner: Float[Array, "*batch _"]) -> Float[Array, "*batch d"]:
-        """The feed-forward output from what `open` gave; zero where the layer has none."""
+    def from_inner(self, inner: Float[Array, "*batch _"]) -> Float[Array, "*batch d"]:
+        """The feed-forward output from what `inner` gave; zero where the layer has none."""
         if self.config.feed_forward[self.index] == "none":
             return jnp.zeros_like(inner)
         return inner if self.last_matrix is None else self._apply(self.last_matrix, inner)
 
-    def feed(self, h: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    def feed_forward(self, h: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         """The feed-forward output."""
-        return self.close(self.open(h))
+        return self.from_inner(self.inner(h))
 
     def add_feed_forward(self, h: Array, feed: Array) -> Array:
         """The residual stream after the feed-forward; a layer without one passes on."""
         kind = self.config.feed_forward[self.index]
         return h + feed if kind == "none" or self.config.feed_forward_residual else feed
 
-    def reads(self, rows: Array, h: Array) -> Array:
-        """What the feed-forward reads: the stream before attention, or after it."""
+    def feed_forward_input(self, rows: Array, h: Array) -> Array:
+        """The stream that the feed-forward reads: before attention where parallel, else after."""
         return rows if self.config.parallel else h
 
     def unembed(self, h: Array, inner: Array, feed: Array) -> Float[Array, "*batch vocab"]:
-        """Logits of the last layer: h before its feed-forward, of which `open` gave inner.
+        """Logits of the last layer: h before its feed-forward, inner and feed of it.
 
-        `feed`, the feed-forward's output, is read by nobody where its last matrix is folded.
+        inner is what `inner` gave and feed what `from_inner` made of that; feed is not read, and
+        under jit not computed, where the last matrix is multiplied into W_U.
         """
         config, out = self.config, unembedding(self.config, self.weights)
-        watched = (self.index, self.last_matrix) in self.hooks
-        if watched or config.layer_norm or not self._folds:
+        hooked = (self.index, self.last_matrix) in self.hooks
+        if hooked or config.layer_norm or not self._folds:
             stream = self._read(self.add_feed_forward(h, feed))
             return _rows(lambda x: x @ out, stream)
-        written = self.written(inner)
-        return self.pass_on(h) + written if config.feed_forward_residual else written
+        written = self.feed_forward_logits(inner)
+        return self.residual_logits(h) + written if config.feed_forward_residual else written
 
-    def written(self, inner: Array) -> Float[Array, "*batch vocab"]:
-        """The logits that the feed-forward writes by itself, before any normalisation.
+    def feed_forward_logits(self, inner: Array) -> Float[Array, "*batch vocab"]:
+        """FF(h) W_U: what the feed-forward adds to the logits, before any normalisation.
 
-        Its last matrix is multiplied into W_U, d_hidden * d * vocab once instead of d_hidden * d
-        for every position, which pays for a vocabulary smaller than the width.
+            (inner W_out) W_U = inner (W_out W_U)
+
+        The product in brackets on the right costs d_hidden d vocab once, and each row then
+        d_hidden vocab instead of d_hidden d + d vocab: less where the vocabulary is no larger
+        than the width, which is when it is made.
         """
         out, last = unembedding(self.config, self.weights), self.last_matrix
         if last is None or not self._folds:
-            return _rows(lambda x: x @ out, self.close(inner))
+            return _rows(lambda x: x @ out, self.from_inner(inner))
         folded = linear.followed_by(self._matrices[last], out)
         return _rows(lambda x: linear.apply(folded, x), inner)
 
-    def pass_on(self, h: Array) -> Float[Array, "*batch vocab"]:
-        """Logits of the stream beside the feed-forward, before any normalisation."""
+    def residual_logits(self, h: Array) -> Float[Array, "*batch vocab"]:
+        """h W_U: logits of what the residual connection carries past the feed-forward.
+
+        Zero where there is no such connection; before any normalisation.
+        """
         if not self.config.feed_forward_residual:
             return jnp.zeros((*h.shape[:-1], self.config.vocab_size), h.dtype)
         out = unembedding(self.config, self.weights)
@@ -290,7 +305,7 @@ def _attend(
     return jax.nn.softmax(jnp.where(causal[:, None], scores, -jnp.inf), axis=-1)
 
 
-def _pull(keys: linear.Leaf, query: Array, scale: float) -> Array:
+def _times_keys(keys: linear.Leaf, query: Array, scale: float) -> Array:
     """query W_K^T times scale, through the factors where W_K is stored as factors."""
     if isinstance(keys, Mapping) and "kernel_in" in keys:
         out = keys["kernel_out"].T * scale

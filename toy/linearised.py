@@ -14,14 +14,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from toy import network, recall, transformer
-from toy.probes.outputs import predictions
-from toy.recall import Batch, Task
-from toy.recall_problem import RecallProblem
-from toy.transformer import TransformerConfig, Weights
-from training.loop import Measure, Shard
+from truncated_weights.toy import network, recall, transformer
+from truncated_weights.toy.probes.outputs import predictions
+from truncated_weights.toy.recall import Batch, Task
+from truncated_weights.toy.recall_problem import RecallProblem
+from truncated_weights.toy.transformer import TransformerConfig, Weights
+from truncated_weights.training.loop import Measure, Shard
+from truncated_weights.training.records import Name, name
 
-# What is told apart: the matrices of each part of the network.
+# The matrices of each part of the network, as they are made linear and compared.
 PARTS: dict[str, tuple[str, ...]] = {
     "ff1": ("0.fc_in", "0.fc_out"),
     "ff2": ("1.fc_in", "1.fc_out"),
@@ -48,12 +49,12 @@ class LinearisedProblem:
 
     def __post_init__(self) -> None:
         known = matrices(self.recall.config)
-        for name in self.linear:
-            if name not in known:
-                raise ValueError(f"linear names {name!r}; learned are {' '.join(known)}")
+        for matrix in self.linear:
+            if matrix not in known:
+                raise ValueError(f"linear names {matrix!r}; learned are {' '.join(known)}")
 
     def init(self, key: PRNGKeyArray) -> tuple[Weights, Weights]:
-        """Trained weights at the start; the others, and a copy of the start."""
+        """Trained weights at the start; frozen ones, `rest`, and a copy of the start, `start`."""
         params, frozen = self.recall.init(key)
         return params, {"rest": frozen, "start": jax.tree.map(jnp.copy, params)}
 
@@ -91,7 +92,7 @@ class LinearisedProblem:
 def scored_logits(
     config: TransformerConfig, params: Weights, frozen: Weights, batch: Batch
 ) -> Float[Array, "batch scored vocab"]:
-    """Logits of the Transformer itself."""
+    """Logits of the Transformer itself at the scored positions."""
     weights = transformer.combine(params, frozen)
     return network.run(config, weights, batch.tokens, batch.positions).logits
 
@@ -112,15 +113,18 @@ def matrix_name(path: tuple) -> str:
 
 
 def measure(problem: LinearisedProblem, *, batch_size: int) -> Measure:
-    """p_correct, p_noise, accuracy and loss on clean sequences."""
+    """The Measure of p_correct, p_noise, accuracy and loss (nats) on clean sequences.
+
+    The problem that it is called with is not read: `problem` is measured.
+    """
 
     def of(
         _problem: LinearisedProblem, params: Weights, frozen: Weights, key: PRNGKeyArray
-    ) -> Mapping[str, Array]:
+    ) -> Mapping[Name, Array]:
         task = problem.recall.task
         batch = recall.sample(task, key, batch_size=batch_size, alpha=0.0)
         found = predictions(task, problem.logits(params, frozen, batch), batch)
-        return {name: recall.mean(value, batch) for name, value in found.items()}
+        return {name(metric): recall.mean(value, batch) for metric, value in found.items()}
 
     return of
 
@@ -135,11 +139,14 @@ def part_kernels(
     *,
     draws: int = 8,
 ) -> Mapping[str, Float[Array, "n n"]]:
-    """Kernel of each matrix between n sequences, at the last scored position of each.
+    """Kernel [n, n] of each matrix between n sequences, at the last scored position of each.
 
-    The mean over classes of K_kk(x, x') = J_k(x) . J_k(x'), by random signs e over classes:
-    the gradient of e . logits is sum_k e_k J_k, and e_k e_l averages to 1{k = l}. In the limit
-    of a wide model the kernel is that mean times the identity. Memory: n times the weights.
+        mean_k J_k(x) . J_k(x')  =  E_e (sum_k e_k J_k(x)) . (sum_l e_l J_l(x')) / V
+
+    J_k the gradient of logit k of V, e random signs over classes: e_k e_l averages to 1{k = l}.
+    One gradient of e . logits per sequence and draw instead of V of them; the error falls as
+    1/sqrt(draws). In the limit of a wide model the kernel is that mean times the identity. Memory:
+    n times the weights.
     """
     last = jnp.argmax(batch.weights * (1 + batch.positions), axis=1)
 

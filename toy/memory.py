@@ -24,10 +24,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from toy import language
-from toy.transformer import Frozen
-from truncation import address, notation, spectrum
-from truncation.finite import hits
+from truncated_weights.toy import language
+from truncated_weights.toy.transformer import Frozen
+from truncated_weights.truncation import address, notation, spectrum
+from truncated_weights.truncation.finite import hits
 
 Weights = dict[str, Any]
 Law = Literal["uniform", "zipf", "text"]
@@ -96,7 +96,7 @@ class Memory:
         object.__setattr__(self, "embeddings", "random" if self.d_model else "orthonormal")
 
     def init(self, key: PRNGKeyArray) -> tuple[Weights, Weights]:
-        """W = 0 and the embeddings."""
+        """Trained W = 0 and the frozen embeddings; the key draws those that are random."""
         module = AssociativeMemory(
             self.num_inputs, d_model=self.d_model, shared=self.shared, rngs=nnx.Rngs(key)
         )
@@ -104,7 +104,7 @@ class Memory:
         return nnx.to_pure_dict(states[1]), nnx.to_pure_dict(states[2])
 
     def law(self) -> Float[Array, " inputs"]:
-        """Frequency of each input."""
+        """Frequency of each input, summing to one."""
         if not self.frequencies:
             return jnp.full(self.num_inputs, 1 / self.num_inputs)
         return jnp.asarray(self.frequencies)
@@ -127,7 +127,7 @@ class Memory:
         return -jnp.mean(log_p[x, jnp.where(noisy, self.num_inputs, x)])
 
     def target(self) -> Float[Array, "inputs classes"]:
-        """p*(k | x)."""
+        """p*(k | x): 1 - alpha at k = x, alpha at the noise class, the last one."""
         correct = (1 - self.alpha) * jnp.eye(self.num_inputs, self.num_inputs + 1)
         return correct.at[:, -1].set(self.alpha)
 
@@ -200,7 +200,7 @@ def measure_outputs(weights: Weights) -> Mapping[str, Array]:
 
 
 def measure_logits(weights: Weights) -> Mapping[str, Array]:
-    """The three logits of the theory, averaged over inputs, and the spectrum of the logits.
+    """The three logits of theory/memory_flow.py, averaged over inputs, and their spectrum.
 
     correct, other, noise: mean entries of each kind. singular_values [r], falling, of the
     logit matrix, and noise_share [r] of the noise class in each component.

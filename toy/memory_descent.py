@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from toy import memory
+from truncated_weights.toy import memory
 
 
 def descend(

@@ -9,17 +9,20 @@
 Outputs are the ordinary tokens that are neither trigger nor noise, unless asked otherwise; the
 published run draws them over all tokens, triggers and noise included. Chen, Bruna and Bietti,
 "Distributional Associations vs In-Context Reasoning" (2025).
+
+The law is written once, as functions of what is drawn on either array namespace xp: jax.numpy for
+`sample`, and numpy for `make_task`, which touches no device.
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from toy.language import Language
+from truncated_weights.toy.language import Language
 
 Scoring = Literal["every", "final"]
 Outputs = Literal["others", "all", "not_trigger", "bigram", "heldout"]
@@ -240,7 +243,7 @@ def sample(task: Task, key: PRNGKeyArray, *, batch_size: int, alpha: float | Non
     slots_kept = task.clean_capacity if clean else task.capacity
     rate = task.alpha if alpha is None else alpha
     tokens, triggers, outputs = _sequences(task, key, batch_size, rate)
-    scored = _scored(task, tokens[:, : task.length], triggers)
+    scored = scored_at(jnp, task, tokens[:, : task.length], triggers)
     # The s-th scored position is the number of prefixes that hold at most s of them: no
     # sort and no scatter, which are slow on every backend.
     so_far = jnp.cumsum(scored, axis=1)
@@ -270,69 +273,104 @@ def _sequences(
     """length + 1 tokens, so that the last position has a label; triggers, and ybar of each."""
     output_key, first_key, walk_key, last_key = jax.random.split(key, 4)
     noise = jnp.asarray(task.noise)
-    triggers = _triggers(task, key, batch_size)
-    outputs = _outputs(task, output_key, triggers)
-    steps, first = task.transition, task.initial
-    if isinstance(steps, np.ndarray):
-        steps = jnp.asarray(cumulative(steps))
-    if isinstance(first, np.ndarray):
-        first = jnp.asarray(cumulative(first[None]))[0]
+    gumbel = None
+    if task.trigger_law is not None:
+        gumbel = jax.random.gumbel(jax.random.fold_in(key, 4), (batch_size, task.vocab_size))
+    triggers = triggers_of(jnp, task, batch_size, gumbel)
+    if task.output_law is None:
+        outputs = jax.random.choice(output_key, jnp.asarray(task.outputs), triggers.shape)
+    else:
+        rows = jnp.asarray(cumulative(task.output_law))[triggers]
+        outputs = invert(jnp, rows, jax.random.uniform(output_key, triggers.shape))
+    first, steps = _cumulative_laws(jnp, task)
     uniforms = jax.random.uniform(walk_key, (task.length, batch_size))
-    start = _invert(first[None], jax.random.uniform(first_key, (batch_size,)))
+    start = invert(jnp, first[None], jax.random.uniform(first_key, (batch_size,)))
 
     last_trigger, forced = triggers[:, 0], jnp.arange(task.length) == task.length - 1
     # A draw costs a program more to compile than to run: none is made that decides nothing.
     if task.scoring == "final" and len(task.triggers) > 1:
-        which_last = jax.random.choice(last_key, len(task.triggers), (batch_size,))
-        last_trigger = jnp.take_along_axis(triggers, which_last[:, None], axis=1)[:, 0]
+        place = jax.random.choice(last_key, len(task.triggers), (batch_size,))
+        last_trigger = jnp.take_along_axis(triggers, place[:, None], axis=1)[:, 0]
 
     def step(token: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
         uniform, force = inputs
         if task.scoring == "final":
             token = jnp.where(force, last_trigger, token)
-        is_trigger = token[:, None] == triggers
-        ybar = jnp.sum(jnp.where(is_trigger, outputs, 0), axis=1)
         # One uniform decides whether there is noise and, rescaled, which noise token.
-        which = (uniform / jnp.maximum(alpha, 1e-30) * len(task.noise)).astype(jnp.int32)
-        noisy = noise[jnp.minimum(which, len(task.noise) - 1)]
-        recalled = jnp.where(uniform < alpha, noisy, ybar)
-        ordinary = _invert(steps[token], uniform)
-        return jnp.where(is_trigger.any(axis=1), recalled, ordinary), token
+        place = (uniform / jnp.maximum(alpha, 1e-30) * len(task.noise)).astype(jnp.int32)
+        drawn = Draws(uniform < alpha, noise[jnp.minimum(place, len(task.noise) - 1)], uniform)
+        return following(jnp, steps, triggers, outputs, token, drawn), token
 
     last, walked = jax.lax.scan(step, start, (uniforms, forced))
     return jnp.concatenate([walked.T, last[:, None]], axis=1), triggers, outputs
 
 
-def _triggers(task: Task, key: PRNGKeyArray, batch_size: int) -> Int[Array, "batch triggers"]:
+class Draws(NamedTuple):
+    """What decides the token that follows, for each sequence.
+
+    is_noise: after a trigger, whether noise follows; true with probability alpha. noise: which
+    noise token that is, uniform. uniform: in [0, 1), which token follows an ordinary one. It may
+    decide the other two as well, since only one of the cases comes to pass.
+    """
+
+    is_noise: Any
+    noise: Any
+    uniform: Any
+
+
+def following(xp: Any, steps: Any, triggers: Any, outputs: Any, token: Any, draws: Draws) -> Any:
+    """z_{t+1} [batch] from z_t = token [batch]: the law at the head of this file.
+
+    xp: numpy or jax.numpy. steps [V, V]: the transition, cumulative. triggers, outputs
+    [batch, triggers]: q_k and ybar_k of each sequence.
+    """
+    is_trigger = token[:, None] == triggers
+    ybar = xp.sum(xp.where(is_trigger, outputs, 0), axis=1)
+    recalled = xp.where(draws.is_noise, draws.noise, ybar)
+    ordinary = invert(xp, steps[token], draws.uniform)
+    return xp.where(is_trigger.any(axis=1), recalled, ordinary)
+
+
+def triggers_of(xp: Any, task: Task, batch_size: int, gumbel: Any) -> Any:
+    """The triggers of each sequence, [batch, triggers].
+
+    gumbel [batch, V]: standard Gumbel noise, where triggers are drawn from a law; else not read.
+    """
     count = len(task.triggers)
     if task.trigger_law is None:
-        return jnp.broadcast_to(jnp.asarray(task.triggers)[None], (batch_size, count))
+        return xp.broadcast_to(xp.asarray(task.triggers)[None], (batch_size, count))
     # The largest of log p + Gumbel noise are draws without replacement.
-    logits = jnp.log(jnp.asarray(task.trigger_law, jnp.float32))
-    noise = jax.random.gumbel(jax.random.fold_in(key, 4), (batch_size, task.vocab_size))
-    return jax.lax.top_k(logits[None] + noise, count)[1]
+    logits = xp.log(xp.asarray(task.trigger_law, gumbel.dtype))
+    return xp.argsort(-(logits[None] + gumbel), axis=1)[:, :count]
 
 
-def _outputs(
-    task: Task, key: PRNGKeyArray, triggers: Int[Array, "batch triggers"]
-) -> Int[Array, "batch triggers"]:
-    if task.output_law is None:
-        return jax.random.choice(key, jnp.asarray(task.outputs), triggers.shape)
-    rows = jnp.asarray(cumulative(task.output_law))[triggers]
-    return jnp.sum(jax.random.uniform(key, triggers.shape)[:, :, None] >= rows, axis=2)
+def scored_at(xp: Any, task: Task, tokens: Any, triggers: Any) -> Any:
+    """Which positions are scored, bool [batch, length]; tokens [batch, length].
 
-
-def _scored(
-    task: Task, tokens: Int[Array, "batch length"], triggers: Int[Array, "batch triggers"]
-) -> Array:
+    every: each trigger from its second occurrence on. final: the last position.
+    """
     if task.scoring == "final":
-        last = jnp.arange(task.length) == task.length - 1
-        return jnp.broadcast_to(last, tokens.shape)
-    scored = jnp.zeros(tokens.shape, bool)
+        return xp.broadcast_to(xp.arange(task.length) == task.length - 1, tokens.shape)
+    scored = xp.zeros(tokens.shape, bool)
     for index in range(len(task.triggers)):
         here = tokens == triggers[:, index : index + 1]
-        scored |= here & (jnp.cumsum(here, axis=1) >= 2)
+        scored |= here & (xp.cumsum(here, axis=1) >= 2)
     return scored
+
+
+def invert(xp: Any, summed: Any, uniform: Any) -> Any:
+    """The draw of a cumulative law [..., V] that a uniform [...] stands for, in 0 ... V - 1."""
+    return xp.sum(uniform[..., None] >= summed, axis=-1)
+
+
+def _cumulative_laws(xp: Any, task: Task) -> tuple[Any, Any]:
+    """initial [V] and transition [V, V], cumulative; traced ones already are."""
+    initial, transition = task.initial, task.transition
+    if isinstance(initial, np.ndarray):
+        initial = xp.asarray(cumulative(initial[None]))[0]
+    if isinstance(transition, np.ndarray):
+        transition = xp.asarray(cumulative(transition))
+    return initial, transition
 
 
 def _capacity(task: Task, counts: Int[np.ndarray, " sequences"]) -> int:
@@ -351,34 +389,29 @@ def _capacity(task: Task, counts: Int[np.ndarray, " sequences"]) -> int:
 def _scored_counts(
     task: Task, alpha: float, *, num_sequences: int
 ) -> Int[np.ndarray, " sequences"]:
-    """Number of scored positions in each of some sequences."""
-    if task.scoring == "final":
-        return np.ones(num_sequences, int)
-    # In NumPy, so that building a task touches no device.
+    """Number of scored positions in each of `num_sequences` sequences, drawn in NumPy."""
     rng = np.random.default_rng(0)
-    steps = cumulative(np.asarray(task.transition))
-    triggers = np.broadcast_to(task.triggers, (num_sequences, len(task.triggers)))
+    gumbel = None
     if task.trigger_law is not None:
-        with np.errstate(divide="ignore"):
-            logits = np.log(task.trigger_law) + rng.gumbel(size=(num_sequences, task.vocab_size))
-        triggers = np.argsort(-logits, axis=1)[:, : len(task.triggers)]
+        gumbel = rng.gumbel(size=(num_sequences, task.vocab_size))
+    with np.errstate(divide="ignore"):
+        triggers = triggers_of(np, task, num_sequences, gumbel)
     outputs = rng.choice(task.outputs, triggers.shape)
     if task.output_law is not None:
         rows = cumulative(task.output_law)[triggers]
-        outputs = np.sum(rng.random(triggers.shape)[:, :, None] >= rows, axis=2)
-    token = _invert_numpy(cumulative(np.asarray(task.initial)[None]), rng.random(num_sequences))
-    seen = np.zeros(triggers.shape, int)
-    for _ in range(task.length):
-        is_trigger = token[:, None] == triggers
-        seen += is_trigger
-        recalled = np.where(
+        outputs = invert(np, rows, rng.random(triggers.shape))
+    first, steps = _cumulative_laws(np, task)
+    token = invert(np, first[None], rng.random(num_sequences))
+    walked = np.empty((num_sequences, task.length), token.dtype)
+    for position in range(task.length):
+        walked[:, position] = token
+        drawn = Draws(
             rng.random(num_sequences) < alpha,
             rng.choice(np.asarray(task.noise), num_sequences),
-            np.sum(np.where(is_trigger, outputs, 0), axis=1),
+            rng.random(num_sequences),
         )
-        ordinary = _invert_numpy(steps[token], rng.random(num_sequences))
-        token = np.where(is_trigger.any(axis=1), recalled, ordinary)
-    return np.maximum(seen - 1, 0).sum(axis=1)
+        token = following(np, steps, triggers, outputs, token, drawn)
+    return scored_at(np, task, walked, triggers).sum(axis=1)
 
 
 def cumulative(law: Float[np.ndarray, "rows vocab"]) -> Float[np.ndarray, "rows vocab"]:
@@ -387,11 +420,3 @@ def cumulative(law: Float[np.ndarray, "rows vocab"]) -> Float[np.ndarray, "rows 
     last_possible = law.shape[1] - 1 - np.argmax(law[:, ::-1] > 0, axis=1)
     summed[np.arange(law.shape[1])[None] >= last_possible[:, None]] = 1
     return summed.astype(np.float32)
-
-
-def _invert(summed: Array, uniform: Array) -> Array:
-    return jnp.sum(uniform[:, None] >= summed, axis=1)
-
-
-def _invert_numpy(summed: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    return np.sum(uniform[:, None] >= summed, axis=1)

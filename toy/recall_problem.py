@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from toy import network, recall, transformer
-from toy.layer import Weights
-from toy.recall import Task
-from toy.transformer_config import TransformerConfig
-from training import slices
-from training.trainer import Shard
+from truncated_weights.toy import network, recall, transformer
+from truncated_weights.toy.layer import Weights
+from truncated_weights.toy.recall import Task
+from truncated_weights.toy.transformer_config import TransformerConfig
+from truncated_weights.training import slices
+from truncated_weights.training.trainer import Shard
 
 # Numbers in the largest temporary of a slice of a training batch, on a processor: 16 MB.
 SLICE_NUMBERS = 2**22
@@ -26,8 +26,9 @@ class RecallProblem:
 
     Mean cross-entropy at scored positions, or of every next token where loss_on is all.
     last_residual_steps: steps after which the residual connection around the last layer's
-    attention is off, a last layer without feed-forward provided; 0 means never. Only training
-    knows of it: what is measured has the connection, and no_last_residual beside it.
+    attention is off, for a last layer without feed-forward; 0 means never. Only the loss depends
+    on it: the model is measured with the connection, and without it as variant no_last_residual.
+    step: of training, which `at` sets.
     """
 
     task: Task

@@ -7,7 +7,7 @@ Importing this brings no JAX. The program experiments.noisy_recall has one flag 
 
 import dataclasses
 
-from training.settings import Settings, setting
+from truncated_weights.training.settings import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,15 +6,15 @@ from typing import Any
 
 import jax
 
-from toy import language, recall, transformer
-from toy.probes import cuts, records
-from toy.recall_problem import RecallProblem
-from toy.settings import NoisyRecall
-from toy.transformer_config import TransformerConfig
-from training import optimizer
-from training.loop import Measure, Measurement, Trainer, log_spaced
-from truncation import editing, notation
-from truncation.notation import Intervention
+from truncated_weights.toy import language, recall, transformer
+from truncated_weights.toy.probes import cuts, records
+from truncated_weights.toy.recall_problem import RecallProblem
+from truncated_weights.toy.settings import NoisyRecall
+from truncated_weights.toy.transformer_config import TransformerConfig
+from truncated_weights.training import optimizer
+from truncated_weights.training.loop import Measure, Measurement, Trainer, log_spaced
+from truncated_weights.truncation import editing, notation
+from truncated_weights.truncation.notation import Intervention
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ def build(config: NoisyRecall) -> Setup:
 
 
 def default_interventions(model: TransformerConfig) -> tuple[str, ...]:
-    """The cuts followed along training: those that tell the story of this architecture."""
+    """The cuts followed along training: those that part what this architecture learns."""
     last = model.num_layers - 1
     first = ("0.mlp@0",) if last > 0 and model.feed_forward[0] != "none" else ()
     names = model.feed_forward_names(last)
@@ -165,7 +165,7 @@ def default_interventions(model: TransformerConfig) -> tuple[str, ...]:
 
 
 def curve_grid(model: TransformerConfig, rhos: tuple[str, ...]) -> tuple[str, ...]:
-    """Every matrix of the last layer at every rho: what shares all the layers below."""
+    """Every matrix of the last layer at every rho: models that share all the layers below."""
     last = model.num_layers - 1
     names = [name for layer, name in transformer.matrices(model) if layer == last]
     return tuple(f"{last}.{name}@{rho}" for name in names for rho in rhos)

@@ -2,12 +2,18 @@
 
     H u = lambda u,   H the Hessian of the mean loss over a fixed batch
 
-by power iteration on Hessian-vector products (a derivative of the gradient: one forward and
-backward more, never a matrix). Heavy ball with rate eta and momentum mu is stable along u while
-lambda < 2 (1 + mu) / eta, the edge of stability.
+by power iteration on products with H, which is never made:
 
-And which curvatures a given direction g meets: the measure sum_i (g . u_i)^2 delta(h - h_i) over
-the eigenpairs of the Gauss-Newton part of H, by Lanczos from g.
+    H v  =  d/de grad L(w + e v)  at e = 0             (Hessian)
+    G v  =  J^T (diag p - p p^T) (J v)                  (its Gauss-Newton part, J = d logits / d w)
+
+Each is one derivative forward and one backward, a few times the cost of a gradient. The matrix
+itself would cost one such product per weight, and memory for the square of their number. The
+linearisation of the logits is shared by all products with G.
+
+Heavy ball with rate eta and momentum mu is stable along u while lambda < 2 (1 + mu) / eta, the
+edge of stability. And which curvatures a given direction g has components in: the measure
+sum_i (g . u_i)^2 delta(h - h_i) over the eigenpairs of G, by Lanczos from g.
 """
 
 from collections.abc import Callable
@@ -41,8 +47,8 @@ def sharpest(loss: Loss, params: Weights, key: PRNGKeyArray, *, iterations: int 
 
     def one(_: Array, carry: tuple[Weights, Array]) -> tuple[Weights, Array]:
         direction = _unit(carry[0])
-        bent = product(direction)
-        return bent, _inner(direction, bent)
+        image = product(direction)
+        return image, _inner(direction, image)
 
     leaves, shape = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
@@ -54,7 +60,7 @@ def sharpest(loss: Loss, params: Weights, key: PRNGKeyArray, *, iterations: int 
 
 
 class Modes(NamedTuple):
-    """Curvatures that a direction meets, rising, and its squared components along them."""
+    """Curvatures in which a direction has components, rising, and the squares of these."""
 
     curvatures: Float[Array, " modes"]
     weights: Float[Array, " modes"]
@@ -87,7 +93,8 @@ def lanczos(product: Callable[[Weights], Weights], start: Weights, *, steps: int
     """Gauss quadrature of the measure of `start` over the eigenvalues of a symmetric matrix.
 
     steps: nodes, at most as many as the matrix has rows. Moments up to 2 steps - 1 are exact up
-    to rounding; weights sum to |start|^2. Where fewer directions are met the rest weighs nothing.
+    to rounding; weights sum to |start|^2. Where start lies in fewer eigenspaces the other nodes
+    have weight 0.
     Memory: `steps` copies of the weights, against which each new one is made orthogonal twice.
     """
     flat, unflatten = jax.flatten_util.ravel_pytree(start)
@@ -96,19 +103,19 @@ def lanczos(product: Callable[[Weights], Weights], start: Weights, *, steps: int
     def one(carry: tuple[Array, Array], place: Array) -> tuple[tuple[Array, Array], tuple]:
         basis, vector = carry
         basis = basis.at[place].set(vector)
-        bent = jax.flatten_util.ravel_pytree(product(unflatten(vector)))[0]
-        diagonal = jnp.vdot(vector, bent)
+        image = jax.flatten_util.ravel_pytree(product(unflatten(vector)))[0]
+        diagonal = jnp.vdot(vector, image)
         for _ in range(2):
-            bent = bent - basis.T @ (basis @ bent)
-        beside = jnp.linalg.norm(bent)
+            image = image - basis.T @ (basis @ image)
+        off_diagonal = jnp.linalg.norm(image)
         # Rounding alone is left where the space is exhausted: no direction, not a false one.
-        there = beside > 1e-5 * jnp.maximum(jnp.abs(diagonal), 1e-30)
-        after = jnp.where(there, bent / jnp.maximum(beside, 1e-30), 0.0)
-        return (basis, after), (diagonal, jnp.where(there, beside, 0.0))
+        there = off_diagonal > 1e-5 * jnp.maximum(jnp.abs(diagonal), 1e-30)
+        after = jnp.where(there, image / jnp.maximum(off_diagonal, 1e-30), 0.0)
+        return (basis, after), (diagonal, jnp.where(there, off_diagonal, 0.0))
 
-    begun = (jnp.zeros((steps, flat.size), flat.dtype), flat / size)
-    _, (diagonal, beside) = jax.lax.scan(one, begun, jnp.arange(steps))
-    matrix = jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1)
+    initial = (jnp.zeros((steps, flat.size), flat.dtype), flat / size)
+    _, (diagonal, off_diagonal) = jax.lax.scan(one, initial, jnp.arange(steps))
+    matrix = jnp.diag(diagonal) + jnp.diag(off_diagonal[:-1], 1) + jnp.diag(off_diagonal[:-1], -1)
     values, vectors = jnp.linalg.eigh(matrix)
     return Modes(values, size**2 * vectors[0] ** 2)
 

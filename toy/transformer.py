@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from toy import network
-from toy.layer import Weights as Weights
-from toy.transformer_config import TransformerConfig as TransformerConfig
-from truncation import address, notation
+from truncated_weights.toy import network
+from truncated_weights.toy.layer import Weights as Weights
+from truncated_weights.toy.transformer_config import TransformerConfig as TransformerConfig
+from truncated_weights.truncation import address, notation
 
 
 class Frozen(nnx.Variable):
@@ -38,7 +38,7 @@ class LayerWeights(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """See the head of this file."""
+    """The weights of all layers and the embeddings, drawn as the head of this file says."""
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         self.config = config

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from training import processes
+from truncated_weights.training import processes
 
 
 class CheckpointError(ValueError):
@@ -100,7 +100,7 @@ class Store:
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
-        # tensorstore tells a failed write as a ValueError, the system's code only in its text.
+        # tensorstore reports a failed write as a ValueError, the system's code only in its text.
         try:
             yield
         except ValueError as error:

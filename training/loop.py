@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from training import processes
-from training.checkpoint import Store
-from training.trainer import Feed as Feed
-from training.trainer import Measure as Measure
-from training.trainer import Problem as Problem
-from training.trainer import Shard as Shard
-from training.trainer import State as State
-from training.trainer import Trainer as Trainer
+from truncated_weights.training import processes
+from truncated_weights.training.checkpoint import Store
+from truncated_weights.training.records import Record as Record
+from truncated_weights.training.trainer import Feed as Feed
+from truncated_weights.training.trainer import Measure as Measure
+from truncated_weights.training.trainer import Problem as Problem
+from truncated_weights.training.trainer import Shard as Shard
+from truncated_weights.training.trainer import State as State
+from truncated_weights.training.trainer import Trainer as Trainer
 
 # A dispatch is sent so long that it takes about this; a stop is obeyed after two of them.
 SECONDS_PER_DISPATCH = 1.0
@@ -35,20 +36,6 @@ class NonFiniteError(ArithmeticError):
         super().__init__(f"the loss of seed {self.seed} is not finite at step {self.step}")
 
 
-class Record(NamedTuple):
-    """What was measured at one step: arrays with a leading axis of runs.
-
-    loss: mean training loss since the stop before; NaN where no step was made.
-    measured: by name of the measurement; empty at a checkpoint where nothing was due.
-    first_bad: the step at which each run left the finite numbers, -1 where it did not.
-    """
-
-    step: int
-    loss: np.ndarray
-    measured: dict[str, dict[str, np.ndarray]]
-    first_bad: np.ndarray
-
-
 class End(NamedTuple):
     """How a run ended: its state, and whether it was stopped before its last step."""
 
@@ -63,7 +50,7 @@ class End(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """A measure taken at certain steps under a name."""
+    """A measure taken at certain steps; name: the block of records that it fills."""
 
     name: str
     measure: Measure
@@ -93,7 +80,7 @@ def run(
     tick: called with every step that is known to be done.
     start: where to begin instead of trainer.init(), where the store has nothing.
 
-    With several runs, one that leaves the finite numbers goes on as NaN beside the others.
+    With several runs, one that leaves the finite numbers goes on as NaN while the others train.
     Raises NonFiniteError when all have, before any later checkpoint.
     """
     restored = store.restore(trainer.abstract()) if store else None

@@ -2,7 +2,7 @@
 
 Each process runs the same program and holds the part of every array that lives on its devices.
 All of them must enter the same compiled programs in the same order; what only one of them knows
-(its clock, a signal it got) is told to the others first. With one process all of this is free.
+(its clock, a signal it got) is sent to the others first. With one process all of this is free.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 
 
 def first() -> bool:
-    """Whether this is the process that writes and talks: the only one, or number 0."""
+    """Whether this is the process that writes and prints: the only one, or number 0."""
     return jax.process_index() == 0
 
 
@@ -28,14 +28,14 @@ def least(value: int) -> int:
 
 
 def tell(text: str) -> str:
-    """The text that process 0 has; others pass anything. At most ROOM bytes of it."""
+    """The text that process 0 passes, in every process; at most ROOM bytes of it."""
     if jax.process_count() == 1:
         return text
     room = np.zeros(ROOM, np.uint8)
     encoded = np.frombuffer(text.encode()[:ROOM], np.uint8)
     room[: encoded.size] = encoded
-    told = np.asarray(multihost_utils.broadcast_one_to_all(room))
-    return told.astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="ignore")
+    received = np.asarray(multihost_utils.broadcast_one_to_all(room))
+    return received.astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="ignore")
 
 
 def whole(leaf: Any) -> np.ndarray:

@@ -12,8 +12,10 @@ tuples of the last three. Nothing here imports JAX, so that a program can tell i
 import dataclasses
 import sys
 import typing
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+Config = TypeVar("Config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,20 @@ def kinds(config_type: type) -> dict[str, tuple[type, bool]]:
         several = typing.get_origin(hint) is tuple
         found[field.name] = (typing.get_args(hint)[0] if several else hint, several)
     return found
+
+
+def of_flags(config_type: type[Config], flags: Mapping[str, Any]) -> Config:
+    """The settings that a run's config.json holds; ValueError names one that cannot be.
+
+    A setting that the program did not have then is what its default says: every default means
+    what was done before it existed. One that it has no more is passed over.
+    """
+    fields = {field.name for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    if not fields & set(flags):
+        raise ValueError("it has none of the program's settings")
+    return config_type(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in flags.items() if k in fields}
+    )
 
 
 def check(config: Any) -> None:

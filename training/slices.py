@@ -1,8 +1,13 @@
 """A sum over slices of a batch, whose gradient is made and added up slice by slice.
 
-The gradient of an ordinary loop keeps what the backward pass needs of all slices, as much as of
-the whole batch. Here nothing of a slice outlives it, so that its temporaries stay in the
-processor's cache: with what does not fit, a processor spends its time on memory.
+    grad sum_i l(w, x_i)  =  sum_{slices} grad sum_{i in slice} l(w, x_i)
+
+exact up to the order of the sum; a mean is this over its count, which does not depend on w. The
+gradient of an ordinary loop keeps what the backward pass needs of all slices, as much as of the
+whole batch. Here value and gradient of a slice are made together and added to the sums before,
+so that the memory is that of one slice and one more copy of w. The work is that of the whole
+batch, and less time: the temporaries of a slice stay in the processor's cache, and with what does
+not fit, a processor spends its time on memory. The price: the sum has no second derivative.
 """
 
 import contextlib
@@ -33,7 +38,10 @@ def for_accelerator() -> Iterator[None]:
 
 
 def numbers(on_processor: int) -> int:
-    """Numbers that the largest temporary of a slice should hold: these, or an accelerator's."""
+    """Numbers that the largest temporary of a slice should hold.
+
+    on_processor where this process runs on a CPU, else ACCELERATOR_NUMBERS.
+    """
     here = jax.default_backend() == "cpu" and not _for_accelerator.get()
     return on_processor if here else ACCELERATOR_NUMBERS
 
@@ -63,9 +71,10 @@ def divide(batch: Any, count: int) -> Any:
 def summed(
     function: Callable[[Any, Any, Any], Array], params: Any, rest: Any, batch: Any, count: int
 ) -> Float[Array, ""]:
-    """function(params, rest, batch), a sum over the examples of a batch, in so many slices.
+    """function(params, rest, batch), a sum over the examples of a batch, in `count` slices.
 
-    function must hold no traced value of its own. The gradient is with respect to params alone.
+    batch: any pytree whose leaves [batch, ...] count divides. function must hold no traced value of
+    its own. The gradient is with respect to params alone, and the first derivative only.
     """
     if count == 1:
         return function(params, rest, batch)

@@ -25,14 +25,15 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
-from training import runs
-from training.prefetch import prefetch
+from truncated_weights.training import runs
+from truncated_weights.training.prefetch import prefetch
+from truncated_weights.training.records import Name
 
 Weights = Any
 Values = Mapping[str, Any]  # arrays of the host or the device
 Shard = Callable[[Any], Any]
 # measure(problem, params, frozen, key) -> named arrays, for one run; problem has its own numbers
-Measure = Callable[[Any, Weights, Weights, PRNGKeyArray], Mapping[str, Array]]
+Measure = Callable[[Any, Weights, Weights, PRNGKeyArray], Mapping[Name, Array]]
 Optimizer = Any  # an optax.GradientTransformation, or a function of the values giving one
 
 
@@ -307,7 +308,7 @@ class Measuring(NamedTuple):
     seeds: Array
     values: Values
 
-    def __call__(self, state: State) -> Mapping[str, Array]:
+    def __call__(self, state: State) -> Mapping[Name, Array]:
         """What is measured of a state, on the device."""
         return self.compiled(state.params, state.frozen, self.seeds, self.values)
 

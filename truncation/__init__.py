@@ -7,8 +7,8 @@ truncation.parse("1.mlp@0+0.ov@0.2")              the notation, read
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from truncation.cutting import cut as cut
-    from truncation.notation import parse as parse
+    from truncated_weights.truncation.cutting import cut as cut
+    from truncated_weights.truncation.notation import parse as parse
 
 __all__ = ["cut", "parse"]
 
@@ -16,11 +16,11 @@ __all__ = ["cut", "parse"]
 def __getattr__(name: str) -> Any:
     # On first use, so that programs can read names and notation without waiting for JAX.
     if name == "cut":
-        from truncation.cutting import cut
+        from truncated_weights.truncation.cutting import cut
 
         return cut
     if name == "parse":
-        from truncation.notation import parse
+        from truncated_weights.truncation.notation import parse
 
         return parse
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from truncation.address import Params
-from truncation.finite import NotFiniteError, lost, or_none
-from truncation.notation import Intervention
-from truncation.search import statistics
-from truncation.search.decompositions import Decompositions
-from truncation.search.scorer import Scorer
+from truncated_weights.truncation.address import Params
+from truncated_weights.truncation.finite import NotFiniteError, lost, or_none
+from truncated_weights.truncation.notation import Intervention
+from truncated_weights.truncation.search import statistics
+from truncated_weights.truncation.search.decompositions import Decompositions
+from truncated_weights.truncation.search.scorer import Scorer
 
 PARTS = ("full", "kept", "removed")
 
@@ -28,7 +28,7 @@ def part(decompositions: Decompositions, intervention: Intervention, which: str)
         raise ValueError(f"which {which!r}: expected {' '.join(PARTS)}")
     if which == "full":
         return decompositions.params
-    masks = decompositions.stays(intervention)
+    masks = decompositions.kept(intervention)
     return decompositions.keep(masks if which == "kept" else {k: 1 - m for k, m in masks.items()})
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from truncation import linear, spectrum
-from truncation.notation import Key
+from truncated_weights.truncation import linear, spectrum
+from truncated_weights.truncation.notation import Key
 
 Params = Any
 _Place = tuple[str | int, ...]
@@ -47,12 +47,12 @@ class Address:
         """The addresses of what is stored: this one, or the factors of a product."""
         return (self,)
 
-    def met(self, components: spectrum.Decomposition) -> spectrum.Decomposition:
-        """The components as a network that stops here meets them: from its inputs to outputs."""
+    def at_stop(self, components: spectrum.Decomposition) -> spectrum.Decomposition:
+        """The components of the map from what `stop` gives here to what `resume` takes."""
         return components
 
-    def through(self, params: Params, inputs: Array) -> Array:
-        """What the uncut matrix makes of the inputs [..., d_in] of a network that stops here."""
+    def outputs(self, params: Params, inputs: Array) -> Array:
+        """What `resume` takes where nothing is cut, [..., d_out], from what `stop` gives."""
         matrix = self.read(params).astype(inputs.dtype)
         return jnp.matmul(inputs, matrix, precision=jax.lax.Precision.HIGHEST)
 
@@ -68,13 +68,16 @@ class Address:
         return self.write(params, matrix + change.astype(matrix.dtype))
 
     def keep_factored(
-        self, params: Params, components: spectrum.Decomposition, kept: np.ndarray
+        self, params: Params, components: spectrum.Decomposition, mask: np.ndarray
     ) -> Params:
-        """New params whose matrix is stored as the factors of the components with index `kept`."""
+        """`keep`, the k components kept stored as factors [d_in, k] and [k, d_out].
+
+        mask [r] of ones and zeros, not traced. Raises ValueError without write_factors.
+        """
         if self.write_factors is None:
             raise ValueError("write_factors: this model stores the matrix whole, never as factors")
         u, s, vt = components
-        dtype = self.read(params).dtype
+        kept, dtype = np.flatnonzero(mask), self.read(params).dtype
         root = jnp.sqrt(s[kept])
         return self.write_factors(
             params,
@@ -122,12 +125,12 @@ class ProductAddress(Address):
         return self.second.write(params, factor + change.astype(factor.dtype))
 
     def keep_factored(
-        self, params: Params, components: spectrum.Decomposition, kept: np.ndarray
+        self, params: Params, components: spectrum.Decomposition, mask: np.ndarray
     ) -> Params:
         """New params in which the second matrix is stored as the factors B V_K, V_K^T."""
         if self.second.write_factors is None:
             raise ValueError("write_factors: this model stores the matrix whole, never as factors")
-        factor, vt = self.second.read(params), components.vt[kept]
+        factor, vt = self.second.read(params), components.vt[np.flatnonzero(mask)]
         projected = jnp.matmul(factor, vt.T, precision=jax.lax.Precision.HIGHEST)
         return self.second.write_factors(
             params, projected.astype(factor.dtype), vt.astype(factor.dtype)
@@ -138,15 +141,15 @@ class SummedProductAddress(ProductAddress):
     """sum_h A_h B_h over heads, each with a mixture of positions of its own between A_h and B_h.
 
     No single input feeds such a product, so a network stops behind it instead of in front: its
-    own output o, before any bias, is what `enter` gives, and keeping the components K turns it
-    into o V K V^T. So the components it meets read and write along v_i, each with weight one.
+    own output o, before any bias, is what `stop` gives, and keeping the components K turns it
+    into o V K V^T. So the components at the stop read and write along v_i, each with weight one.
     """
 
-    def met(self, components: spectrum.Decomposition) -> spectrum.Decomposition:
+    def at_stop(self, components: spectrum.Decomposition) -> spectrum.Decomposition:
         """sum_i v_i v_i^T: the projection on the directions that stay."""
         return spectrum.Decomposition(components.vt.T, jnp.ones_like(components.s), components.vt)
 
-    def through(self, params: Params, inputs: Array) -> Array:
+    def outputs(self, params: Params, inputs: Array) -> Array:
         """The product has been applied already."""
         return inputs
 

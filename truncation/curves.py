@@ -8,9 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from truncation.address import Matrices, Params
-from truncation.editing import by_components, decompose_all, edit, families, mask_of, resolve
-from truncation.notation import Intervention, Key
+from truncated_weights.truncation import kept
+from truncated_weights.truncation.address import Matrices, Params
+from truncated_weights.truncation.editing import (
+    by_components,
+    decompose_all,
+    edit,
+    families,
+    resolve,
+)
+from truncated_weights.truncation.notation import Intervention, Key
 
 
 def evaluate_all(
@@ -38,7 +45,7 @@ def evaluate_all(
         masks = {
             key: jnp.stack(
                 [
-                    mask_of(
+                    kept.mask(
                         resolved[index][key], matrices[key].read(params), decompositions.get(key)
                     )
                     for index in members

@@ -3,10 +3,10 @@
 params = truncation.cut(params, "3.fc_in@0.1", {"fc_in": "params/layers_{layer}/wi/kernel"})
 """
 
-from truncation import editing, leaves
-from truncation.address import Params
-from truncation.leaves import Where
-from truncation.notation import Intervention, parse
+from truncated_weights.truncation import editing, leaves
+from truncated_weights.truncation.address import Params
+from truncated_weights.truncation.leaves import Where
+from truncated_weights.truncation.notation import Intervention, parse
 
 
 def cut(params: Params, intervention: str | Intervention, where: Where) -> Params:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from truncation import degenerate
-from truncation.finite import NotFiniteError
-from truncation.spectrum import Decomposition
+from truncated_weights.truncation import degenerate
+from truncated_weights.truncation.finite import NotFiniteError
+from truncated_weights.truncation.spectrum import Decomposition
 
 # Values closer than this share of the largest are told: a rotation by 1 / gap of the matrix's
 # noise mixes them, long before they are equal to rounding.

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from truncation.address import Matrices, Params
-from truncation.editing import resolve
-from truncation.notation import Intervention, kept_places
-from truncation.spectrum import Decomposition, singular_values
+from truncated_weights.truncation.address import Matrices, Params
+from truncated_weights.truncation.editing import resolve
+from truncated_weights.truncation.notation import Intervention, kept_band
+from truncated_weights.truncation.spectrum import Decomposition, singular_values
 
 TOLERANCE = 1e-5
 SIDES = ("nearest", "inside", "outside")
@@ -95,7 +95,7 @@ def ambiguities(
         if cut.kind != "rank":
             continue
         values = np.asarray(singular_values(matrices[key].read(params)))
-        for rank in kept_places(cut, len(values)):
+        for rank in kept_band(cut, len(values)):
             inside = snap(values, rank, side="inside", tolerance=tolerance)
             outside = snap(values, rank, side="outside", tolerance=tolerance)
             if inside < outside and values[inside] > tolerance * values[0]:

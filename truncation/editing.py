@@ -1,22 +1,18 @@
 """Cutting: an intervention resolved against a model's matrices, and new parameters out.
 
-What stays of a matrix is a mask: [r] over its singular components, or [d_in, d_out] over its
-entries where the cut is by magnitude.
+What stays of a matrix is a mask (truncation/kept.py).
 """
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
 
-from truncation import magnitude, spectrum
-from truncation.address import Matrices, Params
-from truncation.notation import EVERY, GROUPS, Cut, Intervention, Key, kept_places, parse
-from truncation.spectrum import Decomposition
-
-Mask = Array
+from truncated_weights.truncation import kept, spectrum
+from truncated_weights.truncation.address import Matrices, Params
+from truncated_weights.truncation.kept import Mask
+from truncated_weights.truncation.notation import EVERY, GROUPS, Cut, Intervention, Key, parse
+from truncated_weights.truncation.spectrum import Decomposition
 
 
 def resolve(intervention: Intervention, matrices: Matrices) -> dict[Key, Cut]:
@@ -86,27 +82,6 @@ def require_finite(params: Params, matrices: Matrices, keys: Sequence[Key]) -> N
             raise ValueError(f"matrix {layer}.{name} holds NaN or infinity: it has no spectrum")
 
 
-def component_mask(
-    cut: Cut, singular_values: Float[Array, "*batch r"], shape: tuple[int, ...]
-) -> Float[Array, "*batch r"]:
-    """One where a component stays and zero where it goes; shape is the matrix's own."""
-    if cut.kind == "auto":
-        threshold = spectrum.gavish_donoho_threshold(singular_values, (shape[0], shape[1]))
-        return (singular_values > threshold[..., None]).astype(singular_values.dtype)
-    start, stop = kept_places(cut, min(shape))
-    ranks = np.arange(min(shape))
-    mask = jnp.asarray((ranks >= start) & (ranks < stop), singular_values.dtype)
-    return jnp.broadcast_to(mask, singular_values.shape)
-
-
-def mask_of(cut: Cut, matrix: Float[Array, "d_in d_out"], parts: Decomposition | None) -> Mask:
-    """What stays: [d_in, d_out] by magnitude, else [r] over `parts`, the matrix's components."""
-    if cut.kind == "magnitude":
-        return magnitude.mask(matrix, *kept_places(cut, matrix.size))
-    assert parts is not None
-    return component_mask(cut, parts.s, matrix.shape)
-
-
 def decompose_all(
     params: Params, matrices: Matrices, keys: Iterable[Key]
 ) -> dict[Key, Decomposition]:
@@ -144,7 +119,7 @@ def apply(params: Params, intervention: Intervention | str, matrices: Matrices) 
     cuts = resolve(intervention, matrices)
     decompositions = decompose_all(params, matrices, by_components(cuts))
     masks = {
-        key: mask_of(cut, matrices[key].read(params), decompositions.get(key))
+        key: kept.mask(cut, matrices[key].read(params), decompositions.get(key))
         for key, cut in cuts.items()
     }
     return edit(params, matrices, decompositions, masks)

@@ -1,18 +1,23 @@
 """Interventions stored as two thin factors where that is smaller.
 
-A matrix [d_in, d_out] with k components left takes k (d_in + d_out) numbers as factors, so
-they pay below k = d_in d_out / (d_in + d_out); at that size they also take less time, as
-k (d_in + d_out) multiplications replace d_in d_out per input.
+With K the k components kept,
+
+    sum_{i in K} sigma_i u_i v_i^T = (U_K S_K^1/2) (S_K^1/2 V_K^T)         [d_in, k] [k, d_out]
+    x W_K = (x U_K S_K^1/2) (S_K^1/2 V_K^T)
+
+and of a product A B, of which B is what is stored, B V_K V_K^T = (B V_K) (V_K^T). The factors hold
+k (d_in + d_out) numbers for d_in d_out, and take as many multiplications for each input x, so that
+both memory and time are less where k < d_in d_out / (d_in + d_out).
 """
 
 from typing import Any
 
 import numpy as np
 
-from truncation import editing
-from truncation.address import Params, ProductAddress
-from truncation.notation import Intervention
-from truncation.search.decompositions import Decompositions
+from truncated_weights.truncation import editing
+from truncated_weights.truncation.address import Params, ProductAddress
+from truncated_weights.truncation.notation import Intervention
+from truncated_weights.truncation.search.decompositions import Decompositions
 
 
 def pays(kept: int, shape: tuple[int, int]) -> bool:
@@ -32,16 +37,16 @@ def apply(
     """
     matrices, params = decompositions.matrices, decompositions.params
     cuts, rows = decompositions.resolve(intervention), []
-    for key, mask in decompositions.stays(intervention).items():
+    for key, mask in decompositions.kept(intervention).items():
         address = matrices[key]
         # What is stored for a product is its second matrix.
         stored = address.second if isinstance(address, ProductAddress) else address
         d_in, d_out = stored.read(params).shape
-        kept = np.flatnonzero(mask)
+        kept = int(np.count_nonzero(mask))
         by_components = mask.ndim == 1 and stored.write_factors is not None
-        factored = by_components and pays(len(kept), (d_in, d_out))
+        factored = by_components and pays(kept, (d_in, d_out))
         if factored:
-            params = address.keep_factored(params, decompositions[key], kept)
+            params = address.keep_factored(params, decompositions[key], np.asarray(mask))
         else:
             params = editing.edit(
                 params, matrices, decompositions.of([key] if mask.ndim == 1 else []), {key: mask}
@@ -49,11 +54,11 @@ def apply(
         rows.append(
             {
                 "intervention": str(cuts[key]),
-                "kept": len(kept),
+                "kept": kept,
                 "rank": mask.size,
                 "factored": factored,
                 "parameters_before": d_in * d_out,
-                "parameters_after": len(kept) * (d_in + d_out) if factored else d_in * d_out,
+                "parameters_after": kept * (d_in + d_out) if factored else d_in * d_out,
             }
         )
     return params, rows

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from truncation.address import Address, Matrices, Params
-from truncation.notation import GROUPS, MATRICES
+from truncated_weights.truncation.address import Address, Matrices, Params
+from truncated_weights.truncation.notation import GROUPS, MATRICES
 
 Where = Mapping[str, str | tuple[str, str]]
 

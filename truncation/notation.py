@@ -42,7 +42,7 @@ _MAGNITUDE = "magnitude:"
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """One LAYER.MATRIX@RHO; keeps places floor(start n) up to floor(stop n), largest first.
+    """One LAYER.MATRIX@RHO; keeps ranks floor(start n) up to floor(stop n), largest first.
 
     layer is a number, negative ones from the top, or "*". kind says what is counted: rank the
     n = r singular values, magnitude the n = d_in d_out entries; start and stop have no meaning
@@ -97,8 +97,8 @@ def candidates(keys: Iterable[Key | str], rhos: Sequence[str] = LASER_RHOS) -> l
     return [parse(f"{name}@{rho}") for name in names for rho in rhos]
 
 
-def kept_places(cut: Cut, count: int) -> tuple[int, int]:
-    """First kept place and the first beyond the band, of `count` ordered by falling size."""
+def kept_band(cut: Cut, count: int) -> tuple[int, int]:
+    """The first rank kept and the first beyond, floor(start n) and floor(stop n) of n = count."""
     return int(cut.start * count), int(cut.stop * count)
 
 

@@ -4,12 +4,22 @@ import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from bridge.config import Config
-from bridge.errors import CheckpointError
-from bridge.families import gpt2, gpt_neox, gptj, llama, mistral, phi, phi3, qwen2, roberta
-from bridge.families.family import Family
-from bridge.families.keys import Keys, stored_dtype
-from bridge.formats import strict_json
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.families import (
+    gpt2,
+    gpt_neox,
+    gptj,
+    llama,
+    mistral,
+    phi,
+    phi3,
+    qwen2,
+    roberta,
+)
+from truncated_weights.bridge.families.family import Family
+from truncated_weights.bridge.families.keys import Keys, stored_dtype
+from truncated_weights.bridge.formats import strict_json
 
 FAMILIES: dict[str, Family] = {
     module.FAMILY.model_type: module.FAMILY

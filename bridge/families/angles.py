@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bridge.config import Config, Llama3Rope, LongRope
+from truncated_weights.bridge.config import Config, Llama3Rope, LongRope
 
 
 def frequencies(config: Config) -> Float[np.ndarray, " r_2"]:

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from bridge.config import Config
-from bridge.families.keys import Keys
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.families.keys import Keys
 
 # Sizes as most config.json name them.
 SIZES = {

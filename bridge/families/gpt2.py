@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from bridge.config import ALL_BIASES, Config
-from bridge.families.family import Family
-from bridge.families.gptj import SIZES
-from bridge.families.keys import ACTIVATION_NAMES, Keys
+from truncated_weights.bridge.config import ALL_BIASES, Config
+from truncated_weights.bridge.families.family import Family
+from truncated_weights.bridge.families.gptj import SIZES
+from truncated_weights.bridge.families.keys import ACTIVATION_NAMES, Keys
 
 
 def read(keys: Keys) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from bridge.config import ALL_BIASES, Config
-from bridge.families import rope
-from bridge.families.family import SIZES, Family
-from bridge.families.keys import ACTIVATION_NAMES, Keys
+from truncated_weights.bridge.config import ALL_BIASES, Config
+from truncated_weights.bridge.families import rope
+from truncated_weights.bridge.families.family import SIZES, Family
+from truncated_weights.bridge.families.keys import ACTIVATION_NAMES, Keys
 
 # Pythia (Biderman et al., arXiv 2304.01373, table 1, and the 14m and 31m): layers, d_model,
 # heads, rows of the embedding (the 50,277 tokens padded for the hardware).

@@ -7,9 +7,9 @@ end, because a silent guess would give plausible wrong logits.
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
-from bridge.config import Activation
-from bridge.errors import CheckpointError
-from truncation.files import telling
+from truncated_weights.bridge.config import Activation
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.truncation.files import telling
 
 T = TypeVar("T")
 
@@ -134,8 +134,8 @@ class Keys:
     def only(self, **values: Any) -> None:
         """Keys that this package supports at one value each, that of an absent key."""
         for key, supported in values.items():
-            if told := self._refusal(key, supported):
-                raise CheckpointError(told)
+            if refusal := self._refusal(key, supported):
+                raise CheckpointError(refusal)
 
     def _refusal(self, key: str, supported: Any) -> str:
         """What is wrong with a key that is supported at one value; empty if nothing is."""
@@ -155,10 +155,10 @@ class Keys:
         harmless = HARMLESS | ({} if head_dim is None else {"head_dim": head_dim})
         wrong = [self._refusal(key, harmless[key]) for key in rest if key in harmless]
         if unknown := [key for key in rest if key not in harmless]:
-            told = telling.some(sorted(unknown))
-            wrong.append(f"unknown keys: {told}; what changes nothing may be ignored")
-        if told := "; ".join(filter(None, wrong)):
-            raise CheckpointError(told)
+            listed = telling.some(sorted(unknown))
+            wrong.append(f"unknown keys: {listed}; what changes nothing may be ignored")
+        if faults := "; ".join(filter(None, wrong)):
+            raise CheckpointError(faults)
 
 
 def number(key: str, value: Any) -> float:

@@ -10,7 +10,7 @@ them. LASER's layer -1 and its `mlp`, `attn` and `all` are the same as ours.
 
 import re
 
-from bridge.config import Config
+from truncated_weights.bridge.config import Config
 
 PREFIX = "laser:"
 _SAME = ("q_proj", "k_proj", "v_proj", "out_proj", "fc_out", "attn", "mlp", "all")

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from bridge import module
-from bridge.config import Config
-from bridge.errors import CheckpointError
-from bridge.families.family import Family
+from truncated_weights.bridge import module
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.families.family import Family
 
 Path = tuple[str | int, ...]
 Ranks = Mapping[tuple[int, str], int]

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from bridge.config import Config
-from bridge.families import rope
-from bridge.families.family import SIZES, Family
-from bridge.families.keys import ACTIVATION_NAMES, Keys
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.families import rope
+from truncated_weights.bridge.families.family import SIZES, Family
+from truncated_weights.bridge.families.keys import ACTIVATION_NAMES, Keys
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 FEED_FORWARD = ("fc_gate", "fc_in", "fc_out")

@@ -3,10 +3,10 @@
 import dataclasses
 from typing import Any
 
-from bridge.config import ALL_BIASES, Config
-from bridge.families import llama, rope
-from bridge.families.family import SIZES
-from bridge.families.keys import ACTIVATION_NAMES, Keys
+from truncated_weights.bridge.config import ALL_BIASES, Config
+from truncated_weights.bridge.families import llama, rope
+from truncated_weights.bridge.families.family import SIZES
+from truncated_weights.bridge.families.keys import ACTIVATION_NAMES, Keys
 
 
 def read(keys: Keys) -> dict[str, Any]:

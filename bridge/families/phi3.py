@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-from bridge.config import Config
-from bridge.families import llama, rope
-from bridge.families.keys import Keys
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.families import llama, rope
+from truncated_weights.bridge.families.keys import Keys
 
 
 def read(keys: Keys) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 import dataclasses
 from typing import Any
 
-from bridge.config import Config
-from bridge.errors import CheckpointError
-from bridge.families import llama, rope
-from bridge.families.keys import Keys
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.families import llama, rope
+from truncated_weights.bridge.families.keys import Keys
 
 _KINDS = {"full_attention": False, "sliding_attention": True}
 

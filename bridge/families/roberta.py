@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from bridge.config import ALL_BIASES, Config
-from bridge.errors import CheckpointError
-from bridge.families.family import SIZES, Family
-from bridge.families.keys import ACTIVATION_NAMES, Keys
+from truncated_weights.bridge.config import ALL_BIASES, Config
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.families.family import SIZES, Family
+from truncated_weights.bridge.families.keys import ACTIVATION_NAMES, Keys
 
 _LAYER = "roberta.encoder.layer.{}"
 

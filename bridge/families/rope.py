@@ -10,10 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.config import Config, Llama3Rope, LongRope
-from bridge.errors import CheckpointError
-from bridge.families.keys import Keys, number
-from truncation.files import telling
+from truncated_weights.bridge.config import Config, Llama3Rope, LongRope
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.families.keys import Keys, number
+from truncated_weights.truncation.files import telling
 
 _LLAMA3 = {
     "factor": "factor",

@@ -7,8 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bridge.formats import zip_file
-from bridge.formats.stored import FLOATS, StoredTensor, count, mapped_tensor, rows_per_block
+from truncated_weights.bridge.formats import zip_file
+from truncated_weights.bridge.formats.stored import (
+    FLOATS,
+    StoredTensor,
+    count,
+    mapped_tensor,
+    rows_per_block,
+)
 
 _LARGEST_HEADER = 4096
 _HEADERS = {

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from bridge.errors import CheckpointError
+from truncated_weights.bridge.errors import CheckpointError
 
 
 @dataclasses.dataclass(frozen=True)

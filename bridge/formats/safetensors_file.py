@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import ml_dtypes
 import numpy as np
 
-from bridge.formats import strict_json
-from bridge.formats.stored import MappedFile, StoredTensor, count, mapped_tensor
-from truncation.files import room
+from truncated_weights.bridge.formats import strict_json
+from truncated_weights.bridge.formats.stored import MappedFile, StoredTensor, count, mapped_tensor
+from truncated_weights.truncation.files import room
 
 # Of 100,000 tensors; the format's own limit is 100 MB, which would take gigabytes as objects.
 LARGEST_HEADER = 16 * 2**20

@@ -14,8 +14,8 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bridge.errors import CheckpointError
-from bridge.formats import strict_json
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.formats import strict_json
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 _BY_TEXT = (TOKENIZER_CONFIG, "special_tokens_map.json")

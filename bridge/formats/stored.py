@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 import ml_dtypes
 import numpy as np
 
-from bridge.errors import CheckpointError
-from truncation.files import regular
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.truncation.files import regular
 
 BLOCK_BYTES = 8 * 2**20
 FLOATS = {
@@ -34,8 +34,8 @@ class MappedFile:
             with regular.opened(path) as file:
                 self.memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            told = getattr(error, "strerror", None) or error
-            raise CheckpointError(f"{path}: cannot be read ({told})") from None
+            reason = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"{path}: cannot be read ({reason})") from None
         self.size = len(self.memory)
 
     def fail(self, what: str) -> CheckpointError:

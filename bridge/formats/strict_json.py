@@ -3,8 +3,8 @@
 import pathlib
 from typing import Any
 
-from bridge.errors import CheckpointError
-from truncation.files import regular, strict
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.truncation.files import regular, strict
 
 LARGEST_FILE = 16 * 2**20
 

@@ -13,10 +13,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from bridge.errors import CheckpointError
-from bridge.formats import pickle_reader, zip_file
-from bridge.formats.stored import MappedFile, StoredTensor, mapped_tensor
-from truncation.files import regular
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.formats import pickle_reader, zip_file
+from truncated_weights.bridge.formats.stored import MappedFile, StoredTensor, mapped_tensor
+from truncated_weights.truncation.files import regular
 
 LARGEST_PICKLE = 4 * 2**20  # that of the largest Pythia is a tenth of one MiB
 MAGIC = 0x1950A86A20F9469CFC6C

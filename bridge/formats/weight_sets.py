@@ -18,10 +18,10 @@ safetensors go before pickles. More than one set is worth a warning, always.
 import pathlib
 import warnings
 
-from bridge.errors import CheckpointError
-from bridge.formats import npz_file, safetensors_file, strict_json, torch_file
-from bridge.formats.stored import StoredTensor
-from truncation.files import telling
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.formats import npz_file, safetensors_file, strict_json, torch_file
+from truncated_weights.bridge.formats.stored import StoredTensor
+from truncated_weights.truncation.files import telling
 
 FACTORED_FILE = "factored.safetensors"
 PREFERENCE = (

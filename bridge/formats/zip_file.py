@@ -11,9 +11,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from bridge.errors import CheckpointError
-from bridge.formats.stored import BLOCK_BYTES, MappedFile
-from truncation.files import regular, room
+from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.formats.stored import BLOCK_BYTES, MappedFile
+from truncated_weights.truncation.files import regular, room
 
 MOST_ENTRIES = 100_000
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")

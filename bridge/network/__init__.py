@@ -15,7 +15,7 @@ columns of q_proj, k_proj and v_proj are ordered [head, dimension].
     bounds      which ids and lengths a model can be asked
     diagnosis   where a model leaves the finite numbers
     one_layer   what a layer is made of, and a layer
-    stops       a layer stopped in front of any matrix, and gone on with
+    stops       a layer stopped in front of any matrix and resumed behind it
     whole       embedding, layers, logits
 
 Activations have the dtype of x: kernels are cast to it, norms, softmax and logits are
@@ -23,16 +23,16 @@ float32. float32 products use the highest precision unless jax_default_matmul_pr
 set. Source: the papers named in bridge/families, and transformers for what they leave open.
 """
 
-from bridge.network.bounds import check_ids, check_tokens
-from bridge.network.diagnosis import not_finite
-from bridge.network.one_layer import (
+from truncated_weights.bridge.network.bounds import check_ids, check_tokens
+from truncated_weights.bridge.network.diagnosis import not_finite
+from truncated_weights.bridge.network.one_layer import (
     ACTIVATIONS,
     Activations,
-    Block,
     Context,
     Heads,
-    Packing,
     Params,
+    PrefixTree,
+    RowBlock,
     add_bias,
     after_attention,
     apply_linear,
@@ -49,27 +49,27 @@ from bridge.network.one_layer import (
     normalise,
     queries,
 )
-from bridge.network.stops import READ_EVERYWHERE, enter, leave
-from bridge.network.whole import (
+from truncated_weights.bridge.network.stops import READ_EVERYWHERE, resume, stop
+from truncated_weights.bridge.network.whole import (
+    embed,
     final_logits,
     final_norm,
-    first_stream,
     forward,
     outer_params,
     residual_streams,
     run_layers,
-    through,
+    run_layers_fused,
 )
 
 __all__ = [
     "ACTIVATIONS",
     "READ_EVERYWHERE",
     "Activations",
-    "Block",
     "Context",
     "Heads",
-    "Packing",
     "Params",
+    "PrefixTree",
+    "RowBlock",
     "add_bias",
     "after_attention",
     "apply_linear",
@@ -79,15 +79,13 @@ __all__ = [
     "check_ids",
     "check_tokens",
     "context_of",
-    "enter",
+    "embed",
     "final_logits",
     "final_norm",
-    "first_stream",
     "forward",
     "gather",
     "keys_and_values",
     "layer",
-    "leave",
     "mixed_values",
     "mlp_hidden",
     "mlp_inputs",
@@ -96,6 +94,8 @@ __all__ = [
     "outer_params",
     "queries",
     "residual_streams",
+    "resume",
     "run_layers",
-    "through",
+    "run_layers_fused",
+    "stop",
 ]

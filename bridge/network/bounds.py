@@ -8,7 +8,7 @@ takes tokens asks here first, on the host.
 import numpy as np
 from jaxtyping import Bool, Int
 
-from bridge.config import Config
+from truncated_weights.bridge.config import Config
 
 
 def check_tokens(
@@ -31,8 +31,10 @@ def check_tokens(
 def check_length(config: Config, longest: int, *, new: int = 0) -> None:
     """ValueError where a text of so many tokens, and new ones behind it, finds no positions."""
     if longest + new > config.max_positions:
-        told = f"{longest} tokens and {new} new ones exceed" if new else f"length {longest} exceeds"
-        raise ValueError(f"{told} the {config.max_positions} positions")
+        excess = (
+            f"{longest} tokens and {new} new ones exceed" if new else f"length {longest} exceeds"
+        )
+        raise ValueError(f"{excess} the {config.max_positions} positions")
 
 
 def check_ids(size: int, ids: Int[np.ndarray, "..."], what: str = "tokens") -> None:

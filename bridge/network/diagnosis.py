@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from bridge.config import Config
-from bridge.network.whole import residual_streams
-from truncation.finite import NotFiniteError, place
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.network.whole import residual_streams
+from truncated_weights.truncation.finite import NotFiniteError, place
 
 
 def not_finite(
@@ -17,15 +17,15 @@ def not_finite(
     tokens: Int[np.ndarray | Array, "batch length"],
     mask: Bool[np.ndarray | Array, "batch length"],
     *,
-    told: str,
+    what: str,
     dtype: str | None = None,
     name: str = "",
 ) -> NotFiniteError:
-    """What to raise of a model for which `told` is not finite on these tokens.
+    """What to raise of a model whose `what`, as "logits", are not finite on these tokens.
 
     The line names the model, the dtype of its activations and the first layer to blame.
     """
     real = jnp.asarray(mask)
     streams = residual_streams(params, config, jnp.asarray(tokens), real, dtype)
     name = name or f"this {config.family} of {config.num_layers} layers"
-    return NotFiniteError(f"{name}: {told} are not finite; {place(streams, real)}")
+    return NotFiniteError(f"{name}: {what} are not finite; {place(streams, real)}")

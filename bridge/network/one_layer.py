@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bridge.config import Config
-from bridge.families.angles import rotate
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.families.angles import rotate
 
 Params = Mapping[str, Any]
 Activations = Float[Array, "batch length d_model"]
@@ -34,38 +34,38 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-class Block(NamedTuple):
+class RowBlock(NamedTuple):
     """Some rows of a batch, cut off behind the longest of them, and the node at each place."""
 
     rows: Int[Array | np.ndarray, " block"]
     nodes: Int[Array | np.ndarray, "block shorter"]
 
 
-class Packing(NamedTuple):
-    """Which places of a batch hold the same text up to there, and so the same activations.
+class PrefixTree(NamedTuple):
+    """The distinct beginnings of a batch's rows: places of one beginning have the same activations.
 
-    A node is one such text. nodes: the node at each place; at padding any. first: for each node
+    A node is one beginning. nodes: the node at each place; at padding any. first: for each node
     a place that holds it, as row * length + column. blocks: the rows by their lengths, all of
-    them, so that attention looks at less padding. found: for each node a place of the blocks
+    them, so that attention looks at less padding. in_blocks: for each node a place of the blocks
     that holds it, their places counted one block after another. See bridge/packing.py.
     """
 
     nodes: Int[Array | np.ndarray, "rows length"]
     first: Int[Array | np.ndarray, " nodes"]
-    blocks: tuple[Block, ...]
-    found: Int[Array | np.ndarray, " nodes"]
+    blocks: tuple[RowBlock, ...]
+    in_blocks: Int[Array | np.ndarray, " nodes"]
 
 
 class Context(NamedTuple):
     """What attention knows of a batch: where each token stands and which tokens are real.
 
-    With a packing the stream is [1, nodes, d_model]: whatever looks at one place at a time runs
+    With a tree the stream is [1, nodes, d_model]: whatever looks at one place at a time runs
     once for each node, and only attention, where places meet, sees the rows.
     """
 
     positions: Int[Array, "rows length"]
     mask: Bool[Array, "rows length"]
-    packing: Packing | None = None
+    tree: PrefixTree | None = None
 
     @property
     def lengths(self) -> Int[Array, "rows 1"]:
@@ -77,14 +77,14 @@ class Context(NamedTuple):
 
         A node stands at one position, so what rows share is rotated once.
         """
-        if self.packing is None:
+        if self.tree is None:
             return rotate(x, self.positions, self.lengths, config)
-        first, width = self.packing.first, self.mask.shape[1]
+        first, width = self.tree.first, self.mask.shape[1]
         positions, lengths = self.positions.reshape(-1)[first], self.lengths[first // width, 0]
         return rotate(x, positions[None], lengths[None], config)
 
     def spread(
-        self, x: Float[Array, "1 nodes heads head_dim"], block: Block
+        self, x: Float[Array, "1 nodes heads head_dim"], block: RowBlock
     ) -> Float[Array, "block shorter heads head_dim"]:
         """From nodes to the rows of a block."""
         heads = jnp.arange(x.shape[2])
@@ -94,42 +94,42 @@ class Context(NamedTuple):
         (found,) = jax.lax.optimization_barrier((_take(x.reshape(-1, x.shape[-1]), places),))
         return jnp.moveaxis(found, 1, 2)
 
-    def of(self, block: Block) -> "Context":
+    def of(self, block: RowBlock) -> "Context":
         """What there is to know of the rows of a block."""
         rows, length = block.rows, block.nodes.shape[1]
         return Context(self.positions[rows, :length], self.mask[rows, :length])
 
     def collect(self, blocks: Sequence[Float[Array, "_ _ d"]]) -> Float[Array, "1 nodes d"]:
         """From the rows of every block to nodes: [block, shorter, d] -> [1, nodes, d]."""
-        assert self.packing is not None
+        assert self.tree is not None
         places = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in blocks])
-        return _take(places, self.packing.found)[None]
+        return _take(places, self.tree.in_blocks)[None]
 
     def in_order(self, blocks: Sequence[Float[Array, "_ n d"]]) -> Float[Array, "rows n d"]:
         """The rows of every block in the order of the batch."""
-        assert self.packing is not None
-        rows = jnp.concatenate([block.rows for block in self.packing.blocks])
+        assert self.tree is not None
+        rows = jnp.concatenate([block.rows for block in self.tree.blocks])
         return jnp.concatenate(blocks)[jnp.argsort(rows)]
 
     def gather(
         self, x: Float[Array, "_ _ d"], at: Int[Array, "rows n"]
     ) -> Float[Array, "rows n d"]:
         """x at the columns `at` of each row."""
-        if self.packing is None:
+        if self.tree is None:
             return gather(x, at)
-        return jnp.take(x[0], jnp.take_along_axis(self.packing.nodes, at, axis=1), axis=0)
+        return jnp.take(x[0], jnp.take_along_axis(self.tree.nodes, at, axis=1), axis=0)
 
 
 def _take(
     x: Float[Array, "n d"], places: Int[Array | np.ndarray, "*shape"]
 ) -> Float[Array, "*shape d"]:
-    """Rows of x at places that a packing gives, which are there: no bound is checked."""
+    """Rows of x at places that a prefix tree gives, which are there: no bound is checked."""
     return x.at[places].get(mode="promise_in_bounds")
 
 
-def context_of(mask: Bool[Array, "rows length"], packing: Packing | None = None) -> Context:
+def context_of(mask: Bool[Array, "rows length"], tree: PrefixTree | None = None) -> Context:
     """Positions counted over the real tokens only, so padding on either side is the same."""
-    return Context(jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask, packing)
+    return Context(jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0), mask, tree)
 
 
 def gather(
@@ -267,12 +267,12 @@ def mixed_values(
         query = queries(layer_params, config, context.gather(inputs, at))
         where = jnp.take_along_axis(context.positions, at, axis=1)
         query = rotate(query, where, context.lengths, config)
-    if context.packing is None:
+    if context.tree is None:
         columns = _columns(context) if at is None else at
         return attend(config, query, columns, keys, values, context)
     # Every block by itself: in one rectangle most places would be padding behind short rows.
     blocks = []
-    for block in context.packing.blocks:
+    for block in context.tree.blocks:
         here = context.of(block)
         if at is None:
             asked, columns = context.spread(query, block), _columns(here)

@@ -4,7 +4,7 @@ A product of [n, a] with [a, b] counts 2 n a b. Norms, activations, softmax and 
 out: below one in a hundred for any published width.
 """
 
-from bridge.config import Config
+from truncated_weights.bridge.config import Config
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 
@@ -15,17 +15,17 @@ def matrix(config: Config, name: str) -> int:
     return 2 * d_in * d_out
 
 
-def layer(config: Config, tokens: int, asking: int | None = None) -> int:
-    """A layer on a sequence of `tokens`, its output wanted at `asking` of them (default: all).
+def layer(config: Config, tokens: int, num_queries: int | None = None) -> int:
+    """A layer on a sequence of `tokens`, its output wanted at `num_queries` of them (default: all).
 
-    Keys and values are computed everywhere, and every asking token scores every key, as
+    Keys and values are computed everywhere, and every query scores every key, as
     bridge/network/one_layer.py does it, hidden ones included.
     """
-    asking = tokens if asking is None else asking
+    num_queries = tokens if num_queries is None else num_queries
     everywhere = matrix(config, "k_proj") + matrix(config, "v_proj")
     here = sum(matrix(config, name) for name in config.matrices) - everywhere
-    looks = 4 * config.num_heads * config.head_dim * tokens
-    return tokens * everywhere + asking * (here + looks)
+    attending = 4 * config.num_heads * config.head_dim * tokens
+    return tokens * everywhere + num_queries * (here + attending)
 
 
 def head(config: Config, tokens: int) -> int:
@@ -34,30 +34,30 @@ def head(config: Config, tokens: int) -> int:
     return tokens * (transform + 2 * config.d_model * config.vocab_size)
 
 
-def forward(config: Config, tokens: int, asking: int | None = None) -> int:
-    """A sequence through all layers, logits wanted at `asking` tokens (default: all)."""
-    asking = tokens if asking is None else asking
+def forward(config: Config, tokens: int, num_queries: int | None = None) -> int:
+    """A sequence through all layers, logits wanted at `num_queries` tokens (default: all)."""
+    num_queries = tokens if num_queries is None else num_queries
     below = (config.num_layers - 1) * layer(config, tokens)
-    return below + layer(config, tokens, asking) + head(config, asking)
+    return below + layer(config, tokens, num_queries) + head(config, num_queries)
 
 
-def candidate(config: Config, key: tuple[int, str], tokens: int, asking: int) -> int:
-    """From a matrix on to the scores at `asking` tokens: what one more cut of it costs.
+def candidate(config: Config, key: tuple[int, str], tokens: int, num_queries: int) -> int:
+    """From a matrix on to the scores at `num_queries` tokens: what one more cut of it costs.
 
     The stream below is kept and what feeds the matrix is shared by all its cuts. A cut of the
     feed-forward keeps attention's output too; a cut in attention runs its layer again.
     """
     index, name = key
     last = config.num_layers - 1
-    here = asking if index == last else tokens
+    here = num_queries if index == last else tokens
     if name in _ATTENTION or name == "ov":
         rest = layer(config, tokens, here)
     else:
         # The cut product itself, and fc_out where it is not the one that is cut.
         rest = here * sum(matrix(config, part) for part in {name, "fc_out"})
     above = max(last - index - 1, 0) * layer(config, tokens)
-    above += layer(config, tokens, asking) if index < last else 0
-    return rest + above + head(config, asking)
+    above += layer(config, tokens, num_queries) if index < last else 0
+    return rest + above + head(config, num_queries)
 
 
 def decomposition(config: Config, name: str) -> int:

@@ -1,8 +1,12 @@
-"""A layer stopped in front of any of its matrices, and gone on with from that one's output.
+"""One layer, stopped in front of any of its matrices and resumed from any output of it.
 
-`enter` runs a layer up to what a matrix reads; `leave` goes on from whatever the matrix is said
-to return. What lies below a cut is then never computed twice, and what a matrix reads is there
-to be looked at. Both are uses of bridge.network.one_layer.py: nothing of a layer is written again.
+With W the matrix `name` of a layer, x the stream that enters the layer, W' any matrix of its shape:
+
+    inputs, rest = stop(layer_params, config, name, x, context)
+    resume(layer_params, config, name, inputs W', rest, context) = the layer with W' in place of W
+
+so that for all W' what lies in front of the matrix is computed once. Both functions are made of
+those of bridge/network/one_layer.py: no equation of a layer stands twice.
 """
 
 import functools
@@ -12,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from bridge.config import Config
-from bridge.network.one_layer import (
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.network.one_layer import (
     Activations,
     Context,
     Params,
@@ -31,18 +35,18 @@ from bridge.network.one_layer import (
 
 READ_EVERYWHERE = ("k_proj", "v_proj")
 # The sum over heads of v_proj times out_proj. Every head mixes positions in its own way between
-# the two, so nothing stands in front of it: a layer stops behind it.
-BEHIND = "ov"
+# the two, so that the sum has no one input: a layer is stopped behind it.
+_STOPPED_BEHIND = "ov"
 _FEED_FORWARD = ("fc_in", "fc_gate", "fc_out")
 
 
 def without_bias(linear: Params) -> Params:
-    """The matrix alone."""
+    """The parameters of a linear map without its bias."""
     return {name: value for name, value in linear.items() if name != "bias"}
 
 
 @functools.partial(jax.jit, static_argnames=("config", "name"))
-def enter(
+def stop(
     layer_params: Params,
     config: Config,
     name: str,
@@ -50,14 +54,14 @@ def enter(
     context: Context,
     at: Int[Array, "rows n"] | None = None,
 ) -> tuple[Float[Array, "_ _ d_in"], Any]:
-    """What a matrix of the layer reads when the layer's input is x, and the rest for `leave`.
+    """What the matrix `name` multiplies where x enters the layer, and the rest for `resume`.
 
-    With `at` only the layer's outputs at those positions are wanted, and so are the inputs,
-    except those of k_proj and v_proj, which are read everywhere. Of ov it is what ov returns
-    that is given, before the bias (truncation.address.SummedProductAddress).
+    at: the columns of each row where the layer's output is needed; inputs are then given there
+    alone, except those of k_proj and v_proj (READ_EVERYWHERE), which every query reads. Of ov what
+    is given is its output before the bias (truncation.address.SummedProductAddress).
     """
-    if name == BEHIND:
-        mixed, rest = enter(layer_params, config, "out_proj", x, context, at)
+    if name == _STOPPED_BEHIND:
+        mixed, rest = stop(layer_params, config, "out_proj", x, context, at)
         return apply_linear(without_bias(layer_params["out_proj"]), mixed), rest
     here = x if at is None else context.gather(x, at)
     if name not in ("out_proj", *_FEED_FORWARD):
@@ -80,7 +84,7 @@ def enter(
 
 
 @functools.partial(jax.jit, static_argnames=("config", "name"))
-def leave(
+def resume(
     layer_params: Params,
     config: Config,
     name: str,
@@ -89,8 +93,12 @@ def leave(
     context: Context,
     at: Int[Array, "rows n"] | None = None,
 ) -> Float[Array, "_ _ d_model"]:
-    """The stream after the layer whose matrix `name` returns `outputs`, before its bias."""
-    name = "out_proj" if name == BEHIND else name
+    """The stream after the layer, as if its matrix `name` gave `outputs` before its bias.
+
+    rest: from `stop` of the same name and `at`. Attention runs again where a matrix of it was
+    stopped at; of the feed-forward only what stands behind the matrix does.
+    """
+    name = "out_proj" if name == _STOPPED_BEHIND else name
     linear = layer_params[name]
     outputs = add_bias(linear, outputs)
     if name not in _FEED_FORWARD:

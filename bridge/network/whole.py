@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from bridge.config import Config
-from bridge.network.bounds import check_length
-from bridge.network.one_layer import (
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.network.bounds import check_length
+from truncated_weights.bridge.network.one_layer import (
     Activations,
     Context,
     Params,
@@ -27,14 +27,14 @@ _TOGETHER = 8
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
-def first_stream(
+def embed(
     params: Params,
     config: Config,
     tokens: Int[Array, "batch n"],
     positions: Int[Array, "batch n"],
     dtype: str | None = None,
 ) -> Activations:
-    """The residual stream before layer 0, in dtype (default: that of the parameters)."""
+    """x^0, the residual stream that enters layer 0, in dtype (default: that of the embedding)."""
     embedding = params["embed_in"]["embedding"]
     x = embedding[tokens].astype(dtype or embedding.dtype)
     if config.learned_positions:
@@ -51,38 +51,38 @@ def run_layers(
     x: Activations,
     context: Context,
     start: int = 0,
-    stop: int | None = None,
+    end: int | None = None,
     at: Int[Array, "rows n"] | None = None,
 ) -> Float[Array, "_ _ d_model"]:
-    """The residual stream after layers start, ..., stop - 1, from the stream x before them.
+    """The residual stream after layers start, ..., end - 1, from the stream x before them.
 
     `at` restricts the last of these layers to those positions of each sequence.
     """
-    chosen = range(config.num_layers)[start:stop]
+    chosen = range(config.num_layers)[start:end]
     for index in chosen:
         here = at if index == chosen[-1] else None
         x = layer(params["layers"][index], config.of_layer(index), x, context, here)
     return x if chosen or at is None else context.gather(x, at)
 
 
-def through(
-    params: Params, config: Config, x: Activations, context: Context, start: int, stop: int
+def run_layers_fused(
+    params: Params, config: Config, x: Activations, context: Context, start: int, end: int
 ) -> Activations:
     """`run_layers` at all positions, compiled: several layers to a program where that pays.
 
-    Every call of a program allocates what the program needs
-    beside its results. On a CPU a large block of that is paged in again each time, a sixth of the
-    time of a layer on 2,000 tokens; layers in one program use the block in turn. They are two,
-    four or eight, so that few programs are compiled.
+    Every call of a program allocates what the program needs besides its results. On a CPU a large
+    block of that is paged in again each time, a sixth of the time of a layer on 2,000 tokens;
+    layers in one program use the block in turn. They are two, four or eight, so that few programs
+    are compiled.
     """
     # A layer holds its hidden activations about four times, once in float32.
     block = 4 * 4 * x.shape[0] * x.shape[1] * config.d_ff
     most = _TOGETHER if jax.default_backend() == "cpu" and block > _GIVEN_BACK else 1
-    for here, alike in itertools.groupby(range(start, stop), key=config.of_layer):
-        left = [params["layers"][index] for index in alike]
-        while left:
-            count = min(most, 1 << (len(left).bit_length() - 1))
-            now, left = tuple(left[:count]), left[count:]
+    for here, alike in itertools.groupby(range(start, end), key=config.of_layer):
+        rest = [params["layers"][index] for index in alike]
+        while rest:
+            count = min(most, 1 << (len(rest).bit_length() - 1))
+            now, rest = tuple(rest[:count]), rest[count:]
             x = layer(*now, here, x, context) if count == 1 else _run(now, here, x, context)
     return x
 
@@ -145,7 +145,7 @@ def forward(
     context = context_of(jnp.ones(tokens.shape, bool) if mask is None else mask)
     # Only what the two ends read goes in, so that `layers` is not flattened again.
     outer = outer_params(params)
-    x = first_stream(outer, config, tokens, context.positions, dtype)
+    x = embed(outer, config, tokens, context.positions, dtype)
     return final_logits(outer, config, run_layers(params, config, x, context, at=at))
 
 
@@ -164,7 +164,7 @@ def residual_streams(
     """The stream before each layer and, last, after all of them (before the final norm)."""
     _check_length(config, tokens, mask)
     context = context_of(jnp.ones(tokens.shape, bool) if mask is None else mask)
-    streams = [first_stream(outer_params(params), config, tokens, context.positions, dtype)]
+    streams = [embed(outer_params(params), config, tokens, context.positions, dtype)]
     for index, layer_params in enumerate(params["layers"]):
         streams.append(layer(layer_params, config.of_layer(index), streams[-1], context))
     return streams

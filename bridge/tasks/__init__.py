@@ -1,8 +1,8 @@
 """Tasks: prompts with answers and distractors, our own and the papers', and how to mark them."""
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Example, Marking, Task, TaskError, spaced
-from bridge.tasks.registry import NAMES, PUBLISHED, READERS, card_of, files, load
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import Encode, Example, Marking, Task, TaskError, spaced
+from truncated_weights.bridge.tasks.registry import NAMES, PUBLISHED, READERS, card_of, files, load
 
 __all__ = [
     "NAMES",

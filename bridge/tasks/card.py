@@ -8,7 +8,7 @@ import dataclasses
 import textwrap
 from typing import Literal
 
-from bridge.tasks.example import Marking
+from truncated_weights.bridge.tasks.example import Marking
 
 
 @dataclasses.dataclass(frozen=True)

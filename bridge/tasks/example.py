@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from truncation.files import telling
+from truncated_weights.truncation.files import telling
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -168,8 +168,8 @@ def single_tokens(
     if len(kept) == len(words):
         return kept, ()
     long = {word: len(encode(f" {word}")) for word in words if word not in kept}
-    told = telling.some([f"{w} ({n if n != 1 else 'unknown'})" for w, n in long.items()])
-    return kept, (f"{len(long)} of {len(words)} {what} are not single tokens: {told}",)
+    listed = telling.some([f"{w} ({n if n != 1 else 'unknown'})" for w, n in long.items()])
+    return kept, (f"{len(long)} of {len(words)} {what} are not single tokens: {listed}",)
 
 
 def only_single_tokens(examples: Sequence[Example], encode: Encode, *, name: str) -> Task:

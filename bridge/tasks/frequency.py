@@ -10,9 +10,9 @@ frequencies): so flips are told by quarters of the count.
 import dataclasses
 import pathlib
 
-from bridge.tasks.example import Example, Task, TaskError
-from bridge.tasks.files import rows
-from bridge.tasks.files.json_rows import Row
+from truncated_weights.bridge.tasks.example import Example, Task, TaskError
+from truncated_weights.bridge.tasks.files import rows
+from truncated_weights.bridge.tasks.files.json_rows import Row
 
 COVARIATE = "count"
 

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.tasks.example import TaskError
+from truncated_weights.bridge.tasks.example import TaskError
 
 _OPTION = re.compile(r":([a-z_]+)=([^:]*)$")
 _TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}

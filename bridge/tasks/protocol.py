@@ -8,10 +8,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from bridge.tasks import split
-from bridge.tasks.card import Card
-from bridge.tasks.example import Example
-from bridge.tasks.split import Sides
+from truncated_weights.bridge.tasks import split
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import Example
+from truncated_weights.bridge.tasks.split import Sides
 
 NAMES = ("honest", "published")
 
@@ -70,8 +70,8 @@ class Protocol:
             ("search", [rule] if rule else [], [self.rule] if self.rule else []),
         ):
             if own and theirs and set(own) != set(theirs):
-                told = f"{', '.join(own)} where the paper has {', '.join(theirs)}"
-                found.append(f"  not as published: {label} {told}")
+                differs = f"{', '.join(own)} where the paper has {', '.join(theirs)}"
+                found.append(f"  not as published: {label} {differs}")
         found += [f"  as published: {fault}" for fault in self.kept]
         found += [f"  not as published: {fault}" for fault in self.left_out]
         return found
@@ -145,6 +145,6 @@ def of(name: str, card: Card | None, paper: str = "") -> Protocol:
         return HONEST
     whose = paper or (card.protocol if card else "none")
     if whose not in _PUBLISHED:
-        told = "the task" if card is None else card.name
-        raise ValueError(f"protocol published: {told} is asked by no paper's protocol")
+        name = "the task" if card is None else card.name
+        raise ValueError(f"protocol published: {name} is asked by no paper's protocol")
     return _PUBLISHED[whose]

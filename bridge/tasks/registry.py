@@ -14,16 +14,23 @@ import pathlib
 import random
 from collections.abc import Callable, Sequence
 
-from bridge.tasks import options
-from bridge.tasks.card import Card
-from bridge.tasks.eigenpruning import integers, super_glue
-from bridge.tasks.example import Encode, Example, Task, TaskError
-from bridge.tasks.files import hub_rows
-from bridge.tasks.general import lre, pairs, plain_jsonl
-from bridge.tasks.gsm8k import few_shot
-from bridge.tasks.laser import bias_in_bios, big_bench, counterfact, fever, hotpotqa, truthfulqa
-from bridge.tasks.own import arithmetic, country_facts, indirect_object, relations
-from bridge.tasks.pythia import capitals, known_facts, story_templates
+from truncated_weights.bridge.tasks import options
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.eigenpruning import integers, super_glue
+from truncated_weights.bridge.tasks.example import Encode, Example, Task, TaskError
+from truncated_weights.bridge.tasks.files import hub_rows
+from truncated_weights.bridge.tasks.general import lre, pairs, plain_jsonl
+from truncated_weights.bridge.tasks.gsm8k import few_shot
+from truncated_weights.bridge.tasks.laser import (
+    bias_in_bios,
+    big_bench,
+    counterfact,
+    fever,
+    hotpotqa,
+    truthfulqa,
+)
+from truncated_weights.bridge.tasks.own import arithmetic, country_facts, indirect_object, relations
+from truncated_weights.bridge.tasks.pythia import capitals, known_facts, story_templates
 
 NAMES = ("indirect_object", "country_facts", "relations", "sums", "products")
 # Readers of a path, told whether a missing leading space is to be added.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from bridge.tasks.example import Example, TaskError
+from truncated_weights.bridge.tasks.example import Example, TaskError
 
 Sides = tuple[Int[np.ndarray, " validation"], Int[np.ndarray, " test"]]
 

@@ -12,10 +12,20 @@ the third inputs overlap and come with Zipf frequencies: 18 of 64 facts are righ
 33 after the top component is dropped; the difference are those just too rare for the full memory.
 """
 
-from experiments.associative_memory.settings import Memory
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("associative_memory", Memory, __doc__)
+from truncated_weights.experiments.associative_memory.settings import Memory
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.associative_memory.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("associative_memory", Memory, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -1,15 +1,21 @@
-"""The figures of the associative memory, from its saved arrays alone."""
+"""The figures of the associative memory, from its settings and records alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+import xarray as xr
+from matplotlib.axes import Axes
 
-from experiments.associative_memory.settings import Memory
-from experiments.run import style
-from experiments.run.style import COLOURS, CYCLE
-from theory import frequent_memory, frequent_window, memory_flow
-from training import seeds
+from truncated_weights.experiments.associative_memory.settings import Memory
+from truncated_weights.experiments.run.drawing import style
+from truncated_weights.experiments.run.drawing.panel import Figure, Panel
+from truncated_weights.experiments.run.drawing.style import COLOURS, CYCLE
+from truncated_weights.theory import frequent_memory, frequent_window, memory_flow
+from truncated_weights.training.records import Records
+
+MODELS = {"full": ("full", COLOURS["noise"]), "cut": ("top component dropped", COLOURS["correct"])}
+EXACT: dict[str, Any] = {"color": COLOURS["theory"], "lw": 0.7}
 
 
 def predict(config: Memory, steps: np.ndarray) -> memory_flow.Logits:
@@ -17,106 +23,144 @@ def predict(config: Memory, steps: np.ndarray) -> memory_flow.Logits:
     return memory_flow.logits(config.num_inputs, config.alpha, steps * config.step_size)
 
 
-def draw(
-    config: Memory, cuts: Sequence[str], arrays: Mapping[str, np.ndarray]
-) -> Iterator[tuple[str, Figure]]:
-    """Every figure of a run, by name, of the seeds that were not lost."""
-    arrays = seeds.surviving(arrays)
-    if "facts/frequencies" in arrays:
-        yield "by_frequency", draw_facts(config, arrays)
+def figures(config: Memory, records: Records) -> Iterator[Figure]:
+    """Points are measured (means over seeds), lines predicted, for orthonormal embeddings."""
+    if "facts" in records:
+        times = records.facts.step.values * config.step_size
+        shown = sorted({int(np.argmin(np.abs(times - config.time * x))) for x in (0.03, 0.2, 1.0)})
+        panels: list[Panel | None] = [margins(config, records, index) for index in shown]
+        panels += [None] * (3 - len(panels)) + [window(config, records)]
+        yield Figure("by_frequency", panels, columns=2, height=2.6, width=6.2)
     else:
-        yield "memory", draw_memory(config, cuts, arrays)
+        panels = [logits(config, records), spectrum(config, records), truncated(config, records)]
+        yield Figure("memory", panels)
 
 
-def draw_facts(config: Memory, arrays: Mapping[str, np.ndarray]) -> Figure:
-    """Margin against frequency at three times, before and after the cut; the window in time.
+def margins(config: Memory, records: Records, index: int) -> Panel:
+    """Margin of every fact against its frequency at one record, before and after the cut."""
+    found = records.facts.margin.isel(step=index).mean("seed")
+    time = float(found.step) * config.step_size
 
-    Points are measured (mean over seeds), lines predicted, for orthonormal embeddings.
-    """
-    canvas, axes = style.figure(2, 2, width=6.2, height=2.6)
-    law = arrays["facts/frequencies"]
-    steps = arrays["memory/steps"]
-    times = steps * config.step_size
-    found = {
-        name: seeds.mean(arrays[f"memory/facts/{name}/margin"], axis=1) for name in ("full", "cut")
-    }
-    shown = sorted({int(np.argmin(np.abs(times - config.time * x))) for x in (0.03, 0.2, 1.0)})
-    later = np.flatnonzero(times >= config.time / 100)
-    facts = frequent_memory.facts(law, config.alpha, config.shared)
-    exact = frequent_memory.logits(facts, times) if config.d_model == 0 else None
-    colours = {"full": COLOURS["noise"], "cut": COLOURS["correct"]}
-    labels = {"full": "full", "cut": "top component dropped"}
-    for panel, (letter, index) in zip(axes.flat, zip("abc", shown, strict=False), strict=False):
-        for name, colour in colours.items():
-            panel.plot(law, found[name][index], "o", ms=2.5, color=colour, label=labels[name])
-            if exact is not None:
-                z = exact[index]
-                z = frequent_window.truncated_logits(facts, z) if name == "cut" else z
-                panel.plot(law, frequent_window.margins(z), color=COLOURS["theory"], lw=0.7)
-        panel.axhline(0.0, color="0.7", lw=0.8, zorder=0)
-        panel.set_xscale("log")
-        panel.set_xlabel("frequency")
-        panel.set_ylabel("correct logit - largest other")
-        style.panel(panel, letter, f"t = {times[index]:.3g}: right above the line")
-    last = axes[1, 1]
-    for name, colour in colours.items():
-        edges = [frequent_window.edge(law, margin) for margin in found[name][later]]
-        last.plot(times[later], edges, "o", ms=2.5, color=colour, label=labels[name])
-        if exact is not None:
-            lines = [
-                frequent_window.truncated_logits(facts, z) if name == "cut" else z
-                for z in exact[later]
-            ]
-            predicted = [frequent_window.edge(law, frequent_window.margins(z)) for z in lines]
-            last.plot(times[later], predicted, color=COLOURS["theory"], lw=0.7)
-    last.set_xscale("log")
-    last.set_yscale("log")
-    last.set_xlabel("time (step size x steps)")
-    last.set_ylabel("lowest known frequency")
-    style.panel(last, "d", "between the curves: corrected")
-    style.legend_below(last, 2)
-    return canvas
-
-
-def draw_memory(config: Memory, cuts: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Figure:
-    """Logits, singular values and p(noise) against time: points measured, lines predicted."""
-    canvas, ((left, middle, right),) = style.figure(1, 3, height=2.9)
-    later = arrays["memory/steps"] > 0
-    steps = arrays["memory/steps"][later]
-    times = steps * config.step_size
-    predicted = predict(config, steps)
-    names = {"correct": CYCLE[0], "other": CYCLE[2], "noise": CYCLE[1]}
-    for name, colour in names.items():
-        measured = seeds.mean(arrays[f"memory/logits/{name}"][later], axis=1)
-        left.plot(times, measured, "o", ms=3, color=colour, label=name)
-        line = "predicted" if name == "noise" else None
-        left.plot(times, getattr(predicted, name), color=COLOURS["theory"], lw=0.7, label=line)
-    left.set_ylabel("logit")
-    style.panel(left, "a", "logits")
-
-    values = seeds.mean(arrays["memory/logits/singular_values"][later], axis=1)
-    share = seeds.mean(arrays["memory/logits/noise_share"][later], axis=1)
-    for index in range(values.shape[1]):
-        label = "measured" if index == 0 else None
-        middle.plot(times, values[:, index], "o", ms=2, color="0.6", label=label)
-    top = np.argmax(share, axis=1)
-    at_noise = np.take_along_axis(values, top[:, None], axis=1)
-    middle.plot(times, at_noise, "o", ms=3, color=COLOURS["noise"], label="most of the noise class")
-    signal = predicted.correct - predicted.other
-    noise = np.sqrt(config.num_inputs + 1) * np.abs(predicted.noise)
-    middle.plot(times, signal, color=COLOURS["theory"], lw=0.7, label="signal, predicted")
-    middle.plot(times, noise, color=COLOURS["theory"], lw=0.7, ls="--", label="noise, predicted")
-    middle.set_ylabel("singular value")
-    style.panel(middle, "b", "spectrum")
-
-    for colour, name in zip(CYCLE, ("full", *cuts), strict=False):
-        style.band(right, times, arrays[f"memory/{name}/p_noise"][later], label=name, color=colour)
-    right.axhline(config.alpha, color="0.7", lw=0.8, zorder=0)
-    right.set_ylabel("p(noise)")
-    right.set_yscale("log")
-    style.panel(right, "c", "truncated")
-    for axes in (left, middle, right):
+    def draw(axes: Axes) -> None:
+        for model, (label, colour) in MODELS.items():
+            here = found.sel(model=model)
+            axes.plot(here.frequency, here, "o", ms=2.5, color=colour, label=label)
+            if (exact := _exact(config, records, np.array([time]))) is not None:
+                axes.plot(here.frequency, frequent_window.margins(exact[model][0]), **EXACT)
+        axes.axhline(0.0, color="0.7", lw=0.8, zorder=0)
         axes.set_xscale("log")
+        axes.set_xlabel("frequency")
+        axes.set_ylabel("correct logit - largest other")
+
+    caption = (
+        f"Margins of facts by their frequency at t = {time:.3g}, in the full memory and with its "
+        "top component dropped; above 0 the memory is right."
+    )
+    title = f"t = {time:.3g}: right above the line"
+    name = "facts" if index == records.facts.sizes["step"] - 1 else f"facts-{time:.3g}"
+    return Panel(name, title, draw, caption, legend=0)
+
+
+def window(config: Memory, records: Records) -> Panel:
+    """The lowest frequency that is known, full and cut, against time."""
+    found = records.facts.margin.mean("seed")
+    found = found.sel(step=found.step * config.step_size >= config.time / 100)
+    times, law = found.step.values * config.step_size, found.frequency.values
+
+    def draw(axes: Axes) -> None:
+        exact = _exact(config, records, times)
+        for model, (label, colour) in MODELS.items():
+            here = found.sel(model=model).transpose("step", "fact").values
+            edges = [frequent_window.edge(law, margin) for margin in here]
+            axes.plot(times, edges, "o", ms=2.5, color=colour, label=label)
+            if exact is not None:
+                lines = [frequent_window.margins(z) for z in exact[model]]
+                axes.plot(times, [frequent_window.edge(law, line) for line in lines], **EXACT)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
         axes.set_xlabel("time (step size x steps)")
-        style.legend_below(axes, 2 if axes is left else 1)
-    return canvas
+        axes.set_ylabel("lowest known frequency")
+
+    caption = "The lowest frequency that is known, in the full memory and in the cut one."
+    return Panel("facts-window", "between the curves: corrected", draw, caption)
+
+
+def _exact(config: Memory, records: Records, times: np.ndarray) -> dict[str, list] | None:
+    """Exact logits at these times by model; None for random embeddings."""
+    if config.d_model:
+        return None
+    facts = frequent_memory.facts(records.facts.frequency.values, config.alpha, config.shared)
+    whole = list(frequent_memory.logits(facts, times))
+    return {"full": whole, "cut": [frequent_window.truncated_logits(facts, z) for z in whole]}
+
+
+def logits(config: Memory, records: Records) -> Panel:
+    """The three logits of the theory against time."""
+    found = _later(records, "logits")
+    times, predicted = _times(config, found), predict(config, found.step.values)
+
+    def draw(axes: Axes) -> None:
+        for kind, colour in {"correct": CYCLE[0], "other": CYCLE[2], "noise": CYCLE[1]}.items():
+            axes.plot(times, found[kind].mean("seed"), "o", ms=3, color=colour, label=kind)
+            line = "predicted" if kind == "noise" else None
+            axes.plot(times, getattr(predicted, kind), label=line, **EXACT)
+        axes.set_ylabel("logit")
+        _time_axis(axes)
+
+    caption = "Logits of the correct class, of the noise and of all others against time."
+    return Panel(f"memory-logits-{config.num_inputs}", "logits", draw, caption)
+
+
+def spectrum(config: Memory, records: Records) -> Panel:
+    """Singular values of the logit matrix against time, the noise's marked."""
+    found = _later(records, "logits").mean("seed")
+    times, predicted = _times(config, found), predict(config, found.step.values)
+    values = found.singular_values.transpose("step", "rank").values
+    top = found.noise_share.argmax("rank").values
+
+    def draw(axes: Axes) -> None:
+        for rank, line in enumerate(values.T):
+            label = "measured" if rank == 0 else None
+            axes.plot(times, line, "o", ms=2, color="0.6", label=label)
+        at_noise = np.take_along_axis(values, top[:, None], axis=1)
+        label = "most of the noise class"
+        axes.plot(times, at_noise, "o", ms=3, color=COLOURS["noise"], label=label)
+        noise = np.sqrt(config.num_inputs + 1) * np.abs(predicted.noise)
+        axes.plot(times, predicted.correct - predicted.other, label="signal, predicted", **EXACT)
+        axes.plot(times, noise, ls="--", label="noise, predicted", **EXACT)
+        axes.set_ylabel("singular value")
+        _time_axis(axes)
+
+    caption = "Singular values of signal and noise against time."
+    return Panel(f"memory-values-{config.num_inputs}", "spectrum", draw, caption, legend=1)
+
+
+def truncated(config: Memory, records: Records) -> Panel:
+    """p(noise) of the full memory and of its cuts against time."""
+    found = _later(records, "memory").p_noise
+    models = ["full", *(m for m in map(str, found.model.values) if m != "full")]
+
+    def draw(axes: Axes) -> None:
+        for colour, model in zip(CYCLE, models, strict=False):
+            values = found.sel(model=model).transpose("step", "seed").values
+            style.band(axes, _times(config, found), values, label=model, color=colour)
+        axes.axhline(config.alpha, color="0.7", lw=0.8, zorder=0)
+        axes.set_ylabel("p(noise)")
+        axes.set_yscale("log")
+        _time_axis(axes)
+
+    caption = "p(noise) of the full memory stays at alpha; that of its cuts changes with time."
+    return Panel(f"memory-noise-{config.num_inputs}", "truncated", draw, caption, legend=1)
+
+
+def _later(records: Records, block: str) -> xr.Dataset:
+    return records[block].sel(step=records[block].step > 0)
+
+
+def _times(config: Memory, found: xr.Dataset | xr.DataArray) -> np.ndarray:
+    return found.step.values * config.step_size
+
+
+def _time_axis(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.set_xlabel("time (step size x steps)")

@@ -17,10 +17,20 @@ and tells the memory and the operations that the compiled programs ask for, and 
 accelerator would need at least.
 """
 
-from experiments.benchmark.settings import Benchmark
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("benchmark", Benchmark, __doc__)
+from truncated_weights.experiments.benchmark.settings import Benchmark
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.benchmark.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("benchmark", Benchmark, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -12,14 +12,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from toy import recall, transformer
-from toy.layer import Weights
-from toy.probes import outputs
-from toy.probes.records import evaluation_sets
-from toy.recall_problem import RecallProblem
-from training.trainer import Measure
-from truncation import curves
-from truncation.notation import Intervention
+from truncated_weights.toy import recall, transformer
+from truncated_weights.toy.layer import Weights
+from truncated_weights.toy.probes import outputs
+from truncated_weights.toy.probes.records import evaluation_sets
+from truncated_weights.toy.recall_problem import RecallProblem
+from truncated_weights.training.records import Name, name
+from truncated_weights.training.trainer import Measure
+from truncated_weights.truncation import curves
+from truncated_weights.truncation.notation import Intervention
 
 
 def logits(weights: Weights, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length v"]:
@@ -54,12 +55,12 @@ class PlainProblem(RecallProblem):
 def measure_models(cuts: Sequence[Intervention], *, batch_size: int) -> Measure:
     """Means on clean and noisy sequences: one whole forward for each model, nothing shared.
 
-    SET/full/METRIC and SET/CUT/METRIC, as toy.probes.records.measure_models names them.
+    Named by set and model, as those of toy.probes.records.measure_models.
     """
 
     def measure(
         problem: RecallProblem, params: Weights, frozen: Weights, key: Array
-    ) -> Mapping[str, Array]:
+    ) -> Mapping[Name, Array]:
         weights = transformer.combine(params, frozen)
         sets = evaluation_sets(problem.task, key, batch_size=batch_size)
 
@@ -68,22 +69,22 @@ def measure_models(cuts: Sequence[Intervention], *, batch_size: int) -> Measure:
             # Without the barrier the compiler moves the layers below a cut out of the loop over
             # cuts: a sharing that belongs to ours.
             edited, again = jax.lax.optimization_barrier((edited, sets))
-            for name, batch in again.items():
+            for part, batch in again.items():
                 everywhere = logits(edited, batch.tokens)
                 scored = jnp.take_along_axis(everywhere, batch.positions[:, :, None], axis=1)
-                found[name] = outputs.means(problem.task, scored, batch)
+                found[part] = outputs.means(problem.task, scored, batch)
             return found
 
         where = transformer.matrices(problem.config)
         cut = curves.evaluate_all(evaluate, weights, cuts, where, at_once=1)
         found = {
-            f"{name}/full/{metric}": value
-            for name, metrics in evaluate(weights).items()
+            name(metric, set=part, model="full"): value
+            for part, metrics in evaluate(weights).items()
             for metric, value in metrics.items()
         }
-        for name, metrics in cut.items():
+        for part, metrics in cut.items():
             for metric, values in metrics.items():
-                found |= {f"{name}/{c}/{metric}": values[i] for i, c in enumerate(cuts)}
+                found |= {name(metric, set=part, model=c): values[i] for i, c in enumerate(cuts)}
         return found
 
     return measure

@@ -13,14 +13,14 @@ from typing import Any
 
 import jax
 
-from experiments.benchmark.operation_count import Count, count
-from experiments.run import flags, stop, table
-from experiments.run.devices import DEVICES
-from experiments.run.program import user_errors
-from experiments.run.progress import stage
-from toy import setup as recall_setup
-from toy.settings import NoisyRecall
-from training import slices
+from truncated_weights.experiments.benchmark.operation_count import Count, count
+from truncated_weights.experiments.run import flags, stop, table
+from truncated_weights.experiments.run.devices import DEVICES
+from truncated_weights.experiments.run.program import user_errors
+from truncated_weights.experiments.run.progress import stage
+from truncated_weights.toy import setup as recall_setup
+from truncated_weights.toy.settings import NoisyRecall
+from truncated_weights.training import slices
 
 PRESETS = Path(__file__).parents[1] / "noisy_recall"
 # Characters of Tiny Shakespeare, one of which is the noise.

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from training.settings import Settings, setting
+from truncated_weights.training.settings import Settings, setting
 
 # What --quick measures instead: a check that all of it runs.
 QUICK = {"length": 64, "d_model": 64, "batch_size": 16, "probe_batch": 32}
@@ -20,10 +20,10 @@ class Benchmark(Settings):
     )
     rounds: int = setting(3, "Times everything is measured; medians are told.", lower=1, upper=1000)
     plan: str = setting(
-        "", "Count memory and operations of --preset for one of these; run nothing.",
+        "", "Count memory and operations of --plan_preset for one of these; run nothing.",
         choices=("", "h200", "h100", "a100"),
     )  # fmt: skip
-    preset: str = setting(
+    plan_preset: str = setting(
         "published", "Flag file of experiments.noisy_recall that --plan reads.",
         choices=("published", "published_small", "small", "demo"),
     )  # fmt: skip

@@ -12,10 +12,20 @@ turns. The first two must choose the same tokens, or the run fails; ratios of on
 compared, seconds of two cannot. About a minute on two CPU cores.
 """
 
-from experiments.benchmark_generation.settings import BenchmarkGeneration
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("benchmark_generation", BenchmarkGeneration, __doc__)
+from truncated_weights.experiments.benchmark_generation.settings import BenchmarkGeneration
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.benchmark_generation.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("benchmark_generation", BenchmarkGeneration, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -16,10 +16,20 @@ can be compared, seconds of two cannot. Compiling costs the same however many ca
 layers there are.
 """
 
-from experiments.benchmark_search.settings import BenchmarkSearch
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("benchmark_search", BenchmarkSearch, __doc__)
+from truncated_weights.experiments.benchmark_search.settings import BenchmarkSearch
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.benchmark_search.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("benchmark_search", BenchmarkSearch, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

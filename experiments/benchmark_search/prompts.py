@@ -4,8 +4,8 @@ are or mixed with paraphrases as LASER asks them.
 
 import numpy as np
 
-from bridge import encoding
-from bridge.tasks import Example
+from truncated_weights.bridge import encoding
+from truncated_weights.bridge.tasks import Example
 
 # The 10,000 prompts of CounterFact that arXiv 2402.11655 uses have 9.0 +- 2.5 tokens of GPT-NeoX
 # (28 at most), and of the places of all rows .91, .81 and .66 are beginnings of their own among

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from training.settings import Settings, setting
+from truncated_weights.training.settings import Settings, setting
 
 # bridge.SIZES, whose import would bring JAX, with "pythia-" in front; a test compares the two.
 PYTHIA = ("14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")

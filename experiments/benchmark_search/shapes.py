@@ -1,6 +1,6 @@
 """Architectures by name: Pythia's sizes, and a small one of each other topology worth timing."""
 
-import bridge
+from truncated_weights import bridge
 
 LLAMA_70M = bridge.Config(
     family="llama",

@@ -8,10 +8,20 @@ read: event files (extra `tensorboard`; no TensorFlow), an offline run of Weight
 `wandb`; `wandb sync` uploads it), or CSV. Seconds for thousands of lines; nothing is computed.
 """
 
-from experiments.export_metrics.settings import ExportMetrics
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("export_metrics", ExportMetrics, __doc__)
+from truncated_weights.experiments.export_metrics.settings import ExportMetrics
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.export_metrics.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("export_metrics", ExportMetrics, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from training.settings import Settings, setting
+from truncated_weights.training.settings import Settings, setting
 
 TARGETS = ("tensorboard", "wandb", "csv")
 

@@ -12,10 +12,20 @@ gains are compared by rank correlation over facts, with bootstrap intervals, for
 over all. About half a minute of processor time per checkpoint, and two minutes for the memories.
 """
 
-from experiments.fact_frequency.settings import FactFrequency
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("fact_frequency", FactFrequency, __doc__)
+from truncated_weights.experiments.fact_frequency.settings import FactFrequency
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.fact_frequency.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("fact_frequency", FactFrequency, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

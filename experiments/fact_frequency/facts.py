@@ -5,12 +5,15 @@ import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
-from bridge.tasks import Example
-from bridge.tasks.general import plain_jsonl
-from experiments.run.program import UserError, user_errors
+from truncated_weights.bridge.tasks import Example
+from truncated_weights.bridge.tasks.general import plain_jsonl
+from truncated_weights.experiments.run.program import UserError, user_errors
+from truncated_weights.training.records import Name, labelled
 
 PARTS = ("validation", "test")
 THIRDS = ("frequent", "middle", "rare")
@@ -57,6 +60,18 @@ class Facts:
                 where, float(mass / self.frequency.sum()), self.frequency[where] / mass, numbers
             )
         return found
+
+    def labelled(self, values: Mapping[Name, Any]) -> xr.Dataset:
+        """What is said of every fact as a block, with frequency and part of each, and alpha."""
+        part = np.array(PARTS)[np.isin(np.arange(len(self.examples)), self.test).astype(int)]
+        return labelled(values, {}).assign_coords(
+            frequency=("fact", self.frequency), part=("fact", part), alpha=self.alpha
+        )
+
+
+def tested(block: xr.Dataset) -> xr.Dataset:
+    """The facts for testing of a block that Facts.labelled made."""
+    return block.isel(fact=block.part.values == "test")
 
 
 def read(run: str) -> Facts:

@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.fact_frequency.facts import Facts, read, same
-from experiments.fact_frequency.measured import candidates
-from experiments.fact_frequency.settings import FactFrequency
-from experiments.run import model_setup
-from experiments.run.program import UserError
+from truncated_weights.experiments.fact_frequency.checkpoint import candidates
+from truncated_weights.experiments.fact_frequency.facts import PARTS, Facts, read, same
+from truncated_weights.experiments.fact_frequency.settings import FactFrequency
+from truncated_weights.experiments.run import provenance, stop
+from truncated_weights.experiments.run.inputs import model_setup
+from truncated_weights.experiments.run.program import UserError
+from truncated_weights.experiments.run.progress import stage
 
 # Before the 64th step nothing is known yet, not even the noise.
 FIRST = 64
@@ -37,7 +39,7 @@ class Plan:
         return tuple(next(iter(self.checkpoints.values())))
 
 
-def make_plan(config: FactFrequency) -> Plan:
+def prepare(config: FactFrequency) -> Plan:
     """Find facts and checkpoints of every run; UserError says what cannot be."""
     facts = read(config.runs[0])
     found: dict[str, dict[int, Path]] = {}
@@ -50,6 +52,16 @@ def make_plan(config: FactFrequency) -> Plan:
     first = next(iter(found[config.runs[0]].values()))
     candidates(config, model_setup.read_architecture(str(first)))
     return Plan(config, facts, found)
+
+
+def digest(wanted: tuple[int, ...], run: str) -> str:
+    """Digest of what is read of a run: its prompts, and the weights at each step."""
+    found = [provenance.of_files(Path(run) / "prompts" / part) for part in PARTS]
+    for path in _steps(Path(run) / "checkpoints", wanted).values():
+        stage(f"reading the weights of {path}")
+        stop.check()
+        found.append(provenance.of_files(path))
+    return provenance.of_text(" ".join(found))
 
 
 def _steps(folder: Path, wanted: tuple[int, ...]) -> dict[int, Path]:

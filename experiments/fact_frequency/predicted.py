@@ -17,16 +17,21 @@ from typing import Literal
 import numpy as np
 from scipy.special import softmax
 
-from experiments.fact_frequency.facts import Facts
-from theory import frequent_memory
-from theory.text import shared_answers
-from theory.text.shared_answers import Memory
+from truncated_weights.experiments.fact_frequency.facts import Facts
+from truncated_weights.theory import frequent_memory
+from truncated_weights.theory.text import shared_answers
+from truncated_weights.theory.text.shared_answers import Memory
 
 Answers = Literal["own", "shared"]
 ANSWERS: tuple[Answers, ...] = ("own", "shared")
 PER_DECADE = 20
 # Leaves an error of 1e-5 in the logits, far below what is measured.
 NODES = 48
+
+
+def who(answers: str, cut: str) -> str:
+    """What tables call the memory with such answers, asked about a cut."""
+    return f"{answers}, {cut}"
 
 
 def clocks(longest: float) -> np.ndarray:

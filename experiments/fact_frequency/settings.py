@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from training.settings import Settings, setting
-from truncation.notation import LASER_RHOS
+from truncated_weights.training.settings import Settings, setting
+from truncated_weights.truncation.notation import LASER_RHOS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,17 +1,22 @@
 """Predicted beside measured: means, windows and rank correlations, as rows and on the terminal."""
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
-from experiments.fact_frequency import compared
-from experiments.fact_frequency.measured import SCORES
-from experiments.fact_frequency.plan import Plan
-from experiments.fact_frequency.predicted import ANSWERS
-from experiments.run import table
-from experiments.run.directory import RunDirectory
+from truncated_weights.experiments.fact_frequency import compared
+from truncated_weights.experiments.fact_frequency.checkpoint import SCORES
+from truncated_weights.experiments.fact_frequency.facts import tested
+from truncated_weights.experiments.fact_frequency.plan import Plan
+from truncated_weights.experiments.fact_frequency.predicted import ANSWERS, who
+from truncated_weights.experiments.run import table
+from truncated_weights.training.records import Records, rows_of
 
+Rows = list[dict[str, Any]]
 GAINS = ("p_answer", "loss")
 # What is predicted of cuts; see predicted.py.
 CUTS = ("top", "matched")
@@ -19,92 +24,91 @@ CUTS = ("top", "matched")
 ENDS = ("", "_low", "_high")
 
 
-def compare(
-    plan: Plan,
-    arrays: Mapping[str, np.ndarray],
-    cuts: Sequence[Sequence[str]],
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def compare(plan: Plan, records: Records) -> tuple[Rows, Rows]:
     """Rows of means and windows, and rows of rank correlations, on the facts for testing."""
-    config, facts = plan.config, plan.facts
-    drawn = compared.resamples(len(facts.test), config.bootstrap, config.seed)
-    frequency = facts.frequency[facts.test]
+    config = plan.config
+    asked = {block: tested(records[block]) for block in ("measured", "predicted")}
+    frequency = asked["measured"].frequency.values
+    drawn = compared.resamples(len(frequency), config.bootstrap, config.seed)
     rows, correlations = [], []
-    for run, where in groups(plan.names):
-        for place, step in enumerate(arrays["steps"].tolist()):
-
-            def mean(name: str, where: Sequence[int] = where, place: int = place) -> np.ndarray:
-                return arrays[name][list(where), place][:, facts.test].mean(axis=0)
-
-            for who, before, after in sides():
-                row: dict[str, Any] = {"run": run, "step": step, "who": who}
-                if who == "measured":
-                    row["cut"] = cuts[where[0]][place] if len(where) == 1 else ""
-                for label, name in (("whole", before), ("cut", after)):
-                    for score in SCORES:
-                        row[f"{label}_{score}"] = float(mean(f"{name}/{score}").mean())
-                    edge = compared.border(frequency, mean(f"{name}/accuracy"), drawn)
-                    row |= dict(zip((f"{label}_border{end}" for end in ENDS), edge, strict=True))
-                rows.append(row)
-                if who == "measured":
-                    continue
-                _, answers, which = after.split("/")
-                for gain in GAINS:
-                    rho = compared.spearman(
-                        mean(f"{after}/{gain}") - mean(f"{before}/{gain}"),
-                        mean(f"measured/after/{gain}") - mean(f"measured/before/{gain}"),
-                        drawn,
-                    )
-                    correlations.append(
-                        {"run": run, "step": step, "answers": answers, "cut": which, "gain": gain}
-                        | dict(zip((f"rho{end}" for end in ENDS), rho, strict=True))
-                    )
+    for (run, among), step in itertools.product(groups(plan.names), plan.steps):
+        here = {block: data.sel(run=among, step=step) for block, data in asked.items()}
+        # Mean over runs, as every figure of a group is.
+        real = here["measured"].drop_vars("chosen").mean("run", skipna=False)
+        row = {"run": run, "step": step, "who": "measured"}
+        if len(among) == 1:
+            row["cut"] = str(here["measured"].chosen.values[0])
+        rows.append(row | _window(real, "after", frequency, drawn))
+        for answers, cut in itertools.product(ANSWERS, CUTS):
+            said = here["predicted"].sel(answers=answers).mean("run", skipna=False)
+            row = {"run": run, "step": step, "who": who(answers, cut)}
+            rows.append(row | _window(said, cut, frequency, drawn))
+            for gain in GAINS:
+                rho = compared.spearman(_gain(said[gain], cut), _gain(real[gain], "after"), drawn)
+                row = {"run": run, "step": step, "answers": answers, "cut": cut, "gain": gain}
+                correlations.append(row | _interval("rho", rho))
     return rows, correlations
 
 
-def groups(runs: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+def _window(
+    found: xr.Dataset, cut: str, frequency: np.ndarray, drawn: np.ndarray
+) -> dict[str, float]:
+    """Means and the rarest known frequency, whole and after a cut; found: [model, fact]."""
+    row: dict[str, float] = {}
+    for label, model in (("whole", "before"), ("cut", cut)):
+        here = found.sel(model=model)
+        row |= {f"{label}_{score}": float(here[score].values.mean()) for score in SCORES}
+        edge = compared.border(frequency, here.accuracy.values, drawn)
+        row |= _interval(f"{label}_border", edge)
+    return row
+
+
+def _gain(values: xr.DataArray, cut: str) -> np.ndarray:
+    return values.sel(model=cut).values - values.sel(model="before").values
+
+
+def _interval(label: str, found: compared.Interval) -> dict[str, float]:
+    return dict(zip((f"{label}{end}" for end in ENDS), found, strict=True))
+
+
+def groups(runs: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Every run by itself, and all of them where there are several: means over runs."""
-    yield from ((run, [number]) for number, run in enumerate(runs))
+    yield from ((run, [run]) for run in runs)
     if len(runs) > 1:
-        yield "all", list(range(len(runs)))
+        yield "all", list(runs)
 
 
-def sides() -> Iterator[tuple[str, str, str]]:
-    """(who says it, its arrays before, its arrays after), the measured first."""
-    yield "measured", "measured/before", "measured/after"
-    for answers in ANSWERS:
-        for which in CUTS:
-            side = f"predicted/{answers}"
-            yield f"{answers}, {which}", f"{side}/none", f"{side}/{which}"
-
-
-def report(plan: Plan, summary: Mapping[str, Any], directory: RunDirectory) -> None:
+def tell(plan: Plan, records: Records, summary: Mapping[str, Any]) -> None:
     """Print fits, windows and correlations of the last group: all runs, or the only one."""
-    group = list(groups(plan.names))[-1][0]
-    facts = plan.facts
+    facts, shared = plan.facts, records.fits.shared
     print(f"{len(facts.test)} facts for testing, {len(facts.validation)} for choosing and fitting")
     fits = [
-        {"run": run} | {f"r, {answers} answers": summary[f"{run}/{answers}/shared"]
-                        for answers in ANSWERS}
+        {"run": run}
+        | {f"r, {kind} answers": float(shared.sel(run=run, answers=kind)) for kind in ANSWERS}
         for run in plan.names
-    ]  # fmt: skip
+    ]
     print(table.text(fits))
+    group = list(groups(plan.names))[-1][0]
+    correlations = {
+        (row["step"], who(row["answers"], row["cut"])): row
+        for row in rows_of(records.correlations)
+        if (row["run"], row["gain"]) == (group, "p_answer")
+    }
     rows = []
-    for step in plan.steps:
-        for who, _, _ in sides():
-            place = f"{group}/{step}/{who}"
-            row: dict[str, Any] = {"step": step, "who": who}
-            for name, score in (("the", "p_the"), ("answer", "p_answer"), ("right", "accuracy")):
-                full, cut = (summary[f"{place}/{label}_{score}"] for label in ("whole", "cut"))
-                row[name] = f"{full:.2f} > {cut:.2f}"
-            row["border"] = " > ".join(
-                _frequency(summary[f"{place}/{label}_border"]) for label in ("whole", "cut")
+    for found in rows_of(records.windows):
+        if found["run"] != group:
+            continue
+        row = {"step": found["step"], "who": found["who"]}
+        for title, score in (("the", "p_the"), ("answer", "p_answer"), ("right", "accuracy")):
+            row[title] = f"{found[f'whole_{score}']:.2f} > {found[f'cut_{score}']:.2f}"
+        borders = (found["whole_border"], found["cut_border"])
+        row["border"] = " > ".join(map(_frequency, borders))
+        if said := correlations.get((found["step"], found["who"])):
+            rho, low, high = (
+                math.nan if said[f"rho{e}"] is None else said[f"rho{e}"] for e in ENDS
             )
-            if who != "measured":
-                answers, which = who.split(", ")
-                name = f"{group}/{step}/{answers}/{which}/p_answer/rank_correlation"
-                rho, low, high = (summary[f"{name}{end}"] for end in ENDS)
-                row["rank correlation"] = f"{rho:.2f} [{low:.2f}, {high:.2f}]"
-            rows.append(row)
+            row["rank correlation"] = f"{rho:.2f} [{low:.2f}, {high:.2f}]"
+        rows.append(row)
     print(table.text(rows))
     print(
         "the: p( the), answer: p(answer), right: accuracy, border: the rarest frequency that is "
@@ -113,7 +117,6 @@ def report(plan: Plan, summary: Mapping[str, Any], directory: RunDirectory) -> N
         "common row matched to p( the) after the cut. Rank correlation: over facts, of predicted "
         "and measured gain in p(answer), with 95 % intervals from resampling facts"
     )
-    print(f"tables: {directory.path}, figures: {directory.path / 'figures'}")
 
 
 def _frequency(value: float) -> str:

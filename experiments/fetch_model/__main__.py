@@ -12,10 +12,20 @@ The time is that of the network: 70m is 166 MB a step, 410m 911 MB, 12b 24 GB. W
 everything in the cache, hashing runs at about 1 GB/s.
 """
 
-from experiments.fetch_model.settings import FetchModel
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("fetch_model", FetchModel, __doc__)
+from truncated_weights.experiments.fetch_model.settings import FetchModel
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.fetch_model.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("fetch_model", FetchModel, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

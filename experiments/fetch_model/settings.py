@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from experiments.run.model_settings import IGNORE_KEYS
-from training.settings import Settings, setting
+from truncated_weights.experiments.run.inputs.model_settings import IGNORE_KEYS
+from truncated_weights.training.settings import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)

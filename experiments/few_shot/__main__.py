@@ -15,10 +15,20 @@ to 790 tokens and an answer up to 256, for each of 1,319 problems; progress tell
 and an interrupted run continues after its last batch.
 """
 
-from experiments.few_shot.settings import FewShot
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("few_shot", FewShot, __doc__)
+from truncated_weights.experiments.few_shot.settings import FewShot
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.few_shot.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("few_shot", FewShot, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

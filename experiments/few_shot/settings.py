@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from experiments.run.model_settings import DTYPES, IGNORE_KEYS
-from training.settings import Settings, setting
+from truncated_weights.experiments.run.inputs.model_settings import DTYPES, IGNORE_KEYS
+from truncated_weights.training.settings import Settings, setting
 
 STYLES = ("thought", "plain")
 

@@ -9,10 +9,20 @@ sequences. About four minutes on two CPU cores for one seed. On the default run 
 noise) and reaches p(correct) 0.98.
 """
 
-from experiments.find_noise.settings import FindNoise
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("find_noise", FindNoise, __doc__)
+from truncated_weights.experiments.find_noise.settings import FindNoise
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.find_noise.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("find_noise", FindNoise, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -5,16 +5,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from toy.probes.spectra import noise_direction
-from toy.recall import Task
-from toy.transformer import TransformerConfig, Weights
-from truncation import rules
-from truncation.notation import Key, candidates
-from truncation.rules import gradient_guided, greedy, grid
-from truncation.search.cache import Cache
-from truncation.search.decompositions import Decompositions
-from truncation.search.effects import effects
-from truncation.search.problem import Outcome, SearchProblem
+from truncated_weights.toy.probes.spectra import noise_direction
+from truncated_weights.toy.recall import Task
+from truncated_weights.toy.transformer import TransformerConfig, Weights
+from truncated_weights.truncation import rules
+from truncated_weights.truncation.notation import Key, candidates
+from truncated_weights.truncation.rules import gradient_guided, greedy, grid
+from truncated_weights.truncation.search.cache import Cache
+from truncated_weights.truncation.search.decompositions import Decompositions
+from truncated_weights.truncation.search.effects import effects
+from truncated_weights.truncation.search.problem import Outcome, SearchProblem
 
 FRACTIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.9)
 RANDOM_DRAWS = 5

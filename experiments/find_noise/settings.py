@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from training.settings import Settings, setting
-from truncation.notation import LASER_RHOS
+from truncated_weights.training.settings import Settings, setting
+from truncated_weights.truncation.notation import LASER_RHOS
 
 # LASER's fractions of rank, and three that drop the top of the spectrum.
 RHOS = (*LASER_RHOS, "-0.01", "-0.02", "-0.05")

@@ -14,10 +14,20 @@ until it overshoots; recall comes in full and hardly in the linear model, which
 learns more of it the wider it is and the larger the rate.
 """
 
-from experiments.linearised.settings import Linearised
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("linearised", Linearised, __doc__)
+from truncated_weights.experiments.linearised.settings import Linearised
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.linearised.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("linearised", Linearised, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from training.settings import Settings, setting
+from truncated_weights.training.settings import Settings, setting
 
 PARTS = ("ff1", "ff2", "attention", "values")
 # linear:PART makes that part linear and no other; free:PART makes every other part linear.

@@ -10,10 +10,20 @@ values of --spectra. A step that was measured is not measured again when an inte
 is continued. Some 10 s per step of Pythia-70m on two CPU cores.
 """
 
-from experiments.model_dynamics.settings import ModelDynamics
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("model_dynamics", ModelDynamics, __doc__)
+from truncated_weights.experiments.model_dynamics.settings import ModelDynamics
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.model_dynamics.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("model_dynamics", ModelDynamics, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from experiments.run.model_settings import ModelSettings
-from training.settings import setting
+from truncated_weights.experiments.run.inputs.model_settings import ModelSettings
+from truncated_weights.training.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)

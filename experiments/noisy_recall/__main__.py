@@ -10,10 +10,20 @@ input matrix at a tenth of its rank (1.fc_in@0.1) p(correct) 0.88; attention on 
 0.94 and on noise tokens below 0.01.
 """
 
-from experiments.run.program import Program
-from toy.settings import NoisyRecall
+from typing import Any
 
-PROGRAM = Program("noisy_recall", NoisyRecall, __doc__)
+from truncated_weights.experiments.run.program import Program
+from truncated_weights.toy.settings import NoisyRecall
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.noisy_recall.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("noisy_recall", NoisyRecall, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -1,138 +1,192 @@
-"""Figures of a noisy-recall run, from its saved arrays alone."""
+"""Figures of a noisy-recall run, from its settings and records alone."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
+import xarray as xr
+from matplotlib import figure as mpl_figure
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from experiments.run import style
-from experiments.run.style import COLOURS, CYCLE
-from training import seeds
-from truncation.notation import MATRICES
+from truncated_weights.experiments.run.drawing import style
+from truncated_weights.experiments.run.drawing.panel import Figure, Panel
+from truncated_weights.experiments.run.drawing.style import COLOURS, CYCLE
+from truncated_weights.toy.settings import NoisyRecall
+from truncated_weights.training.records import Records
+from truncated_weights.truncation.notation import MATRICES
 
-Arrays = Mapping[str, np.ndarray]
-
-
-def draw(arrays: Arrays, alpha: float) -> Iterator[tuple[str, Figure]]:
-    """Every figure of a run, with its name."""
-    yield from at_the_end(arrays, alpha)
-    yield from along_training(arrays)
+# Square points of a disc whose singular direction is the noise's own.
+WHOLE_DISC = 40
 
 
-def at_the_end(arrays: Arrays, alpha: float) -> Iterator[tuple[str, Figure]]:
-    """The figures that show what the last weights do, cut and uncut, of the seeds not lost."""
-    arrays = seeds.surviving(arrays)
-    yield "recall", overview(arrays, alpha)
-    if _curve_matrices(arrays):
-        yield "truncation", truncation_curves(arrays, alpha)
+def figures(config: NoisyRecall, records: Records) -> Iterator[Figure]:
+    """Every figure of a run: first what needs nothing but what was recorded while training."""
+    if "bigrams" in records:
+        yield Figure("bigrams", list(bigrams(records)))
+    panels = [recalls(records), attention(records), attribution(records), margins(records)]
+    yield Figure("mechanisms", panels, columns=2)
+    yield spectra(records.spectra)
+    by_rank = {matrix: curve(config, records, matrix) for matrix in curves(records.final)}
+    chosen = [m for m in by_rank if m.endswith("fc_in") and not m.startswith("0.")]
+    shown = by_rank.get(next(iter(chosen), next(reversed(by_rank), "")))
+    yield Figure("recall", [learning(config, records), truncated(records), shown])
+    if by_rank:
+        yield Figure("truncation", list(by_rank.values()), columns=4, height=1.9)
 
 
-def along_training(arrays: Arrays) -> Iterator[tuple[str, Figure]]:
-    """The figures that need nothing but what was recorded while training, of seeds not lost."""
-    arrays = seeds.surviving(arrays)
-    if "bigrams/bigram/loss" in arrays:
-        yield "bigrams", bigrams(arrays)
-    yield "mechanisms", mechanisms(arrays)
-    yield "spectra", spectra(arrays)
+def learning(config: NoisyRecall, records: Records) -> Panel:
+    """Noise first, then recall: the full model along training."""
+    clean, noisy = (records.models.sel(set=part, model="full") for part in ("clean", "noisy"))
+
+    def draw(axes: Axes) -> None:
+        for metric, what in (("p_correct", "correct"), ("p_noise", "noise")):
+            style.over_steps(axes, clean[metric], label=f"p({what})", color=COLOURS[what])
+        for metric, what in (("attention_correct", "correct"), ("attention_noise", "noise")):
+            label = f"attention to {what}"
+            style.over_steps(axes, noisy[metric], label=label, color=COLOURS[what], ls=":")
+        _alpha(axes, config.alpha)
+        axes.annotate(r"$\alpha$", (1, config.alpha), xycoords=("axes fraction", "data"), size=7)
+        _probability(axes)
+
+    caption = (
+        f"The noise is learned within steps and ends at {_last(clean.p_noise):.2f} on clean "
+        f"sequences; recall is learned later and ends at {_last(clean.p_correct):.2f}."
+    )
+    return Panel("learning", "full model, learning", draw, caption, legend=1)
 
 
-def overview(arrays: Arrays, alpha: float) -> Figure:
-    """The central figure: noise first, then recall; and what truncation leaves of each."""
-    canvas, ((left, middle, right),) = style.figure(1, 3, height=2.9)
-    for metric, name in (("p_correct", "correct"), ("p_noise", "noise")):
-        _band(left, arrays, f"models/clean/full/{metric}", f"p({name})", COLOURS[name])
-    _band(
-        left, arrays, "models/noisy/full/attention_correct", "attention to correct",
-        COLOURS["correct"], ls=":",
-    )  # fmt: skip
-    _band(
-        left, arrays, "models/noisy/full/attention_noise", "attention to noise",
-        COLOURS["noise"], ls=":",
-    )  # fmt: skip
-    left.axhline(alpha, color="0.7", lw=0.8, zorder=0)
-    left.annotate(r"$\alpha$", (1, alpha), xycoords=("axes fraction", "data"), fontsize=7)
-    _probability(left)
-    style.step_axis(left)
-    style.legend_below(left, 1)
-    style.panel(left, "a", "full model, learning")
+def truncated(records: Records) -> Panel:
+    """The followed cuts along training."""
+    clean = records.models.p_correct.sel(set="clean")
 
-    for colour, name in zip(CYCLE, _followed(arrays), strict=False):
-        _band(middle, arrays, f"models/clean/{name}/p_correct", name, colour)
-    _band(middle, arrays, "models/clean/full/p_correct", "full", COLOURS["neutral"], ls="--")
-    _probability(middle, "p(correct), clean")
-    style.step_axis(middle)
-    style.legend_below(middle)
-    style.panel(middle, "b", "truncated, along training")
+    def draw(axes: Axes) -> None:
+        for colour, model in zip(CYCLE, _followed(records), strict=False):
+            style.over_steps(axes, clean.sel(model=model), label=model, color=colour)
+        full = clean.sel(model="full")
+        style.over_steps(axes, full, label="full", color=COLOURS["neutral"], ls="--")
+        _probability(axes, "p(correct), clean")
 
-    shown = _curve_matrices(arrays)
-    if not shown:
-        right.set_visible(False)
-        return canvas
-    chosen = next((m for m in shown if m.endswith("fc_in") and not m.startswith("0.")), shown[-1])
-    _curve(right, arrays, chosen, alpha, legend=False)
-    style.legend_below(right, 1)
-    style.panel(right, "c", f"truncating {chosen}, at the end")
-    return canvas
+    ends = ", ".join(f"{m} {_last(clean.sel(model=m)):.2f}" for m in ("full", *_followed(records)))
+    return Panel("truncated", "truncated, along training", draw, f"p(correct) ends at: {ends}.")
 
 
-def truncation_curves(arrays: Arrays, alpha: float) -> Figure:
-    """p(correct) and p(noise) against the fraction of rank kept, one panel per matrix."""
-    names = _curve_matrices(arrays)
-    columns = min(4, len(names))
-    rows = -(-len(names) // columns)
-    canvas, panels = style.figure(rows, columns, height=1.9)
-    for index, axes in enumerate(panels.flat):
-        if index >= len(names):
-            axes.set_visible(False)
-            continue
-        _curve(axes, arrays, names[index], alpha, legend=index == 0)
-        style.panel(axes, "abcdefghijklmnop"[index], names[index])
-    return canvas
+def curves(final: xr.Dataset) -> dict[str, list[tuple[float, str]]]:
+    """LAYER.MATRIX -> (fraction kept, model) of those with a curve, last layer first."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    for model in map(str, final.model.values):
+        matrix, at, rho = model.partition("@")
+        if at and "+" not in model and rho.replace(".", "", 1).isdigit():
+            found.setdefault(matrix, []).append((float(rho), model))
+    order = list(found)
+    whole = [matrix for matrix in order if len(found[matrix]) > 2]
+    whole.sort(key=lambda matrix: (-int(matrix.split(".")[0]), order.index(matrix)))
+    return {matrix: sorted(found[matrix]) for matrix in whole}
 
 
-def mechanisms(arrays: Arrays) -> Figure:
-    """Memory recalls, feed-forward margins, and who contributes to the noise margin."""
-    canvas, ((left, middle, right),) = style.figure(1, 3, height=2.9)
+def curve(config: NoisyRecall, records: Records, matrix: str) -> Panel:
+    """p(correct) and p(noise) at the end against the fraction of rank of a matrix that is kept."""
+    rhos, models = zip(*curves(records.final)[matrix], strict=True)
+    clean = records.final.sel(set="clean", model=list(models))
+
+    def draw(axes: Axes) -> None:
+        for metric, what in (("p_correct", "correct"), ("p_noise", "noise")):
+            values = clean[metric].transpose("model", "seed").values
+            style.band(
+                axes, np.array(rhos), values, label=f"p({what})", color=COLOURS[what],
+                marker="o", ms=2.5,
+            )  # fmt: skip
+        _alpha(axes, config.alpha)
+        # Linear below the smallest positive rho, so that rho = 0 has a place.
+        smallest = min((rho for rho in rhos if rho > 0), default=1.0)
+        axes.set_xscale("symlog", linthresh=smallest, linscale=0.8)
+        # Nothing is left of it: the room is for telling 0 from the smallest in a narrow panel.
+        axes.set_xlim(-0.2 * smallest, 1.15)
+        ticks = [t for t in (0.0, 0.01, 0.1, 1.0) if t == 0 or t >= smallest]
+        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axes.set_xlabel("fraction of rank kept")
+        _probability(axes, "probability, clean")
+
+    caption = f"p(correct) and p(noise) at the end, against the fraction of rank of {matrix} kept."
+    return Panel(f"curve-{matrix}", f"truncating {matrix}, at the end", draw, caption)
+
+
+def recalls(records: Records) -> Panel:
+    """The memory recalls of the two-layer circuit along training."""
+    recall = records.mechanisms.recall
     labels = {
         "previous_token": "previous token (0.k_proj)",
         "induction": "induction (last k_proj)",
         "copy": "copy (last ov)",
     }
-    for colour, (name, label) in zip(CYCLE, labels.items(), strict=False):
-        if f"mechanisms/recall/{name}" in arrays:
-            _band(left, arrays, f"mechanisms/recall/{name}", label, colour)
-    if "models/noisy/full/attention_previous" in arrays:
-        _band(
-            left, arrays, "models/noisy/full/attention_previous",
-            "attention to previous", COLOURS["neutral"], ls=":",
-        )  # fmt: skip
-    _probability(left, "accuracy or mass")
-    style.panel(left, "a", "memory recalls")
-    prefix = "mechanisms/feed_forward_margin/"
-    for colour, name in zip(CYCLE, [n for n in arrays if n.startswith(prefix)], strict=False):
-        _band(middle, arrays, name, f"feed-forward {name.removeprefix(prefix)}", colour)
-    middle.set_ylabel("logit(noise) - best other")
-    style.panel(middle, "b", "feed-forwards at the trigger")
-    prefix = "models/clean/full/margin/"
-    for colour, name in zip(CYCLE, [n for n in arrays if n.startswith(prefix)], strict=False):
-        label = name.removeprefix(prefix).replace("feed_forward_", "feed-forward ")
-        _band(right, arrays, name, label.replace("attention_", "attention "), colour)
-    right.set_ylabel("logit(noise) - logit(correct)")
-    style.panel(right, "c", "direct logit attribution")
-    for axes in (left, middle, right):
-        style.step_axis(axes)
-        style.legend_below(axes, 1 if axes is left else 2)
-    for axes in (middle, right):
+
+    def draw(axes: Axes) -> None:
+        for colour, (memory, label) in zip(CYCLE, labels.items(), strict=False):
+            if memory in recall.association:
+                style.over_steps(axes, recall.sel(association=memory), label=label, color=colour)
+        _probability(axes, "accuracy")
+
+    caption = "Accuracy of the memories of the two-layer circuit against the training step."
+    return Panel("recalls", "memory recalls", draw, caption, legend=1)
+
+
+def attention(records: Records) -> Panel:
+    """Where the full model looks on noisy sequences."""
+    noisy = records.models.sel(set="noisy", model="full")
+    lines = {
+        "attention_correct": ("last layer, at triggers: correct tokens", COLOURS["correct"]),
+        "attention_noise": ("noise tokens", COLOURS["noise"]),
+        "attention_previous": ("first layer: the token before", COLOURS["previous"]),
+    }
+
+    def draw(axes: Axes) -> None:
+        for metric, (label, colour) in lines.items():
+            if metric in noisy:
+                style.over_steps(axes, noisy[metric], label=label, color=colour)
+        _probability(axes, "attention, noisy")
+
+    caption = (
+        f"On noisy sequences the last layer's attention at triggers ends with "
+        f"{_last(noisy.attention_correct):.2f} on correct tokens and "
+        f"{_last(noisy.attention_noise):.2f} on noise tokens."
+    )
+    return Panel("attention", "attention", draw, caption, legend=1)
+
+
+def margins(records: Records) -> Panel:
+    """What the feed-forwards say at the trigger."""
+    found = records.mechanisms.feed_forward_margin
+
+    def draw(axes: Axes) -> None:
+        for colour, part in zip(CYCLE, found.feed_forward.values, strict=False):
+            values = found.sel(feed_forward=part)
+            if np.isfinite(values).any():
+                style.over_steps(axes, values, label=f"feed-forward {part}", color=colour)
         axes.axhline(0, color="0.7", lw=0.8, zorder=0)
-    return canvas
+        axes.set_ylabel("logit(noise) - best other")
+
+    caption = "Logit of the noise less the best other that a feed-forward gives at the trigger."
+    return Panel("feed-forward-margins", "feed-forwards at the trigger", draw, caption)
 
 
-def bigrams(arrays: Arrays) -> Figure:
+def attribution(records: Records) -> Panel:
+    """Which block writes the margin of the noise."""
+    found = records.models.margin.sel(set="clean", model="full")
+
+    def draw(axes: Axes) -> None:
+        for colour, block in zip(CYCLE, map(str, found.block.values), strict=False):
+            label = block.replace("feed_forward_", "feed-forward ").replace(
+                "attention_", "attention "
+            )
+            style.over_steps(axes, found.sel(block=block), label=label, color=colour)
+        axes.axhline(0, color="0.7", lw=0.8, zorder=0)
+        axes.set_ylabel("logit(noise) - logit(correct)")
+
+    caption = "What each block adds to the margin of the noise, against the training step."
+    return Panel("margins", "direct logit attribution", draw, caption)
+
+
+def bigrams(records: Records) -> Iterator[Panel]:
     """Which part holds the bigrams, and whether recall reaches outputs that were never trained."""
-    unseen = "models/heldout/full/p_correct" in arrays
-    canvas, panels = style.figure(1, 3 if unseen else 2, height=2.9)
-    left, middle = panels.flat[:2]
+    found = records.bigrams
     shown = {
         "loss": ("full", COLOURS["neutral"], "--"),
         "without_last_attention": ("without last attention", CYCLE[0], "-"),
@@ -140,106 +194,113 @@ def bigrams(arrays: Arrays) -> Figure:
         "without_feed_forward_1": ("without feed-forward 1", CYCLE[2], "-"),
         "without_feed_forwards": ("without feed-forwards", CYCLE[3], "-"),
     }
-    for name, (label, colour, line) in shown.items():
-        if f"bigrams/bigram/{name}" in arrays:
-            _band(left, arrays, f"bigrams/bigram/{name}", label, colour, ls=line)
-    if "bigrams/bigram/entropy" in arrays:
-        _floor(left, float(seeds.mean(arrays["bigrams/bigram/entropy"].ravel())), "entropy", "left")
-    left.set_ylabel("nats per token")
-    style.panel(left, "a", "loss away from triggers")
-    prefix = "mechanisms/bigram_kl/"
-    found = [n for n in arrays if n.startswith(prefix) and n.removeprefix(prefix).isdigit()]
-    for colour, name in zip(CYCLE[1:], found, strict=False):
-        _band(middle, arrays, name, f"feed-forward {name.removeprefix(prefix)}", colour)
-    if f"{prefix}uniform" in arrays:
-        _floor(
-            middle, float(seeds.mean(arrays[f"{prefix}uniform"].ravel())), "saying nothing", "right"
-        )
-    middle.set_ylabel("KL to the bigram law, nats")
-    style.panel(middle, "b", "what each feed-forward says")
-    if unseen:
-        _held_out(panels.flat[2], arrays)
-    for axes in panels.flat:
-        style.step_axis(axes)
-        style.legend_below(axes, 1)
-    return canvas
+
+    def away(axes: Axes) -> None:
+        for variant, (label, colour, line) in shown.items():
+            if variant in found:
+                style.over_steps(axes, found[variant], label=label, color=colour, ls=line)
+        if "entropy" in found:
+            _floor(axes, float(found.entropy.mean()), "entropy", "left")
+        axes.set_ylabel("nats per token")
+
+    caption = "Loss away from triggers, full and without each part, against the training step."
+    yield Panel("bigrams", "loss away from triggers", away, caption, legend=1)
+
+    def laws(axes: Axes) -> None:
+        kl = records.mechanisms.get("bigram_kl")
+        if kl is None:
+            return
+        fed = [part for part in map(str, kl.feed_forward.values) if part.isdigit()]
+        fed = [part for part in fed if np.isfinite(kl.sel(feed_forward=part)).any()]
+        for colour, part in zip(CYCLE[1:], fed, strict=False):
+            values = kl.sel(feed_forward=part)
+            style.over_steps(axes, values, label=f"feed-forward {part}", color=colour)
+        _floor(axes, float(kl.sel(feed_forward="uniform").mean()), "saying nothing", "right")
+        axes.set_ylabel("KL to the bigram law, nats")
+
+    caption = "How far what each feed-forward says of a token is from the law of the next token."
+    yield Panel("bigram-laws", "what each feed-forward says", laws, caption, legend=1)
+    if "heldout" in records.models.set:
+        yield held_out(records)
 
 
-def _held_out(axes: Axes, arrays: Arrays) -> None:
+def held_out(records: Records) -> Panel:
     """p(correct) where the output is one of those trained on, and where it is not."""
-    names = ["full", *(n for n in _followed(arrays) if n in ("1.mlp@0", "1.fc_in@0"))]
-    for colour, name in zip((COLOURS["neutral"], CYCLE[0]), names, strict=False):
-        for part, line, told in (("clean", "-", "trained"), ("heldout", ":", "never trained")):
-            label = f"{name}, outputs {told}"
-            _band(axes, arrays, f"models/{part}/{name}/p_correct", label, colour, ls=line)
-    _probability(axes, "p(correct), clean")
-    style.panel(axes, "c", "outputs held out")
+    found = records.models.p_correct
+    models = ["full", *(n for n in _followed(records) if n in ("1.mlp@0", "1.fc_in@0"))]
+
+    def draw(axes: Axes) -> None:
+        for colour, model in zip((COLOURS["neutral"], CYCLE[0]), models, strict=False):
+            for part, line, told in (("clean", "-", "trained"), ("heldout", ":", "never trained")):
+                values = found.sel(set=part, model=model)
+                label = f"{model}, outputs {told}"
+                style.over_steps(axes, values, label=label, color=colour, ls=line)
+        _probability(axes, "p(correct), clean")
+
+    caption = "p(correct) on outputs that were trained, and on those that never were."
+    return Panel("held-out", "outputs held out", draw, caption, legend=1)
 
 
-def _floor(axes: Axes, value: float, label: str, side: str) -> None:
-    axes.axhline(value, color="0.7", lw=0.8, zorder=0)
-    place = ({"left": 0.02, "right": 0.99}[side], value)
-    axes.annotate(
-        label, place, xycoords=("axes fraction", "data"), fontsize=7, va="bottom", ha=side
-    )
-
-
-def spectra(arrays: Arrays) -> Figure:
+def spectra(found: xr.Dataset) -> Figure:
     """Singular values along training; a disc's area is its share of the noise direction."""
-    # Square points of a disc whose singular direction is the noise's own.
-    whole = 40
-    prefix, suffix = "spectra/spectrum/", "/singular_values"
-    found = [
-        n.removeprefix(prefix).removesuffix(suffix)
-        for n in arrays
-        if n.startswith(prefix) and n.endswith(suffix)
-    ]
-    layers = sorted({name.split(".")[0] for name in found})
-    order = [m for m in MATRICES if any(name.endswith(f".{m}") for name in found)]
-    canvas, panels = style.figure(len(layers), len(order), height=1.9)
-    steps = np.maximum(arrays["spectra/steps"], 0.5)
-    for row, layer in zip(panels, layers, strict=True):
-        for axes, matrix in zip(row, order, strict=True):
-            name = f"{layer}.{matrix}"
-            if name not in found:
-                axes.set_visible(False)
-                continue
-            values = seeds.mean(arrays[f"{prefix}{name}{suffix}"], axis=1)
-            axes.plot(steps, values, color="0.75", lw=0.5, zorder=0)
-            share = arrays.get(f"{prefix}{name}/noise_share")
-            if share is not None:
-                times = np.repeat(steps, values.shape[1])
-                area = whole * seeds.mean(share, axis=1).ravel()
-                axes.scatter(
-                    times, values.ravel(), s=area, color=COLOURS["noise"], lw=0, rasterized=True
-                )
-            axes.set_title(name, loc="left")
-            # A seed on the brink has singular values beyond the finite numbers before it is lost.
-            axes.set_ylim(0, values.max(initial=1e-6, where=np.isfinite(values)) * 1.12)
-            style.step_axis(axes)
-        row[0].set_ylabel("singular value")
-    if any(name.endswith("/noise_share") for name in arrays):
-        shares = {
+    names = set(map(str, found.matrix.values))
+    layers = sorted({name.split(".")[0] for name in names})
+    order = [m for m in MATRICES if any(name.endswith(f".{m}") for name in names)]
+    grid = [f"{layer}.{matrix}" for layer in layers for matrix in order]
+    panels = [spectrum(found, name) if name in names else None for name in grid]
+
+    def legend(canvas: mpl_figure.Figure) -> None:
+        discs = {
             f"{share:g}": canvas.axes[0].scatter(
-                [], [], s=whole * share, color=COLOURS["noise"], lw=0
+                [], [], s=WHOLE_DISC * share, color=COLOURS["noise"], lw=0
             )
             for share in (1, 0.5, 0.1)
         }
         canvas.legend(
-            shares.values(), shares, loc="outside lower center", ncols=3,
+            discs.values(), discs, loc="outside lower center", ncols=3,
             title="share of the noise direction",
         )  # fmt: skip
-    return canvas
+
+    after = legend if "noise_share" in found else None
+    return Figure("spectra", panels, len(order), 1.9, after=after, lettered=False)
 
 
-def _steps(arrays: Arrays, group: str) -> np.ndarray:
-    return arrays[f"{group}/steps"]
+def spectrum(found: xr.Dataset, matrix: str) -> Panel:
+    """Singular values of one matrix along training."""
+    here = (
+        found.sel(matrix=matrix).mean("seed").dropna("rank", how="all", subset=["singular_values"])
+    )
+    steps = np.maximum(here.step.values, 0.5)
+    values = here.singular_values.transpose("step", "rank").values
+
+    def draw(axes: Axes) -> None:
+        axes.plot(steps, values, color="0.75", lw=0.5, zorder=0)
+        if "noise_share" in here and np.isfinite(here.noise_share).any():
+            area = WHOLE_DISC * here.noise_share.transpose("step", "rank").values.ravel()
+            times = np.repeat(steps, values.shape[1])
+            axes.scatter(
+                times, values.ravel(), s=area, color=COLOURS["noise"], lw=0, rasterized=True
+            )
+        # A seed on the brink has singular values beyond the finite numbers before it is lost.
+        axes.set_ylim(0, values.max(initial=1e-6, where=np.isfinite(values)) * 1.12)
+        style.step_axis(axes)
+        axes.set_ylabel("singular value")
+
+    caption = f"Singular values of {matrix} against the training step; discs: share of the noise."
+    return Panel(f"spectrum-{matrix}", matrix, draw, caption, legend=0)
 
 
-def _band(axes: Axes, arrays: Arrays, name: str, label: str, colour: str, **line: object) -> None:
-    steps = _steps(arrays, name.split("/", 1)[0])
-    later = steps > 0
-    style.band(axes, steps[later], arrays[name][later], label=label, color=colour, **line)
+def _followed(records: Records) -> list[str]:
+    models = [m for m in map(str, records.models.model.values) if m != "full"]
+    return models[: len(CYCLE)]
+
+
+def _last(values: xr.DataArray) -> float:
+    return float(values.isel(step=-1).mean())
+
+
+def _alpha(axes: Axes, alpha: float) -> None:
+    axes.axhline(alpha, color="0.7", lw=0.8, zorder=0)
 
 
 def _probability(axes: Axes, label: str = "probability or mass, clean") -> None:
@@ -247,48 +308,7 @@ def _probability(axes: Axes, label: str = "probability or mass, clean") -> None:
     axes.set_ylabel(label)
 
 
-def _followed(arrays: Arrays) -> list[str]:
-    names = [
-        name.removeprefix("models/clean/").removesuffix("/p_correct")
-        for name in arrays
-        if name.startswith("models/clean/") and name.endswith("/p_correct")
-    ]
-    return [name for name in names if name != "full"][: len(CYCLE)]
-
-
-def _curve_matrices(arrays: Arrays) -> list[str]:
-    """LAYER.MATRIX that have a curve over rho, last layer first."""
-    found = dict.fromkeys(
-        name.removeprefix("final/clean/").split("@")[0]
-        for name in arrays
-        if name.startswith("final/clean/") and name.count("@") == 1 and "+" not in name
-    )
-    whole = [m for m in found if len(_curve_points(arrays, m)) > 2]
-    return sorted(whole, key=lambda m: (-int(m.split(".")[0]), list(found).index(m)))
-
-
-def _curve_points(arrays: Arrays, matrix: str) -> list[tuple[float, str]]:
-    prefix = f"final/clean/{matrix}@"
-    texts = {name.removeprefix(prefix).split("/")[0] for name in arrays if name.startswith(prefix)}
-    plain: Callable[[str], bool] = lambda t: t.replace(".", "", 1).isdigit()  # noqa: E731
-    return sorted((float(text), text) for text in texts if plain(text))
-
-
-def _curve(axes: Axes, arrays: Arrays, matrix: str, alpha: float, *, legend: bool = True) -> None:
-    points = _curve_points(arrays, matrix)
-    rhos = np.array([rho for rho, _ in points])
-    for metric, name in (("p_correct", "correct"), ("p_noise", "noise")):
-        values = np.stack([arrays[f"final/clean/{matrix}@{t}/{metric}"] for _, t in points])
-        style.band(axes, rhos, values, label=f"p({name})", color=COLOURS[name], marker="o", ms=2.5)
-    axes.axhline(alpha, color="0.7", lw=0.8, zorder=0)
-    # Linear below the smallest positive rho, so that rho = 0 has a place.
-    smallest = rhos[rhos > 0].min() if np.any(rhos > 0) else 1.0
-    axes.set_xscale("symlog", linthresh=smallest, linscale=0.8)
-    # Nothing is left of it: the room is for telling 0 from the smallest in a narrow panel.
-    axes.set_xlim(-0.2 * smallest, 1.15)
-    ticks = [t for t in (0.0, 0.01, 0.1, 1.0) if t == 0 or t >= smallest]
-    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    axes.set_xlabel("fraction of rank kept")
-    _probability(axes, "probability, clean")
-    if legend:
-        axes.legend(loc="best")
+def _floor(axes: Axes, value: float, label: str, side: str) -> None:
+    axes.axhline(value, color="0.7", lw=0.8, zorder=0)
+    place = ({"left": 0.02, "right": 0.99}[side], value)
+    axes.annotate(label, place, xycoords=("axes fraction", "data"), size=7, va="bottom", ha=side)

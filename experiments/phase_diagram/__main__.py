@@ -8,10 +8,20 @@ the map is predicted by theory/, the points are memories trained by gradient des
 map is positive the noise is the largest component and truncation must drop the top to remove it.
 """
 
-from experiments.phase_diagram.settings import PhaseDiagram
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("phase_diagram", PhaseDiagram, __doc__)
+from truncated_weights.experiments.phase_diagram.settings import PhaseDiagram
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.phase_diagram.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("phase_diagram", PhaseDiagram, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -9,10 +9,20 @@ it stands what theory/plateau.py says of the measured curvature: deviation, auto
 lag at which it first dips, and the edge of stability.
 """
 
-from experiments.plateau.settings import Plateau
-from experiments.run.program import Program
+from typing import Any
 
-PROGRAM = Program("plateau", Plateau, __doc__)
+from truncated_weights.experiments.plateau.settings import Plateau
+from truncated_weights.experiments.run.program import Program
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.plateau.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("plateau", Plateau, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

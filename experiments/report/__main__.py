@@ -11,8 +11,8 @@ yours and language models from their directories; it says beforehand how long. A
 makes the exit code 1. Finished runs are kept: the same command with --overwrite goes on.
 """
 
-from experiments.report.settings import Report
-from experiments.run.program import Program
+from truncated_weights.experiments.report.settings import Report
+from truncated_weights.experiments.run.program import Program
 
 PROGRAM = Program("report", Report, __doc__)
 

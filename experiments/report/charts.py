@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.report.reading import Found
+from truncated_weights.experiments.report.reading import Found
 
-# As in figures/panel.py: one drawing for light and dark.
+# As in experiments/run/drawing/panel.py: one drawing for light and dark.
 COLOURS = {"p(noise)": "var(--noise)", "p(correct)": "var(--correct)"}
 CONFIG = {
     "background": "transparent",
@@ -35,7 +35,8 @@ DESCRIPTIONS = {
     "by-step": "p(correct) and p(noise) against the training step, at a fraction of rank kept",
     "phase-chart": "Predicted ratio of noise to signal over inputs and alpha, at a time",
 }
-KEPT = re.compile(r"clean/(?P<matrix>\d+\.\w+)@(?P<rho>[\d.]+)/p_noise")
+# Models in which one matrix is cut to its largest components.
+KEPT = re.compile(r"(?P<matrix>\d+\.\w+)@(?P<rho>[\d.]+)")
 
 
 def available() -> bool:
@@ -112,17 +113,16 @@ def phase_map(run: Found) -> dict[str, Any]:
     """Log of noise over signal singular value over N and alpha; a slider for the time."""
     import altair as alt
 
-    arrays = run.arrays
-    times = [float(time) for time in arrays["times"]]
-    sizes = arrays["map/num_inputs"]
+    found = run.records["map"].log_ratio.transpose("num_inputs", "alpha", "time")
+    times, sizes = found.time.values.tolist(), found.num_inputs.values
     # Neighbouring sizes are near each other on the logarithmic axis; thirty of them fill it.
     shown = np.unique(np.geomspace(1, sizes.size, min(30, sizes.size)).round().astype(int) - 1)
     rows = [
-        {"N": int(sizes[i]), "alpha": round(float(alpha), 4), "place": k,
-         "value": round(float(arrays["map/log_ratio"][i, j, k]), 3)}
+        {"N": int(sizes[i]), "alpha": round(float(alpha), 4), "place": place,
+         "value": round(float(found.values[i, j, place]), 3)}
         for i in shown
-        for j, alpha in enumerate(arrays["map/alpha"])
-        for k in range(len(times))
+        for j, alpha in enumerate(found.alpha.values)
+        for place in range(len(times))
     ]  # fmt: skip
     slider = alt.param(
         name="time", value=len(times) - 1,
@@ -152,14 +152,15 @@ def phase_map(run: Found) -> dict[str, Any]:
 
 def _cut_rows(run: Found) -> tuple[list[dict[str, Any]], list[int], list[float]]:
     """One row per checkpoint, matrix, fraction kept and probability; checkpoints; fractions."""
-    steps = [int(step) for step in run.arrays["steps"]]
-    matches = [found for key in run.arrays if (found := KEPT.fullmatch(key))]
+    clean = run.records["models"].sel(set="clean").mean("seed")
+    steps = clean.step.values.tolist()
+    matches = [found for model in clean.model.values if (found := KEPT.fullmatch(str(model)))]
     rhos = sorted({float(found["rho"]) for found in matches})
     rows = []
     for found in matches:
-        name, rho = found[0].removesuffix("/p_noise"), float(found["rho"])
+        rho = float(found["rho"])
         for metric, label in (("p_noise", "p(noise)"), ("p_correct", "p(correct)")):
-            for index, value in enumerate(run.curve(f"{name}/{metric}")):
+            for index, value in enumerate(clean[metric].sel(model=found[0]).values):
                 rows.append(
                     {"index": index, "step": steps[index], "matrix": found["matrix"], "rho": rho,
                      "place": rhos.index(rho), "of": label, "p": round(float(value), 4)}

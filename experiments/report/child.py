@@ -21,7 +21,7 @@ def main() -> None:
         ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
     name = sys.argv[1]
     sys.argv = [name, *sys.argv[2:]]
-    runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
+    runpy.run_module(f"truncated_weights.experiments.{name}", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

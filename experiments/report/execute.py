@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.report.plan import Planned
-from experiments.report.runs import PRESETS
-from experiments.run import stop
-from experiments.run.program import UserError, one_line
-from experiments.run.progress import say, stage
-from truncation.files import regular, strict
+from truncated_weights.experiments.report.plan import Planned
+from truncated_weights.experiments.report.runs import PRESETS
+from truncated_weights.experiments.run import stop
+from truncated_weights.experiments.run.program import UserError, one_line
+from truncated_weights.experiments.run.progress import say, stage
+from truncated_weights.truncation.files import regular, strict
 
 # What begins a program; its name, its flags and --out follow.
-COMMAND = (sys.executable, "-m", "experiments.report.child")
+COMMAND = (sys.executable, "-m", "truncated_weights.experiments.report.child")
 # Between two looks at a program that runs.
 PATIENCE = 0.1
 # Bytes of the end of a log in which its last line is looked for.

@@ -5,18 +5,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.report import execute, page, tables, verdicts
-from experiments.report.claim import Subject
-from experiments.report.claims import SUBJECTS
-from experiments.report.plan import Planned, expanded, plan
-from experiments.report.reading import Found
-from experiments.report.runs import RUNS, Run
-from experiments.report.settings import Report
-from experiments.report.verdicts import Verdict
-from experiments.run import flags, stop, table
-from experiments.run.directory import RunDirectory, open_finished, open_run
-from experiments.run.program import Place, UserError, note
-from experiments.run.progress import say, stage
+from truncated_weights.experiments.report import execute, page, tables, verdicts
+from truncated_weights.experiments.report.pictures import pictures
+from truncated_weights.experiments.report.plan import Planned, expanded, plan
+from truncated_weights.experiments.report.reading import Found
+from truncated_weights.experiments.report.runs import RUNS, Run
+from truncated_weights.experiments.report.settings import Report
+from truncated_weights.experiments.report.subjects import SUBJECTS
+from truncated_weights.experiments.report.verdicts import Verdict
+from truncated_weights.experiments.run import flags, stop, table
+from truncated_weights.experiments.run.claim import Subject
+from truncated_weights.experiments.run.directory import RunDirectory, open_finished, open_run
+from truncated_weights.experiments.run.drawing import panel
+from truncated_weights.experiments.run.program import Place, UserError, note
+from truncated_weights.experiments.run.progress import say, stage
 
 
 def main(config: Report, place: Place) -> int:
@@ -74,10 +76,10 @@ def run(
     judged = verdicts.judge(whole, done, found)
     stage("drawing the page")
     told = page.Report(whole, judged, planned, done, found, command(config, directory))
-    pictures = page.drawn(told)
-    for panel in (panel for panels in pictures.values() for panel in panels):
-        directory.write_text(f"figures/{panel.name}.svg", panel.standalone())
-    directory.write_text("index.html", page.build(told, pictures))
+    drawn = pictures(whole, found)
+    for picture in (picture for pictured in drawn.values() for picture in pictured):
+        directory.write_text(f"figures/{picture.name}.svg", panel.standalone(picture.svg))
+    directory.write_text("index.html", page.build(told, drawn))
     directory.write_json("claims.json", tables.records(judged, found))
     summary: dict[str, Any] = verdicts.summarise(judged)
     # A run that the user did not ask for by leaving its input away has not failed.

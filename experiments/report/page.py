@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.report import charts, figures, strip
-from experiments.report.claim import Subject
-from experiments.report.execute import Done
-from experiments.report.figures.panel import Panel
-from experiments.report.plan import Planned
-from experiments.report.reading import Found
-from experiments.report.verdicts import FAILS, HOLDS, ONE_SEED, WORDS, Verdict
+from truncated_weights.experiments.report import charts, strip
+from truncated_weights.experiments.report.execute import Done
+from truncated_weights.experiments.report.pictures import Picture
+from truncated_weights.experiments.report.plan import Planned
+from truncated_weights.experiments.report.reading import Found
+from truncated_weights.experiments.report.verdicts import FAILS, HOLDS, ONE_SEED, WORDS, Verdict
+from truncated_weights.experiments.run.claim import At, MissingError, Subject
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -37,12 +37,7 @@ def available() -> bool:
     return importlib.util.find_spec("jinja2") is not None
 
 
-def drawn(report: Report) -> dict[str, list[Panel]]:
-    """The pictures of every subject."""
-    return {subject: figures.panels(subject, report.found) for subject in report.subjects}
-
-
-def build(report: Report, pictures: Mapping[str, Sequence[Panel]]) -> str:
+def build(report: Report, pictures: Mapping[str, Sequence[Picture]]) -> str:
     """The text of index.html."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -56,7 +51,7 @@ def build(report: Report, pictures: Mapping[str, Sequence[Panel]]) -> str:
     )
     environment.filters["number"] = number
     environment.filters["strip"] = lambda check: Markup(strip.strip(check))
-    environment.filters["svg"] = lambda panel: Markup(panel.svg)
+    environment.filters["svg"] = lambda picture: Markup(picture.svg)
     specs = charts.charts(report.found) if charts.available() else {}
     return environment.get_template("page.html").render(
         subjects=report.subjects,
@@ -84,10 +79,9 @@ def opening(report: Report) -> list[str]:
     """Three sentences: what the model does, what a cut does, how many claims hold."""
     said = []
     if (run := report.found.get("recall")) is not None:
-        full, cut = (run.get(f"clean/{model}/p_noise", math.nan) for model in ("full", "1.mlp@0"))
-        before, after = (
-            run.get(f"clean/{model}/p_correct", math.nan) for model in ("full", "1.mlp@0")
-        )
+        models = ("full", "1.mlp@0")
+        full, cut = (figure(run, "p_noise", model) for model in models)
+        before, after = (figure(run, "p_correct", model) for model in models)
         said.append(
             f"A two-layer Transformer trained on sequences with noise says noise with probability "
             f"{full:.2f} even where there is none, and the correct token with {before:.2f}."
@@ -107,6 +101,14 @@ def opening(report: Report) -> list[str]:
         f"{'was' if waiting == 1 else 'were'} not run."
     )
     return said
+
+
+def figure(run: Found, metric: str, model: str) -> float:
+    """The mean at the end on clean sequences; NaN where the run has none."""
+    try:
+        return At(metric, set="clean", model=model).read(run).value
+    except MissingError:
+        return math.nan
 
 
 def told(report: Report, one: Planned) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """From the settings to what is to be run and judged: claims, their runs, flags, directories."""
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from experiments.report.claim import Claim, Subject
-from experiments.report.runs import GIVEN, PRESETS, Run, filled
-from experiments.run import flags
-from experiments.run.program import UserError
+from truncated_weights.experiments.report.runs import GIVEN, PRESETS, PROGRAMS, Run, filled
+from truncated_weights.experiments.run import flags
+from truncated_weights.experiments.run.claim import Claim, Subject
+from truncated_weights.experiments.run.program import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Planned:
 
     def settings(self) -> dict[str, Any]:
         """The settings as config.json will hold them; UserError where a flag is not one."""
-        program = importlib.import_module(f"experiments.{self.run.program}.__main__").PROGRAM
+        program = PROGRAMS[self.run.program]
         values = flags.Values()
         flags.define(program.settings, values)
         try:
@@ -51,7 +50,7 @@ class Planned:
 
     def defaults(self) -> dict[str, Any]:
         """What the program's settings are where no flag is given."""
-        program = importlib.import_module(f"experiments.{self.run.program}.__main__").PROGRAM
+        program = PROGRAMS[self.run.program]
         return json.loads(
             json.dumps({f.name: f.default for f in dataclasses.fields(program.settings)})
         )
@@ -70,9 +69,18 @@ class Planned:
 def expanded(
     subjects: Mapping[str, Subject], runs: Mapping[str, Run], models: Sequence[str]
 ) -> dict[str, Subject]:
-    """The subjects with one copy of each claim about language models for every model."""
+    """The subjects with one copy of each claim and picture of language models for every model."""
     found = {}
     for key, subject in subjects.items():
+        pictures = [
+            (one, panel)
+            for run, panel in subject.pictures
+            for one in (
+                [f"{run}-{name}" for name in named(models).values()]
+                if models and "model" in runs[run].asks()
+                else [run]
+            )
+        ]
         claims: list[Claim] = []
         for claim in subject.claims:
             if "model" not in runs[claim.run].asks() or not models:
@@ -87,7 +95,7 @@ def expanded(
                         run=f"{claim.run}-{name}",
                     )
                 )
-        found[key] = dataclasses.replace(subject, claims=tuple(claims))
+        found[key] = dataclasses.replace(subject, claims=claims, pictures=pictures)
     return found
 
 

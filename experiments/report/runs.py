@@ -8,6 +8,27 @@ import dataclasses
 import re
 from pathlib import Path
 
+from truncated_weights.experiments.associative_memory.__main__ import PROGRAM as ASSOCIATIVE_MEMORY
+from truncated_weights.experiments.find_noise.__main__ import PROGRAM as FIND_NOISE
+from truncated_weights.experiments.linearised.__main__ import PROGRAM as LINEARISED
+from truncated_weights.experiments.model_dynamics.__main__ import PROGRAM as MODEL_DYNAMICS
+from truncated_weights.experiments.noisy_recall.__main__ import PROGRAM as NOISY_RECALL
+from truncated_weights.experiments.phase_diagram.__main__ import PROGRAM as PHASE_DIAGRAM
+from truncated_weights.experiments.plateau.__main__ import PROGRAM as PLATEAU
+from truncated_weights.experiments.run.program import Program
+from truncated_weights.experiments.sweep.__main__ import PROGRAM as SWEEP
+from truncated_weights.experiments.train_mini_pythia.__main__ import PROGRAM as TRAIN_MINI_PYTHIA
+from truncated_weights.experiments.truncate.__main__ import PROGRAM as TRUNCATE
+from truncated_weights.experiments.truncate_model.__main__ import PROGRAM as TRUNCATE_MODEL
+from truncated_weights.experiments.verify_theory.__main__ import PROGRAM as VERIFY_THEORY
+
+PROGRAMS: dict[str, Program] = {
+    program.name: program
+    for program in (
+        ASSOCIATIVE_MEMORY, FIND_NOISE, LINEARISED, MODEL_DYNAMICS, NOISY_RECALL, PHASE_DIAGRAM,
+        PLATEAU, SWEEP, TRAIN_MINI_PYTHIA, TRUNCATE, TRUNCATE_MODEL, VERIFY_THEORY,
+    )
+}  # fmt: skip
 PRESETS = Path(__file__).parents[1]
 # What a user has to name before a run can begin, and what a row says where nobody did.
 GIVEN = {"text": "not run: no text (--text)", "model": "not run: no weights (--models)"}

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from experiments.report.claims import SUBJECTS
-from training.settings import Settings, setting
+from truncated_weights.experiments.report.subjects import SUBJECTS
+from truncated_weights.training.settings import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 
-from experiments.report.claim import Judged
+from truncated_weights.experiments.run.claim import Judged
 
 WIDTH, HEIGHT, MARGIN = 240.0, 30.0, 8.0
 

@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.report.claim import Claim
-from experiments.report.reading import Found
-from experiments.report.verdicts import FAILS, WORDS, Verdict
-from experiments.run import streams
-from training import atomic
-from truncation.files import regular, strict
+from truncated_weights.experiments.report.reading import Found
+from truncated_weights.experiments.report.verdicts import FAILS, WORDS, Verdict
+from truncated_weights.experiments.run import streams
+from truncated_weights.experiments.run.claim import Claim
+from truncated_weights.training import atomic
+from truncated_weights.truncation.files import regular, strict
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "docs" / "claims.json"
 BEGIN, END = "<!-- claims: {kind} -->", "<!-- end of claims -->"
 DIGEST = ("name", "title", "paper", "statement", "run", "checks")

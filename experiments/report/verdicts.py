@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.report.claim import Claim, Judged, MissingError, Subject
-from experiments.report.execute import Done
-from experiments.report.reading import Found
+from truncated_weights.experiments.report.execute import Done
+from truncated_weights.experiments.report.reading import Found
+from truncated_weights.experiments.run.claim import Claim, Judged, MissingError, Subject
 
 HOLDS, FAILS, NOT_RUN = "holds", "fails", "not run"
 # Everything is on the side that is claimed, and one seed cannot tell whether clearly.
@@ -49,7 +49,7 @@ def judge(
             word, reason = HOLDS, ""
             if not all(check.holds for check in checks):
                 word = FAILS
-            elif told := claim.lost(found[claim.run]):
+            elif told := claim.lost(found[claim.run].summary):
                 word, reason = FAILS, f"fails: {told}"
             elif any(check.one_seed for check in checks):
                 word = ONE_SEED

@@ -11,13 +11,14 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import flags
 
-from training import settings
-from training.settings import Settings
-from truncation.files import regular
+from truncated_weights.training import settings
+from truncated_weights.training.settings import Settings
+from truncated_weights.truncation.files import regular
 
 Config = TypeVar("Config", bound=Settings)
 
@@ -85,6 +86,26 @@ class Values(flags.FlagValues):
         return super().read_flags_from_files(list(_expanded(argv, (), [])), force_gnu)
 
 
+def presets(folder: Path) -> dict[str, Path]:
+    """The flag files of a program by name, from its folder."""
+    return {file.stem: file for file in sorted(folder.glob("*.flags"))}
+
+
+def with_presets(arguments: Sequence[str], known: Mapping[str, Path]) -> list[str]:
+    """The arguments with every --preset=NAME replaced by its flag file; ValueError if unknown."""
+    found, rest = [], iter(arguments)
+    for argument in rest:
+        name, equals, preset = argument.partition("=")
+        if name not in ("--preset", "-preset"):
+            found.append(argument)
+            continue
+        preset = preset if equals else next(rest, "")
+        if preset not in known:
+            raise ValueError(f"--preset={preset}: there are {', '.join(known) or 'none'}")
+        found.append(f"--flagfile={known[preset]}")
+    return found
+
+
 def _expanded(
     arguments: Sequence[str], within: tuple[str, ...], opened: list[str]
 ) -> Iterator[str]:
@@ -149,6 +170,7 @@ def usage(
     groups: Mapping[str, type[Settings]],
     defaults: Mapping[str, Any],
     width: int | None = None,
+    presets: Sequence[str] = (),
 ) -> str:
     """The help of a program: what it is for, and every flag with default, bounds and choices."""
     width = width or min(100, shutil.get_terminal_size((100, 24)).columns)
@@ -162,7 +184,10 @@ def usage(
                 _entry(name_of(field), types[field.name][0], settings.rule(field), default, width)
             )
         parts.append("")
-    parts.append("also: --flagfile=FILE reads flags from a file, one per line\n")
+    parts.append("also: --flagfile=FILE reads flags from a file, one per line")
+    if presets:
+        parts.append(f"      --preset=NAME, one of the program's own: {', '.join(presets)}")
+    parts.append("")
     return "\n".join(parts)
 
 

@@ -21,13 +21,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.run import progress, stop, streams
-from training import settings
-from training.settings import Settings, setting
-from truncation.files import regular, room, telling
+from truncated_weights.experiments.run import progress, stop, streams
+from truncated_weights.training import settings
+from truncated_weights.training.settings import Settings, setting
+from truncated_weights.truncation.files import regular, room, telling
 
 if TYPE_CHECKING:
     from absl.flags import FlagValues
+
+    from truncated_weights.experiments.run.study import Study
 
 
 class UserError(Exception):
@@ -80,12 +82,14 @@ def user_errors() -> Iterator[None]:
 class Program:
     """The program experiments/NAME with its settings; doc is what its help says first.
 
-    processes: whether several processes may work on one run; otherwise they are refused.
+    study: gives the study, whose imports take long. processes: whether several processes may work
+    on one run; otherwise they are refused.
     """
 
     name: str
     settings: type[Settings]
     doc: str | None
+    study: "Callable[[], Study] | None" = None
     processes: bool = False
 
     def start(self) -> None:
@@ -159,7 +163,7 @@ def guarded(main: Callable[[], int | None]) -> int:
         if isinstance(error, regular.UnreadableError | room.TooLargeError):
             _complain(one_line(error))
             return UserError.exit_code
-        from experiments.run import processes
+        from truncated_weights.experiments.run import processes
 
         if processes.is_loss(error):
             _complain(processes.GONE)
@@ -189,24 +193,27 @@ def _body(program: Program, arguments: Sequence[str]) -> int | None:
     # Imported here: a Ctrl-C in the first moments then meets the handlers of stop.listen().
     from absl import flags as absl_flags
 
-    from experiments.run import flags, processes
+    from truncated_weights.experiments.run import flags, processes
 
     name, config_type = program.name, program.settings
     defaults = {"out": f"runs/{name}"}
+    presets = flags.presets(Path(__file__).parents[1] / name)
     if flags.is_help(arguments):
         groups: dict[str, type[Settings]] = {
             "settings": config_type,
             "in every program": Shared,
             "several processes": processes.Processes,
         }
-        print(flags.usage(name, program.doc or "", groups, defaults), end="")
+        print(
+            flags.usage(name, program.doc or "", groups, defaults, presets=tuple(presets)), end=""
+        )
         return 0
     values = flags.Values()
     flags.define(config_type, values)
     flags.define(Shared, values, defaults)
     flags.define(processes.Processes, values)
     try:
-        rest = values([name, *arguments])
+        rest = values([name, *flags.with_presets(arguments, presets)])
         if rest[1:]:
             raise ValueError(f"unexpected argument {rest[1]!r}; flags begin with --")
         shared = flags.read(Shared, values)
@@ -232,7 +239,17 @@ def _body(program: Program, arguments: Sequence[str]) -> int | None:
     _require_device()
     with user_errors():
         processes.require_alike(name, config)
-    experiment = importlib.import_module(f"experiments.{name}.experiment")
+    if program.study is not None:
+        from truncated_weights.experiments.run import study
+
+        found = program.study()
+        if config is None:
+            study.redraw(found, shared.out, **_drawing(program, values, shared.out))
+            return None
+        code = study.run(found, config, Place(name, shared.out, shared.overwrite))
+        processes.finish()
+        return code
+    experiment = importlib.import_module(f"truncated_weights.experiments.{name}.experiment")
     if config is None:
         return experiment.redraw(shared.out, **_drawing(program, values, shared.out))
     code = experiment.main(config, Place(name, shared.out, shared.overwrite))
@@ -245,8 +262,8 @@ def _drawing(program: Program, values: "FlagValues", out: str) -> dict[str, Any]
 
     UserError for any other flag that is given and is not what the run had: it would be dropped.
     """
-    from experiments.run import flags
-    from experiments.run.directory import settings_of
+    from truncated_weights.experiments.run import flags
+    from truncated_weights.experiments.run.directory import settings_of
 
     fields = {field.name: field for field in dataclasses.fields(program.settings)}
     found: dict[str, Any] = {}

@@ -9,8 +9,8 @@ import threading
 import time
 from typing import Any
 
-from experiments.run import streams
-from truncation.files import telling
+from truncated_weights.experiments.run import streams
+from truncated_weights.truncation.files import telling
 
 # Seconds without a line after which one is due; a step that is done may tell a little earlier,
 # because it has more to say.

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from truncation.files import regular
+from truncated_weights.truncation.files import regular
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
 
 

@@ -15,7 +15,7 @@ import os
 import sys
 from typing import Any
 
-from truncation.files import telling
+from truncated_weights.truncation.files import telling
 
 # Of a pipe without a reader, a terminal without a user, a connection that was cut.
 _NOBODY = (errno.EPIPE, errno.EIO, errno.ENOTCONN, errno.ECONNRESET)

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from truncation.files import telling
+from truncated_weights.training.reductions import Mean
+from truncated_weights.truncation.files import telling
 
 # A text in a table is not cut below this many characters.
 SHORTEST = 16
@@ -76,6 +77,17 @@ def cell(value: Any) -> str:
     if value is None or value == "":
         return "-"
     return _number(value)
+
+
+def measured(mean: Mean) -> str:
+    """A mean with its standard error and of how many, as a cell; without them where it is of one.
+
+    "0.873 ± 0.012 (4)".
+    """
+    value, error, count = (float(part) for part in mean)
+    if not count:
+        return "-"
+    return f"{value:.3f}" + (f" ± {error:.2g} ({count:.0f})" if count > 1 else "")
 
 
 def _field(value: Any) -> str:

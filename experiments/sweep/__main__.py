@@ -9,10 +9,20 @@ unless --zip lets axes go together. sweep.csv has one row per run. The defaults 
 seeds) take about a minute and a half on two CPU cores.
 """
 
-from experiments.run.program import Program
-from experiments.sweep.settings import SETTINGS
+from typing import Any
 
-PROGRAM = Program("sweep", SETTINGS, __doc__, processes=True)
+from truncated_weights.experiments.run.program import Program
+from truncated_weights.experiments.sweep.settings import SETTINGS
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.sweep.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("sweep", SETTINGS, __doc__, study, processes=True)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -1,4 +1,4 @@
-"""Figures of a sweep from its rows and arrays: learning curves, laws along an axis, phase maps."""
+"""Figures of a sweep from its records: learning curves, laws along an axis, phase maps, points."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,49 +6,61 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from experiments.run import style
-from experiments.sweep.plan import varied
-from experiments.sweep.settings import Sweep
+from truncated_weights.experiments.run.drawing import style
+from truncated_weights.experiments.run.drawing.panel import Figure, Panel
+from truncated_weights.experiments.sweep.rows import Table, table
+from truncated_weights.experiments.sweep.settings import Sweep
+from truncated_weights.training import reductions
+from truncated_weights.training.records import Name, Records, rows_of
 
-Rows = Sequence[Mapping[str, Any]]
-Arrays = Mapping[str, np.ndarray]
 # More values, panels or pairs than this are no figure but a wall.
-MOST = 8
+MOST, MOST_POINTS = 8, 60
 # Probabilities share one scale of colours, so that maps can be compared.
 UNIT = ("p_correct", "p_noise", "accuracy", "attention_correct", "attention_noise", "noise_share")
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def draw(config: Sweep, rows: Rows, arrays: Arrays, theory: Rows) -> Iterator[tuple[str, Figure]]:
-    """Every figure of a sweep, with its name."""
-    columns, names = chosen(config, rows), varied(config)
-    if any(f"group0/models/{name}" in arrays for name in columns):
-        yield "learning", learning(rows, arrays, names, columns)
-    numeric = [n for n in names if isinstance(rows[0][n], int | float)]
-    for name in numeric[:3]:
-        others = [n for n in names if n != name and not _tied(rows, name, n)]
-        yield f"along_{name}", along(rows, name, others[0] if others else "", columns)
+def figures(config: Sweep, records: Records) -> Iterator[Figure]:
+    """Every figure of a sweep."""
+    whole = table(config, records)
+    columns = chosen(config, whole)
+    shown = columns[:MOST]
+    if panels := learning(whole, records.get("models"), columns):
+        yield Figure("learning", list(itertools.chain(*panels)), len(panels[0]), lettered=False)
+    numeric = [n for n in whole.axes if whole.numbers[n].dtype.kind in "if"]
+    for axis in numeric[:3]:
+        others = [n for n in whole.axes if n != axis and not _tied(whole, axis, n)]
+        other = others[0] if others else ""
+        yield _row(f"along_{axis}", [along(whole, axis, other, c) for c in shown], height=2.5)
     for x, y in itertools.combinations(numeric[:3], 2):
-        if not _tied(rows, x, y):
-            yield f"map_{x}_{y}", phase_map(rows, x, y, columns)
-    if theory:
-        yield "theory", predictions(theory, numeric[0] if numeric else "")
+        if not _tied(whole, x, y):
+            yield _row(f"map_{x}_{y}", [phase_map(whole, x, y, c) for c in shown], height=2.3)
+    if whole.axes and len(whole.points()) <= MOST_POINTS and not whole.lost.all():
+        yield Figure("points", [points(whole, records.final)], height=3.4)
+    if "theory" in records:
+        lines, axis = rows_of(records.theory), numeric[0] if numeric else ""
+        by_quantity = {line["quantity"]: line for line in lines}
+        yield _row("theory", [predictions(whole, lines, q, axis) for q in by_quantity], height=2.7)
 
 
-def chosen(config: Sweep, rows: Rows) -> tuple[str, ...]:
+def chosen(config: Sweep, whole: Table) -> tuple[str, ...]:
     """Columns to draw: those asked for, or outputs, one cut, half times and the noise's place."""
     if config.shown:
         return config.shown
-    known = [n for n in rows[0] if n.startswith("clean/") and n.endswith("/p_correct") and "@" in n]
+    cuts, tops = [], []
+    for label, of in whole.names.items():
+        at = dict(of.at)
+        if of.variable == "p_correct" and at["set"] == "clean" and "@" in at["model"]:
+            cuts.append(label)
+        if of.variable == "noise_over_rest" and at["matrix"].endswith("fc_out"):
+            tops.append(label)
     # Of the cuts followed, the one that leaves most recall on average.
-    cuts = sorted(known, key=lambda name: -float(np.mean(_cells(rows, name, {}) or [0.0])))
-    tops = [n for n in rows[0] if n.endswith("fc_out/noise_over_rest")]
+    cuts.sort(key=lambda label: -float(whole.column(label).mean()))
     return (
         "clean/full/p_correct",
         *cuts[:1],
@@ -60,110 +72,156 @@ def chosen(config: Sweep, rows: Rows) -> tuple[str, ...]:
     )
 
 
-def learning(rows: Rows, arrays: Arrays, names: Sequence[str], columns: Sequence[str]) -> Figure:
-    """Probabilities along training: colours are the first axis, rows of panels the second."""
-    curves = [n for n in columns if f"group0/models/{n}" in arrays][:3]
-    first, second = (*names, "", "")[:2]
-    if second and _tied(rows, first, second):
+def learning(whole: Table, models: xr.Dataset | None, columns: Sequence[str]) -> list[list[Panel]]:
+    """Probabilities along training: colours are the first axis, rows of panels the second.
+
+    Empty where no column is a number along training of a setting that varies.
+    """
+    if models is None:
+        return []
+    names = {c: whole.names[c] for c in columns if c in whole.names}
+    along = {c: of for c, of in names.items() if of.variable in models and "set" in dict(of.at)}
+    first, second = (*whole.axes, "", "")[:2]
+    if second and _tied(whole, first, second):
         second = ""
-    lanes = _values(rows, second)[:4] if second else [None]
-    canvas, panels = style.figure(len(lanes), len(curves), height=2.2)
-    colours = _colours(_values(rows, first)) if first else {None: style.COLOURS["correct"]}
-    for lane, line in zip(lanes, panels, strict=True):
-        for column, axes in zip(curves, line, strict=True):
-            for value, colour in colours.items():
-                wanted = {
-                    row["run"]
-                    for row in rows
-                    if (not first or row[first] == value) and (not second or row[second] == lane)
-                    # The curve of a run that was lost ends nowhere.
-                    if row["lost_at"] is None
-                }
-                _bands(axes, arrays, column, wanted, f"{value}" if first else "", colour)
+    # The curve of a run that was lost ends nowhere.
+    left = models.isel(run=~whole.lost)
+
+    def panel(lane: Any, column: str, of: Name) -> Panel:
+        curves = left[of.variable].sel(dict(of.at))
+
+        def draw(axes: Axes) -> None:
+            for value, colour in _coloured(whole, first).items():
+                text = f"{value}" if first else ""
+                here = _at(curves, {first: value, second: lane})
+                # Runs of one shape have records at the same steps.
+                for same in _by_steps(here):
+                    later = same.sel(step=same.step > 0).transpose("step", "run")
+                    style.band(axes, later.step.values, later.values, label=text, color=colour)
+                    text = ""
             axes.set_ylim(-0.02, 1.02)
             style.step_axis(axes)
-            axes.set_title(label(column), loc="left")
-        if second:
-            line[0].set_ylabel(f"{label(second)} {lane}")
-    if first:
-        panels[0, 0].legend(title=label(first), title_fontsize=7)
-    return canvas
+            if second:
+                axes.set_ylabel(f"{axis_label(second)} {lane}")
+            _legend(axes, first)
+
+        here = f", {axis_label(second)} {lane}" if second else ""
+        caption = f"{label(of)} along training{here}" + _by(first)
+        place = f"-{second}={lane}" if second else ""
+        return Panel(f"learning-{column}{place}", label(of), draw, caption, legend=0)
+
+    lanes = _values(whole, second)[:4] if second else [None]
+    found = [[panel(lane, c, of) for c, of in list(along.items())[:3]] for lane in lanes]
+    return found if along else []
 
 
-def along(rows: Rows, name: str, other: str, columns: Sequence[str]) -> Figure:
-    """Every column against one axis: mean and deviation over seeds, a line per value of another."""
-    canvas, panels = _panels(len(columns[:MOST]))
-    values = _values(rows, name)
-    colours = _colours(_values(rows, other)) if other else {None: style.COLOURS["correct"]}
-    for index, (column, axes) in enumerate(zip(columns, panels, strict=False)):
-        for value, colour in colours.items():
-            table = [
-                _cells(rows, column, {name: x} | ({other: value} if other else {})) for x in values
-            ]
-            kept = [(x, cells) for x, cells in zip(values, table, strict=True) if cells]
+def along(whole: Table, axis: str, other: str, column: str) -> Panel:
+    """A column against one axis: mean and deviation over seeds, a line per value of another."""
+    values, numbers, title = _values(whole, axis), whole.column(column), _title(whole, column)
+
+    def draw(axes: Axes) -> None:
+        for value, colour in _coloured(whole, other).items():
+            here = _at(numbers, {other: value})
+            cells = [_finite(here, {axis: x}) for x in values]
+            kept = [(x, found) for x, found in zip(values, cells, strict=True) if found.size]
             if not kept:
                 continue
             x = [x for x, _ in kept]
-            centre = np.array([np.mean(cells) for _, cells in kept])
-            spread = np.array([np.std(c, ddof=1) if len(c) > 1 else 0.0 for _, c in kept])
+            centre = np.array([found.mean() for _, found in kept])
+            spread = np.array([found.std(ddof=1) if found.size > 1 else 0.0 for _, found in kept])
             axes.plot(x, centre, color=colour, marker="o", ms=2.5, label=str(value))
             axes.fill_between(x, centre - spread, centre + spread, color=colour, alpha=0.2, lw=0)
-        _scale(axes, "x", values)
-        axes.set_xlabel(label(name))
-        if column.startswith("half_step") and any(c > 0 for c in _cells(rows, column, {})):
+        _scale(axes, values)
+        axes.set_xlabel(axis_label(axis))
+        if _is_time(column) and (numbers > 0).any():
             axes.set_yscale("log")
             _plain_ticks(axes.yaxis)
-        if column.endswith("noise_over_rest"):
+        if _is_over_rest(whole, column):
             axes.axhline(1.0, color="0.7", lw=0.8, zorder=0)
-        style.panel(axes, LETTERS[index], label(column))
-    if other:
-        panels[0].legend(title=label(other), title_fontsize=7)
-    return canvas
+        _legend(axes, other)
+
+    caption = f"{title} against {axis_label(axis)}" + _by(other)
+    return Panel(f"along-{axis}-{column}", title, draw, caption, legend=0)
 
 
-def phase_map(rows: Rows, x: str, y: str, columns: Sequence[str]) -> Figure:
-    """Every column over two axes, averaged over seeds and over all further axes.
+def phase_map(whole: Table, x: str, y: str, column: str) -> Panel:
+    """A column over two axes, averaged over seeds and over all further axes.
 
-    A cell where nothing could be measured in any run is hatched.
+    A cell where nothing could be measured in any run is grey.
     """
-    canvas, panels = _panels(len(columns[:MOST]), height=2.3)
-    across, up = _values(rows, x), _values(rows, y)
-    for index, (column, axes) in enumerate(zip(columns, panels, strict=False)):
-        table = np.full((len(up), len(across)), np.nan)
-        for i, j in itertools.product(range(len(up)), range(len(across))):
-            cells = _cells(rows, column, {x: across[j], y: up[i]})
-            if cells:
-                table[i, j] = np.mean(cells)
+    across, up = _values(whole, x), _values(whole, y)
+    numbers, title = whole.column(column), _title(whole, column)
+    cells = np.full((len(up), len(across)), np.nan)
+    for i, j in itertools.product(range(len(up)), range(len(across))):
+        if (found := _finite(numbers, {x: across[j], y: up[i]})).size:
+            cells[i, j] = found.mean()
+
+    def draw(axes: Axes) -> None:
         axes.set_facecolor("0.9")
         image = axes.pcolormesh(
             np.arange(len(across)),
             np.arange(len(up)),
-            table,
+            cells,
             shading="nearest",
-            **_colour_scale(column, table),
+            **_colour_scale(whole, column, cells),
         )
         axes.set_xticks(range(len(across)), [f"{v:g}" for v in across])
         axes.set_yticks(range(len(up)), [f"{v:g}" for v in up])
-        axes.set_xlabel(label(x))
-        axes.set_ylabel(label(y))
-        style.panel(axes, LETTERS[index], label(column))
-        if np.isfinite(table).any():
-            bar = canvas.colorbar(image, ax=axes)
+        axes.set_xlabel(axis_label(x))
+        axes.set_ylabel(axis_label(y))
+        if np.isfinite(cells).any():
+            bar = axes.figure.colorbar(image, ax=axes)
             if isinstance(image.norm, LogNorm):
                 _plain_ticks(bar.ax.yaxis)
-            _write_cells(axes, table, image)
-    return canvas
+            _write_cells(axes, cells, image)
+
+    caption = f"{title}: mean over seeds in the plane of {axis_label(x)} and {axis_label(y)}."
+    return Panel(f"map-{x}-{y}-{column}", title, draw, caption, legend=0)
 
 
-def predictions(theory: Rows, name: str) -> Figure:
-    """Measured against predicted, one panel per statement, a point per setting, colour an axis."""
-    quantities = list(dict.fromkeys(line["quantity"] for line in theory))
-    canvas, panels = _panels(len(quantities), height=2.4)
-    colours = _colours(_values(theory, name)) if name else {}
-    for index, (quantity, axes) in enumerate(zip(quantities, panels, strict=True)):
-        here = [line for line in theory if line["quantity"] == quantity]
+def points(whole: Table, final: xr.Dataset) -> Panel:
+    """p(correct) on clean sequences of the full model and of every cut at every point."""
+    members = whole.points()
+    models = ["full", *(m for m in map(str, final.model.values) if m != "full")][: len(style.CYCLE)]
+    clean = final.p_correct.sel(set="clean")
+    means = {
+        model: [reductions.mean(clean.sel(model=model).isel(run=runs), "run")
+                for runs in members.values()]
+        for model in models
+    }  # fmt: skip
+
+    def draw(axes: Axes) -> None:
+        colours = itertools.chain([style.COLOURS["neutral"]], style.CYCLE)
+        for (model, found), colour in zip(means.items(), colours, strict=False):
+            axes.errorbar(
+                range(len(members)), [float(mean.value) for mean in found],
+                yerr=[np.nan_to_num(float(mean.error)) for mean in found],
+                fmt="o", ms=3, lw=0.8, color=colour, label=model,
+            )  # fmt: skip
+        ticks = [", ".join(f"{value}" for value in point) for point in members]
+        axes.set_xticks(range(len(members)), ticks, rotation=90, fontsize=6.5)
+        axes.set_xlabel(", ".join(map(axis_label, whole.axes)))
+        axes.set_ylim(0, 1.02)
+        axes.set_ylabel("p(correct), clean")
+        # Below the ticks, which stand upright.
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=6.5)
+
+    of = " and ".join(map(axis_label, whole.axes))
+    caption = f"p(correct) on clean sequences by {of}, of the full model and of its cuts."
+    return Panel("points", f"over {of}", draw, caption, legend=0, height=3.4)
+
+
+def predictions(
+    whole: Table, lines: Sequence[Mapping[str, Any]], quantity: str, axis: str
+) -> Panel:
+    """Measured against predicted, a point per setting, colour an axis."""
+    here = [line for line in lines if line["quantity"] == quantity]
+    title = _title(whole, quantity)
+
+    def draw(axes: Axes) -> None:
+        colours = _coloured(whole, axis)
         for line in here:
-            colour = colours.get(line.get(name), style.COLOURS["correct"])
+            colour = colours[line[axis] if axis else None]
             axes.errorbar(
                 line["predicted"], line["measured"], yerr=line["sem"], fmt="o", ms=3, color=colour
             )
@@ -177,95 +235,119 @@ def predictions(theory: Rows, name: str) -> Figure:
             axes.set_xlim(min(ends) / 1.2, max(ends) * 1.2)
             axes.set_ylim(min(ends) / 1.2, max(ends) * 1.2)
         axes.set_xlabel("predicted")
-        style.panel(axes, LETTERS[index], label(quantity))
-    panels[0].set_ylabel("measured")
-    for value, colour in colours.items():
-        panels[-1].plot([], [], "o", ms=3, color=colour, label=f"{value}")
-    if colours:
-        panels[-1].legend(title=label(name), title_fontsize=7)
-    return canvas
+        axes.set_ylabel("measured")
+        for value, colour in colours.items() if axis else ():
+            axes.plot([], [], "o", ms=3, color=colour, label=f"{value}")
+        _legend(axes, axis)
+
+    caption = f"{title}, measured against predicted, one point per setting" + _by(axis)
+    return Panel(f"theory-{quantity}", title, draw, caption, legend=0)
 
 
-def label(name: str) -> str:
-    """A column or an axis as a reader of the figure calls it."""
-    axes = {
+def axis_label(name: str) -> str:
+    """An axis as a reader of the figure calls it."""
+    known = {
         "num_tokens": "tokens N",
         "alpha": "noise probability",
         "d_model": "width d",
         "length": "length T",
     }
-    times = {
+    return known.get(name, name.replace("_", " "))
+
+
+def label(of: Name) -> str:
+    """A column as a reader of the figure calls it."""
+    at = dict(of.at)
+    metric = {"p_correct": "p(correct)", "p_noise": "p(noise)"}.get(
+        of.variable, of.variable.replace("_", " ")
+    )
+    where = [at[axis] for axis in ("model", "matrix", "block") if axis in at]
+    where += [at["set"]] if at.get("set", "clean") != "clean" else []
+    return ", ".join((metric, *where))
+
+
+def _title(whole: Table, column: str) -> str:
+    known = {
         "half_step/noise": "steps to half of the noise",
         "half_step/recall": "steps to half of recall",
         "half_step/attention": "steps to attention 1/2",
         "half_step/ratio": "attention / noise, half times",
         "margin/ratio": "feed-forward / attention, first step",
+        "first_step/deviation": "deviation of the first gradient",
     }
-    if name in axes or name in times:
-        return (axes | times)[name]
-    parts = name.split("/")
-    metric = {"p_correct": "p(correct)", "p_noise": "p(noise)"}.get(
-        parts[-1], parts[-1].replace("_", " ")
-    )
-    if len(parts) == 3:
-        return f"{metric}, {parts[1]}" + ("" if parts[0] == "clean" else f", {parts[0]}")
-    return f"{metric}, {parts[0]}" if len(parts) == 2 else metric
+    of = whole.names.get(column)
+    return known.get(column) or (label(of) if of else column)
 
 
-def _bands(
-    axes: Axes, arrays: Arrays, column: str, wanted: set[int], text: str, colour: Any
-) -> None:
-    """The runs wanted, one band per group: groups may be recorded at different steps."""
-    shown = False
-    for group in range(sum(name.endswith("/models/steps") for name in arrays)):
-        members = [i for i, run in enumerate(arrays[f"group{group}/runs"]) if int(run) in wanted]
-        steps = arrays[f"group{group}/models/steps"]
-        if members:
-            values = arrays[f"group{group}/models/{column}"][:, members][steps > 0]
-            style.band(axes, steps[steps > 0], values, label="" if shown else text, color=colour)
-            shown = True
+def _by(axis: str) -> str:
+    return f", by {axis_label(axis)}." if axis else "."
 
 
-def _cells(rows: Rows, column: str, where: Mapping[str, Any]) -> list[float]:
-    return [
-        row[column]
-        for row in rows
-        if row.get(column) is not None and all(row[name] == v for name, v in where.items())
-    ]
+def _is_time(column: str) -> bool:
+    return column.startswith("half_step")
 
 
-def _values(rows: Rows, name: str) -> list[Any]:
-    found = dict.fromkeys(row[name] for row in rows)
-    return sorted(found) if all(isinstance(v, int | float) for v in found) else list(found)
+def _is_over_rest(whole: Table, column: str) -> bool:
+    return column in whole.names and whole.names[column].variable == "noise_over_rest"
 
 
-def _tied(rows: Rows, one: str, other: str) -> bool:
+def _at(values: xr.DataArray, where: Mapping[str, Any]) -> xr.DataArray:
+    """Those of the runs with these settings; one without a name asks for nothing."""
+    for axis, value in where.items():
+        if axis:
+            values = values.isel(run=values[axis].values == value)
+    return values
+
+
+def _finite(values: xr.DataArray, where: Mapping[str, Any]) -> np.ndarray:
+    found = _at(values, where).values
+    return found[np.isfinite(found)]
+
+
+def _by_steps(curves: xr.DataArray) -> Iterator[xr.DataArray]:
+    """Curves [step, run] in parts whose runs have records at the same steps, and only these."""
+    there = curves.notnull().transpose("run", "step").values
+    for steps in np.unique(there, axis=0):
+        same = (there == steps).all(axis=1)
+        if steps.any():
+            yield curves.isel(run=same, step=steps)
+
+
+def _values(whole: Table, name: str) -> list[Any]:
+    found = list(dict.fromkeys(whole.numbers[name].values.tolist()))
+    return found if isinstance(found[0], str) else sorted(found)
+
+
+def _tied(whole: Table, one: str, other: str) -> bool:
     """Whether two axes go together: each value of one always beside the same of the other."""
-    pairs = {(row[one], row[other]) for row in rows}
-    return len(pairs) == len(_values(rows, one)) == len(_values(rows, other))
+    pairs = {*zip(*(whole.numbers[n].values.tolist() for n in (one, other)), strict=True)}
+    return len(pairs) == len(_values(whole, one)) == len(_values(whole, other))
 
 
-def _colours(values: Sequence[Any]) -> dict[Any, Any]:
-    """An ordered scale for numbers, the cycle of all figures for names."""
-    if all(isinstance(v, int | float) for v in values):
-        scale = mpl.colormaps["viridis"](np.linspace(0, 0.9, max(len(values), 2)))
-        return dict(zip(values, map(tuple, scale), strict=False))
-    return dict(zip(values, itertools.cycle(style.CYCLE), strict=False))
+def _coloured(whole: Table, axis: str) -> dict[Any, Any]:
+    """The values of an axis: an ordered scale for numbers, the cycle of all figures for names."""
+    if not axis:
+        return {None: style.COLOURS["correct"]}
+    values = _values(whole, axis)
+    if isinstance(values[0], str):
+        return dict(zip(values, itertools.cycle(style.CYCLE), strict=False))
+    scale = mpl.colormaps["viridis"](np.linspace(0, 0.9, max(len(values), 2)))
+    return dict(zip(values, map(tuple, scale), strict=False))
 
 
-def _colour_scale(column: str, table: np.ndarray) -> dict[str, Any]:
-    if column.split("/")[-1] in UNIT:
+def _colour_scale(whole: Table, column: str, cells: np.ndarray) -> dict[str, Any]:
+    if column in whole.names and whole.names[column].variable in UNIT:
         return {"vmin": 0.0, "vmax": 1.0, "cmap": "viridis"}
-    if column.endswith("noise_over_rest"):
+    if _is_over_rest(whole, column):
         # White where the noise changes ends.
-        reach = max(1.05, float(np.nanmax(np.exp(np.abs(np.log(table))), initial=1.0)))
+        reach = max(1.05, float(np.nanmax(np.exp(np.abs(np.log(cells))), initial=1.0)))
         return {"norm": LogNorm(1 / reach, reach), "cmap": "RdBu_r"}
-    if column.startswith("half_step") and np.nanmin(table, initial=np.inf) not in (0.0, np.inf):
+    if _is_time(column) and np.nanmin(cells, initial=np.inf) not in (0.0, np.inf):
         return {"norm": LogNorm(), "cmap": "magma_r"}
     return {"cmap": "viridis"}
 
 
-def _scale(axes: Axes, which: str, values: Sequence[Any]) -> None:
+def _scale(axes: Axes, values: Sequence[Any]) -> None:
     """Logarithmic where the values are spaced in proportion."""
     if min(values) > 0 and max(values) / min(values) >= 4:
         axes.set_xscale("log")
@@ -280,11 +362,21 @@ def _plain_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _write_cells(axes: Axes, table: np.ndarray, image: Any) -> None:
+def _legend(axes: Axes, axis: str) -> None:
+    """What the colours are, below: every panel may stand alone on a page."""
+    if axis and axes.get_legend_handles_labels()[0]:
+        style.legend_below(axes, 3)
+        legend = axes.get_legend()
+        assert legend is not None
+        legend.set_title(axis_label(axis))
+        legend.get_title().set_fontsize(7)
+
+
+def _write_cells(axes: Axes, cells: np.ndarray, image: Any) -> None:
     """The value in every cell of a small map, dark on light and light on dark."""
-    if table.size > 64:
+    if cells.size > 64:
         return
-    for (i, j), value in np.ndenumerate(table):
+    for (i, j), value in np.ndenumerate(cells):
         if np.isfinite(value):
             red, green, blue, _ = image.cmap(image.norm(value))
             bright = 0.3 * red + 0.6 * green + 0.1 * blue > 0.5
@@ -300,10 +392,6 @@ def _write_cells(axes: Axes, table: np.ndarray, image: Any) -> None:
             )
 
 
-def _panels(number: int, height: float = 2.1) -> tuple[Figure, list[Axes]]:
-    columns = min(4, number)
-    lines = -(-number // columns)
-    canvas, panels = style.figure(lines, columns, width=2.1 * columns + 0.6, height=height)
-    for axes in panels.flat[number:]:
-        axes.set_visible(False)
-    return canvas, list(panels.flat[:number])
+def _row(name: str, panels: list[Panel], height: float) -> Figure:
+    columns = min(4, len(panels))
+    return Figure(name, panels, columns, height=height, width=2.1 * columns + 0.6)

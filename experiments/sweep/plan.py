@@ -13,12 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.sweep.settings import AXES, Sweep
-from toy import recall
-from toy.settings import NoisyRecall
-from toy.setup import Setup, build
-from training import optimizer, runs
-from training.trainer import Trainer
+from truncated_weights.experiments.sweep.settings import AXES, Sweep
+from truncated_weights.toy import recall
+from truncated_weights.toy.settings import NoisyRecall
+from truncated_weights.toy.setup import Setup, build
+from truncated_weights.training import optimizer, runs
+from truncated_weights.training.trainer import Trainer
 
 # Traced by the training problem and the optimiser, whatever else a run is.
 _NUMBERS = ("alpha", "initial_scale", *optimizer.TRACED)
@@ -50,6 +50,38 @@ class Group:
     tasks: tuple[recall.Task, ...]
     setup: Setup
     trainer: Trainer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """A sweep and the groups that it is carried out in."""
+
+    config: Sweep
+    groups: tuple[Group, ...]
+
+    @property
+    def runs(self) -> dict[int, tuple[Run, recall.Task]]:
+        """Every run and its task by the run's place in the table."""
+        return {
+            run.index: (run, task)
+            for group in self.groups
+            for run, task in zip(group.runs, group.tasks, strict=True)
+        }
+
+
+def prepare(config: Sweep) -> Plan:
+    """The groups of a sweep; ValueError where settings cannot be."""
+    return Plan(config, group(expand(config), devices(config), together=config.together))
+
+
+def devices(config: Sweep) -> Sequence[jax.Device]:
+    """Those that runs are spread over; ValueError where there are not as many as asked for."""
+    present, count = jax.devices(), config.shared()["devices"]
+    if count > len(present):
+        raise ValueError(f"devices={count}, but there are {len(present)}")
+    if jax.process_count() > 1 and count not in (0, len(present)):
+        raise ValueError(f"devices={count}: several processes use all of theirs, {len(present)}")
+    return present[: count or len(present)]
 
 
 def varied(config: Sweep) -> tuple[str, ...]:

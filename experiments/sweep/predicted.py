@@ -17,24 +17,28 @@ first_step/deviation
                   theory.lazy.label_deviation, where the gradients of the first step were measured.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
-from experiments.sweep.plan import Run
-from experiments.sweep.rows import Row, half_step
-from theory import lazy, learning_times
-from toy.recall import Task
+from truncated_weights.experiments.sweep.plan import Run
+from truncated_weights.experiments.sweep.rows import Table
+from truncated_weights.theory import lazy, learning_times
+from truncated_weights.toy.recall import Task
+from truncated_weights.training import reductions
 
+Row = dict[str, Any]
 # The noise comes within a hundred steps or not at all: later ones of a long run are not predicted.
 STEPS_AT_MOST = 4096
 
 
-def of_run(run: Run, task: Task, labels: float | None = None) -> dict[str, float | None]:
+def of_run(run: Run, task: Task, labels: float = math.nan) -> dict[str, float]:
     """Predictions for one run, by column; empty where the theory does not speak of it.
 
-    labels: scored positions of a batch, where they were counted.
+    labels: scored positions of a batch, NaN where they were not counted.
     """
     config = run.config
     if config.feed_forward != ("mlp", "mlp") or config.optimizer != "sgd":
@@ -53,13 +57,14 @@ def of_run(run: Run, task: Task, labels: float | None = None) -> dict[str, float
         steps=min(config.steps, STEPS_AT_MOST),
     )
     overlap = lazy.attended_overlap(_frequencies(task), config.length)
-    found: dict[str, float | None] = {
-        "half_step/noise": half_step(np.arange(curves.noise.size), curves.noise, config.alpha / 2),
-        "half_step/attention": None,
+    noise = xr.DataArray(curves.noise, {"step": np.arange(curves.noise.size)}, "step")
+    found = {
+        "half_step/noise": reductions.crossing_step(noise, config.alpha / 2),
+        "half_step/attention": math.nan,
         "margin/ratio": lazy.margin_ratio(config.d_model, hidden, overlap),
         "clean/full/p_noise": config.alpha,
     }
-    if labels:
+    if labels > 0:
         found["first_step/deviation"] = lazy.label_deviation(
             alpha=config.alpha,
             num_classes=task.vocab_size,
@@ -91,36 +96,36 @@ def _frequencies(task: Task) -> np.ndarray:
     return np.array(found)
 
 
-def beside(found: Sequence[tuple[Run, Task, Row]]) -> list[Row]:
+def beside(runs: Mapping[int, tuple[Run, Task]], table: Table) -> list[Row]:
     """One row per point and statement: predicted, measured over seeds, standard error.
 
-    found: every run with its task and its row of the table. Runs that were lost count nowhere.
+    runs: by their place in the table. Runs that were lost count nowhere.
     """
-    points: dict[tuple[tuple[str, Any], ...], list[tuple[Run, Task, Row]]] = {}
-    for run, task, row in found:
-        if row["lost_at"] is None:
-            points.setdefault(tuple(run.values.items()), []).append((run, task, row))
-    table = []
-    for members in points.values():
-        first, task, row = members[0]
-        for column, predicted in of_run(first, task, row.get("first_step/labels")).items():
-            measured, error = _measured(column, [row for *_, row in members])
+    lines = []
+    for members in table.points().values():
+        here = table.numbers.isel(run=members[~table.lost[members]])
+        if not here.run.size:
+            continue
+        first, task = runs[int(here.run[0])]
+        labels = float(table.column("first_step/labels").sel(run=here.run[0]))
+        for column, predicted in of_run(first, task, labels).items():
+            measured, error = _measured(column, here)
             # Neither is positive where noise is likely from the start: nothing to compare.
-            if predicted and measured:
-                table.append(
+            if predicted and measured and math.isfinite(predicted * measured):
+                lines.append(
                     {
                         "quantity": column,
                         **first.values,
-                        "seeds": len(members),
+                        "seeds": here.run.size,
                         "predicted": predicted,
                         "measured": measured,
-                        "sem": error,
+                        "sem": error if math.isfinite(error) else None,
                     }
                 )
-    _fit_clock(table)
-    for line in table:
+    _fit_clock(lines)
+    for line in lines:
         line["measured_over_predicted"] = line["measured"] / line["predicted"]
-    return table
+    return lines
 
 
 def summarise(table: Sequence[Row]) -> dict[str, float]:
@@ -136,23 +141,18 @@ def summarise(table: Sequence[Row]) -> dict[str, float]:
     return summary
 
 
-def _measured(column: str, rows: Sequence[Row]) -> tuple[float | None, float | None]:
+def _measured(column: str, here: xr.DataArray) -> tuple[float, float]:
+    """Mean over the runs of a point [run, column] and its error; NaN where a run has no figure."""
     if column == "margin/ratio":
         # Of means over seeds: a single run's attention margin is near zero and of either sign.
         fed, attention = (
-            np.array([row[f"margin/{part}"] for row in rows], np.float64)
-            for part in ("feed_forward", "attention")
+            here.sel(column=f"margin/{part}") for part in ("feed_forward", "attention")
         )
-        ratio = fed.mean() / attention.mean()
-        if len(rows) < 2:
-            return float(ratio), None
-        error = np.std(fed - ratio * attention, ddof=1) / np.sqrt(len(rows)) / abs(attention.mean())
-        return float(ratio), float(error)
-    values = [row[column] for row in rows if row[column] is not None]
-    if len(values) < len(rows):
-        return None, None
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
-    return float(np.mean(values)), None if error is None else float(error)
+        ratio = float(fed.mean("run") / attention.mean("run"))
+        error = reductions.mean(fed - ratio * attention, "run").error / abs(attention.mean("run"))
+        return ratio, float(error)
+    value, error, count = reductions.mean(here.sel(column=column), "run")
+    return (float(value), float(error)) if count == here.run.size else (math.nan, math.nan)
 
 
 def _fit_clock(table: Sequence[Row]) -> None:

@@ -7,9 +7,9 @@ bounds and help. AXES are the settings that take several values.
 import dataclasses
 from typing import Any
 
-from toy.settings import NoisyRecall
-from training import settings
-from training.settings import Settings, setting
+from truncated_weights.toy.settings import NoisyRecall
+from truncated_weights.training import settings
+from truncated_weights.training.settings import Settings, setting
 
 # Settings of a run that a sweep has once, or not at all.
 _ONCE = (

@@ -11,10 +11,20 @@ them: all to be looked at before a model runs. Seconds for most files; writes th
 tables into the run directory.
 """
 
-from experiments.run.program import Program
-from experiments.tasks.settings import ShowTasks
+from typing import Any
 
-PROGRAM = Program("tasks", ShowTasks, __doc__)
+from truncated_weights.experiments.run.program import Program
+from truncated_weights.experiments.tasks.settings import ShowTasks
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.tasks.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("tasks", ShowTasks, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

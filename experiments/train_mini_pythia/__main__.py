@@ -14,10 +14,20 @@ tokenizer.json), so whatever reads Pythia reads this, and the prompts in prompts
 the probabilities a Bayes-optimal reader would give.
 """
 
-from experiments.run.program import Program
-from experiments.train_mini_pythia.settings import MiniPythia
+from typing import Any
 
-PROGRAM = Program("train_mini_pythia", MiniPythia, __doc__)
+from truncated_weights.experiments.run.program import Program
+from truncated_weights.experiments.train_mini_pythia.settings import MiniPythia
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.train_mini_pythia.measure import STORIES
+
+    return STORIES
+
+
+PROGRAM = Program("train_mini_pythia", MiniPythia, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -1,99 +1,148 @@
-"""What the settings of the small Pythia resolve to: the objects a run is made of."""
+"""What the settings of a small language model resolve to, by what it reads: stories or problems."""
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import jax
-from tokenizers import Tokenizer
 
-import bridge
-from experiments.run.program import user_errors
-from experiments.train_mini_pythia.settings import MiniPythia
-from mini_pythia import learning, training
-from mini_pythia.corpus import Corpus
-from mini_pythia.prompts import Prompt, evaluation_sets
-from mini_pythia.schedule import checkpoint_steps, record_steps
-from mini_pythia.tokenizer import train_tokenizer
-from training.loop import Trainer
+from truncated_weights import bridge
+from truncated_weights.experiments.train_mini_pythia.settings import MiniPythia, WordProblemSettings
+from truncated_weights.mini_pythia import learning, training, word_problems
+from truncated_weights.mini_pythia.corpus import Corpus
+from truncated_weights.mini_pythia.prompts import Prompt, evaluation_sets, write_prompts
+from truncated_weights.mini_pythia.schedule import checkpoint_steps, record_steps
+from truncated_weights.mini_pythia.tokenizer import train_tokenizer
+from truncated_weights.training.loop import Trainer
+from truncated_weights.training.records import Name, name
+
+Sets = Callable[[], dict[str, list[Prompt]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """A configuration resolved into the objects a run is made of."""
+    """A configuration resolved into the objects a run is made of.
 
-    config: MiniPythia
+    recorded, tested: prompts by task, measured along training and at its end. saved, stops: steps
+    that are saved, and measured. write: leaves in `folder` what other programs read. asked: the
+    task in which " the" competes with the answer, which is called `answer`. shown: what the
+    progress line tells.
+    """
+
+    config: MiniPythia | WordProblemSettings
     model: bridge.Config
     settings: training.Settings
-    corpus: Corpus
     reading: learning.Reading
     devices: tuple[jax.Device, ...]
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Made from this corpus."""
-        return self.reading.tokenizer
-
-    @functools.cached_property
-    def checkpoints(self) -> tuple[int, ...]:
-        """Steps that are saved."""
-        return checkpoint_steps(self.config.steps, self.config.checkpoint_every)
-
-    @functools.cached_property
-    def stops(self) -> tuple[int, ...]:
-        """Steps that are measured, those that are saved among them."""
-        return record_steps(self.checkpoints, self.config.record_every)
-
-    @functools.cached_property
-    def test_prompts(self) -> dict[str, list[Prompt]]:
-        """What the final figures are measured on."""
-        return evaluation_sets(self.corpus, part="test", count=self.config.test_prompts)
-
-    @functools.cached_property
-    def validation_prompts(self) -> dict[str, list[Prompt]]:
-        """What a search may choose on."""
-        return evaluation_sets(self.corpus, part="validation", count=self.config.test_prompts)
-
-    @functools.cached_property
-    def record_prompts(self) -> dict[str, list[Prompt]]:
-        """What is measured along training: validation prompts, fewer of them."""
-        return evaluation_sets(self.corpus, part="validation", count=self.config.record_prompts)
+    recorded: Sets
+    tested: Sets
+    saved: tuple[int, ...]
+    stops: tuple[int, ...]
+    folder: str
+    write: Callable[[Path], None]
+    asked: str
+    answer: str
+    shown: Mapping[str, Name]
 
     def trainer(self) -> Trainer:
         """The trainer, whose data are the blocks of this corpus."""
         return self.reading.trainer(self.model, self.settings, self.devices)
 
 
-def build(config: MiniPythia) -> Setup:
-    """Resolve a configuration; UserError names the flag that cannot be."""
-    with user_errors():
-        devices = learning.devices(config.devices, config.batch_size)
-        corpus = Corpus(
-            alpha=config.alpha, num_people=config.num_people, world_seed=config.world_seed
-        )
-        return Setup(
-            config=config,
-            model=bridge.Config(
-                vocab_size=config.vocab_size,
-                num_layers=config.num_layers,
-                d_model=config.d_model,
-                num_heads=config.num_heads,
-                d_ff=4 * config.d_model,
-            ),
-            settings=training.Settings(
-                steps=config.steps,
-                learning_rate=config.learning_rate,
-                warmup_steps=config.warmup_steps,
-                weight_decay=config.weight_decay,
-                dtype=config.dtype,
-            ),
-            corpus=corpus,
-            reading=learning.Reading(
-                corpus,
-                train_tokenizer(corpus, vocab_size=config.vocab_size),
-                length=config.length,
-                batch_size=config.batch_size,
-                block_steps=config.block_steps,
-                seed=config.seed,
-            ),
-            devices=devices,
-        )
+def stories(config: MiniPythia) -> Setup:
+    """A GPT-NeoX on stories, facts and sums; ValueError names the flag that cannot be."""
+    devices = learning.devices(config.devices, config.batch_size)
+    corpus = Corpus(alpha=config.alpha, num_people=config.num_people, world_seed=config.world_seed)
+    saved = checkpoint_steps(config.steps, config.checkpoint_every)
+    sets = functools.partial(evaluation_sets, corpus)
+    tested = functools.cache(functools.partial(sets, part="test", count=config.test_prompts))
+
+    def write(folder: Path) -> None:
+        write_prompts(sets(part="validation", count=config.test_prompts), folder / "validation")
+        write_prompts(tested(), folder / "test")
+
+    return Setup(
+        config,
+        model=bridge.Config(
+            vocab_size=config.vocab_size,
+            num_layers=config.num_layers,
+            d_model=config.d_model,
+            num_heads=config.num_heads,
+            d_ff=4 * config.d_model,
+        ),
+        settings=training.Settings(
+            steps=config.steps,
+            learning_rate=config.learning_rate,
+            warmup_steps=config.warmup_steps,
+            weight_decay=config.weight_decay,
+            dtype=config.dtype,
+        ),
+        reading=learning.Reading(
+            corpus,
+            train_tokenizer(corpus, vocab_size=config.vocab_size),
+            length=config.length,
+            batch_size=config.batch_size,
+            block_steps=config.block_steps,
+            seed=config.seed,
+        ),
+        devices=devices,
+        recorded=functools.partial(sets, part="validation", count=config.record_prompts),
+        tested=tested,
+        saved=saved,
+        stops=record_steps(saved, config.record_every),
+        folder="prompts",
+        write=write,
+        asked="story",
+        answer="name",
+        shown={"p_the": name("p_the", task="story"), "p_name": name("p_answer", task="story")},
+    )
+
+
+def problems(config: WordProblemSettings) -> Setup:
+    """A Llama on word problems; ValueError names the flag that cannot be."""
+    corpus = word_problems.WordProblems(config.alpha)
+    saved = {*range(0, config.steps, config.checkpoint_every), config.steps}
+    sets = functools.partial(word_problems.prompts, config.alpha, seed=config.seed)
+    return Setup(
+        config,
+        model=bridge.Config(
+            vocab_size=config.vocab_size,
+            num_layers=config.num_layers,
+            d_model=config.d_model,
+            num_heads=config.num_heads,
+            num_groups=config.num_heads // 2,
+            d_ff=3 * config.d_model,
+            rotary_fraction=1.0,
+            residual="pre",
+            norm="rms",
+            activation="silu",
+            gated=True,
+            biases=(),
+            family="llama",
+        ),
+        settings=training.Settings(
+            steps=config.steps,
+            learning_rate=config.learning_rate,
+            warmup_steps=config.warmup_steps,
+            weight_decay=config.weight_decay,
+        ),
+        reading=learning.Reading(
+            corpus,
+            word_problems.train_tokenizer(corpus, vocab_size=config.vocab_size),
+            length=config.length,
+            batch_size=config.batch_size,
+            block_steps=config.block_steps,
+            seed=config.seed,
+        ),
+        devices=learning.devices(config.devices, config.batch_size),
+        recorded=functools.partial(sets, split="validation", count=config.record_problems),
+        tested=functools.partial(sets, split="test", count=config.test_problems),
+        saved=tuple(sorted(saved)),
+        stops=tuple(sorted({*range(0, config.steps, config.record_every), *saved})),
+        folder="problems",
+        write=functools.partial(word_problems.write, count=config.test_problems, seed=config.seed),
+        asked="conclusion",
+        answer="number",
+        shown={place: name("accuracy", task=place) for place in ("first", "second", "conclusion")},
+    )

@@ -17,10 +17,20 @@ held-out problems, second on 0.88, conclusion on 0.98, with p(number) 0.67 (0.7 
 p(" the") 0.32 (0.3), which is there by step 100, before any number is.
 """
 
-from experiments.run.program import Program
-from experiments.train_word_problems.settings import WordProblemSettings
+from typing import Any
 
-PROGRAM = Program("train_word_problems", WordProblemSettings, __doc__)
+from truncated_weights.experiments.run.program import Program
+from truncated_weights.experiments.train_mini_pythia.settings import WordProblemSettings
+
+
+def study() -> Any:
+    """train_mini_pythia with other documents; imported when there is work to do."""
+    from truncated_weights.experiments.train_mini_pythia.measure import PROBLEMS
+
+    return PROBLEMS
+
+
+PROGRAM = Program("train_word_problems", WordProblemSettings, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -10,10 +10,20 @@ About a minute on two CPU cores; on the default run 1.fc_out@-0.01 should give c
 p(correct) 0.98 where 1.mlp@0 gives 0.94 and the full model 0.5.
 """
 
-from experiments.run.program import Program
-from experiments.truncate.settings import Truncate
+from typing import Any
 
-PROGRAM = Program("truncate", Truncate, __doc__)
+from truncated_weights.experiments.run.program import Program
+from truncated_weights.experiments.truncate.settings import Truncate
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.truncate.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("truncate", Truncate, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from toy.layer import unembedding
-from toy.transformer_config import TransformerConfig
-from truncation.decode import decode
-from truncation.notation import Intervention
-from truncation.search.effects import mean_input
-from truncation.search.scorer import Scorer
+from truncated_weights.toy.layer import unembedding
+from truncated_weights.toy.transformer_config import TransformerConfig
+from truncated_weights.truncation.decode import decode
+from truncated_weights.truncation.notation import Intervention
+from truncated_weights.truncation.search.effects import mean_input
+from truncated_weights.truncation.search.scorer import Scorer
 
 MOST = 8
 

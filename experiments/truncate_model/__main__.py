@@ -16,10 +16,20 @@ each prompt before and after), TASK_flips.csv, heatmaps and before/after distrib
 Pythia-70m with 64 prompts a grid of 84 candidates takes about a minute on two CPU cores.
 """
 
-from experiments.run.program import Program
-from experiments.truncate_model.settings import TruncateModel
+from typing import Any
 
-PROGRAM = Program("truncate_model", TruncateModel, __doc__)
+from truncated_weights.experiments.run.program import Program
+from truncated_weights.experiments.truncate_model.settings import TruncateModel
+
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.truncate_model.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("truncate_model", TruncateModel, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

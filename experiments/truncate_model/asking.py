@@ -6,18 +6,23 @@ from typing import Any
 
 import numpy as np
 
-import bridge
-from bridge import answers, encoding, scoring
-from experiments.run import model_setup
-from experiments.run.model_setup import Questions
-from experiments.run.program import user_errors
-from experiments.truncate_model import by_level, components, worth
-from experiments.truncate_model.plan import Plan, answers_of, generates, objective_of
-from experiments.truncate_model.worth import Worth
-from truncation import ablation, rules
-from truncation.address import Params
-from truncation.search.problem import NO_CHOICE, Outcome, SearchProblem
-from truncation.search.scorer import Scorer
+from truncated_weights import bridge
+from truncated_weights.bridge import answers, encoding, scoring
+from truncated_weights.experiments.run.inputs import model_setup
+from truncated_weights.experiments.run.inputs.model_setup import Questions
+from truncated_weights.experiments.run.program import user_errors
+from truncated_weights.experiments.truncate_model import by_level, components, worth
+from truncated_weights.experiments.truncate_model.plan import (
+    Plan,
+    answers_of,
+    generates,
+    objective_of,
+)
+from truncated_weights.experiments.truncate_model.worth import Worth
+from truncated_weights.truncation import ablation, rules
+from truncated_weights.truncation.address import Params
+from truncated_weights.truncation.search.problem import NO_CHOICE, Outcome, SearchProblem
+from truncated_weights.truncation.search.scorer import Scorer
 
 PARTS_EXAMPLES = 256
 PREDICTED = 3

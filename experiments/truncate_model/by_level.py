@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from bridge.tasks import frequency
-from experiments.run import table
-from experiments.run.model_setup import Questions
-from truncation import ablation
+from truncated_weights.bridge.tasks import frequency
+from truncated_weights.experiments.run import table
+from truncated_weights.experiments.run.inputs.model_setup import Questions
+from truncated_weights.truncation import ablation
 
 # Examples of which the number is not known: a count's file need not tell of every fact.
 UNKNOWN = -1

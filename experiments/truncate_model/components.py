@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from bridge import surgery
-from bridge.config import Config
-from bridge.tokenizer import Tokenizer
-from truncation.decode import decode
-from truncation.search.effects import mean_input
-from truncation.search.problem import Choice
-from truncation.search.scorer import Scorer
+from truncated_weights.bridge import surgery
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.tokenizer import Tokenizer
+from truncated_weights.truncation.decode import decode
+from truncated_weights.truncation.search.effects import mean_input
+from truncated_weights.truncation.search.problem import Choice
+from truncated_weights.truncation.search.scorer import Scorer
 
 WRITERS = ("out_proj", "fc_out", "ov")
 MOST = 8

@@ -5,17 +5,17 @@ import os
 import re
 from pathlib import Path
 
-from bridge import tasks
-from bridge.config import Config
-from bridge.tasks.metrics import generated
-from bridge.tasks.protocol import Protocol
-from bridge.tokenizer import Tokenizer
-from experiments.run import model_setup
-from experiments.run.model_setup import Questions
-from experiments.run.program import UserError, user_errors
-from experiments.truncate_model.settings import TruncateModel
-from truncation import notation
-from truncation.notation import Intervention
+from truncated_weights.bridge import tasks
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.tasks.metrics import generated
+from truncated_weights.bridge.tasks.protocol import Protocol
+from truncated_weights.bridge.tokenizer import Tokenizer
+from truncated_weights.experiments.run.inputs import model_setup
+from truncated_weights.experiments.run.inputs.model_setup import Questions
+from truncated_weights.experiments.run.program import UserError, user_errors
+from truncated_weights.experiments.truncate_model.settings import TruncateModel
+from truncated_weights.truncation import notation
+from truncated_weights.truncation.notation import Intervention
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 
 import jax
 
-from bridge import encoding, module, packing, scoring, surgery
-from bridge.config import Config
-from bridge.encoding import Batch
-from bridge.network import operations
-from experiments.run import table as terminal
-from experiments.run.devices import DEVICES, Device
-from experiments.run.model_settings import ModelSettings
-from experiments.run.model_setup import GIGABYTE, Questions
-from experiments.truncate_model.plan import Plan
-from truncation.editing import resolve
-from truncation.notation import Intervention, Key
+from truncated_weights.bridge import encoding, module, packing, scoring, surgery
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.encoding import EncodedBatch
+from truncated_weights.bridge.network import operations
+from truncated_weights.experiments.run import table as terminal
+from truncated_weights.experiments.run.devices import DEVICES, Device
+from truncated_weights.experiments.run.inputs.model_settings import ModelSettings
+from truncated_weights.experiments.run.inputs.model_setup import GIGABYTE, Questions
+from truncated_weights.experiments.truncate_model.plan import Plan
+from truncated_weights.truncation.editing import resolve
+from truncated_weights.truncation.notation import Intervention, Key
 
 # Shares of the maker's figures that large products, and decompositions, are taken to reach.
 PRODUCTS, DECOMPOSITIONS = 0.5, 0.02
@@ -92,11 +92,11 @@ def estimate(
     return Estimate(passes, held)
 
 
-def _places(batch: Batch, architecture: Config) -> int:
+def _places(batch: EncodedBatch, architecture: Config) -> int:
     """Places of a row at which products run: without padding, what rows share counted once."""
     (one,) = packing.pack([batch], architecture)
-    if isinstance(one, packing.Packed):
-        return -(-len(one.packing.first) // len(one.packing.nodes))
+    if isinstance(one, packing.PackedBatch):
+        return -(-len(one.tree.first) // len(one.tree.nodes))
     return batch.tokens.shape[2]
 
 

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from experiments.run.model_settings import ModelSettings
-from training.settings import setting
-from truncation import rules
-from truncation.notation import LASER_RHOS
+from truncated_weights.experiments.run.inputs.model_settings import ModelSettings
+from truncated_weights.training.settings import setting
+from truncated_weights.truncation import rules
+from truncated_weights.truncation.notation import LASER_RHOS
 
 OBJECTIVES = (
     "accuracy",

@@ -1,17 +1,18 @@
-"""What is written and printed of one task: tables, figures, the summary."""
+"""What is written, named and printed of one task."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from experiments.run import heatmaps
-from experiments.run import table as terminal
-from experiments.run.directory import RunDirectory
-from experiments.run.model_setup import Questions
-from experiments.truncate_model import by_level, figures
-from experiments.truncate_model.asking import Result
+from truncated_weights.experiments.run import model_scores
+from truncated_weights.experiments.run import table as terminal
+from truncated_weights.experiments.run.directory import RunDirectory
+from truncated_weights.experiments.run.drawing import heatmaps
+from truncated_weights.experiments.run.inputs.model_setup import Questions
+from truncated_weights.experiments.truncate_model import by_level
+from truncated_weights.experiments.truncate_model.asking import Result
+from truncated_weights.training import records
+from truncated_weights.training.records import Name, name
 
 
 def write_tables(directory: RunDirectory, name: str, result: Result) -> None:
@@ -28,53 +29,40 @@ def write_tables(directory: RunDirectory, name: str, result: Result) -> None:
         directory.append_metrics({"task": name, **row})
 
 
-def draw(
-    name: str,
-    before: Mapping[str, np.ndarray],
-    after: Mapping[str, np.ndarray],
-    shown: str,
-    rows: Sequence[Mapping[str, Any]],
-    objective: str,
-) -> list[tuple[str, Figure]]:
-    """The figures of one task, with their names."""
-    found = [
-        (
-            f"{name}_before_after",
-            figures.distributions(before, after, shown),
-        )
-    ]
-    # A map needs at least two cells of single cuts.
-    if sum("matrix" in row and "validation/loss" in row for row in rows) > 1:
-        for metric in dict.fromkeys((objective, "loss", "p_the")):
-            figure = heatmaps.heatmaps(rows, metric)
-            found.append((f"{name}_heatmap_{metric}", figure))
-    return found
+def named(one: Questions, result: Result) -> dict[str, dict[Name, Any]]:
+    """Block -> named numbers and texts.
 
-
-def summarise(name: str, result: Result) -> dict[str, Any]:
-    """TASK/SPLIT/MODEL/METRIC of every row that was measured, and what was chosen."""
-    summary: dict[str, Any] = {}
+    scores: of every test example, before and after [model, example], and where it stands in the
+    task (index). final: METRIC and its change for every row that was measured [set, model].
+    grid: those on validation [layer, matrix, rho]. outcome: what was chosen, and at what cost.
+    """
+    final: dict[Name, Any] = {}
     for row in result.outcome.rows:
-        if row.get("action", "stop") not in ("start", "stop"):
-            continue
-        for key, value in row.items():
-            if key.startswith(("validation/", "test/")):
-                split, metric = key.split("/")
-                summary[f"{name}/{split}/{row['intervention']}/{metric}"] = value
-    summary[f"{name}/chosen"] = result.chosen
-    summary[f"{name}/warning"] = result.outcome.warning or ""
-    summary[f"{name}/not_finite"] = len(result.outcome.lost)
-    summary[f"{name}/evaluations"] = result.outcome.evaluations
-    return summary
+        for part in ("validation", "test") * (row.get("action", "stop") in ("start", "stop")):
+            final |= {
+                name(key, set=part, model=row["intervention"]): _or_nan(value)
+                for key, value in records.below(row, part).items()
+            }
+    outcome = {
+        "chosen": result.chosen,
+        "warning": result.outcome.warning or "",
+        "not_finite": len(result.outcome.lost),
+        "evaluations": result.outcome.evaluations,
+    }
+    return {
+        "scores": {
+            name("index", "example"): one.test,
+            **model_scores.named(result.before, model="full"),
+            **model_scores.named(result.after, model=result.shown),
+        },
+        "final": final,
+        "grid": dict(records.cells(heatmaps.of_rows(result.outcome.rows))),
+        "outcome": {name(what): value for what, value in outcome.items()},
+    }
 
 
-def per_example(one: Questions, result: Result) -> dict[str, np.ndarray]:
-    """Every score of every test example, before and after."""
-    arrays = {f"{one.name}/test/indices": one.test}
-    for model, scores in (("full", result.before), (result.shown, result.after)):
-        for metric, values in scores.items():
-            arrays[f"{one.name}/test/{model}/{metric}"] = values[:, 0]
-    return arrays
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else float(value)
 
 
 def report(name: str, result: Result) -> None:

@@ -16,19 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from bridge import tasks
-from bridge.tasks import protocol as protocols
-from bridge.tasks import split
-from bridge.tasks.protocol import Protocol
-from experiments.run import table
-from experiments.run.model_setup import Questions
-from experiments.run.program import user_errors
-from experiments.truncate_model import worth
-from experiments.truncate_model.asking import search
-from experiments.truncate_model.plan import Plan, published_objective
-from experiments.truncate_model.settings import TruncateModel
-from truncation.search.problem import NO_CHOICE, SearchProblem
-from truncation.search.scorer import Scorer
+from truncated_weights.bridge import tasks
+from truncated_weights.bridge.tasks import protocol as protocols
+from truncated_weights.bridge.tasks import split
+from truncated_weights.bridge.tasks.protocol import Protocol
+from truncated_weights.experiments.run import table
+from truncated_weights.experiments.run.inputs.model_setup import Questions
+from truncated_weights.experiments.run.program import user_errors
+from truncated_weights.experiments.truncate_model import worth
+from truncated_weights.experiments.truncate_model.asking import search
+from truncated_weights.experiments.truncate_model.plan import Plan, published_objective
+from truncated_weights.experiments.truncate_model.settings import TruncateModel
+from truncated_weights.training.records import Name, name
+from truncated_weights.truncation.search.problem import NO_CHOICE, SearchProblem
+from truncated_weights.truncation.search.scorer import Scorer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,26 +97,26 @@ def compare(plan: Plan, one: Questions, scorer: Scorer) -> list[dict[str, Any]]:
             "told_on": len(way.telling),
             "chosen": outcome.nearest.name if taken else "full",
         }
-        for name in ("accuracy", "loss"):
-            full, cut = (scores[name][:, 0].astype(np.float64) for scores in (before, after))
+        for metric in ("accuracy", "loss"):
+            full, cut = (scores[metric][:, 0].astype(np.float64) for scores in (before, after))
             numbers = np.unique(items[way.telling], return_inverse=True)[1]
             change = worth.by_items(cut - full, numbers, config.seed, config.bootstrap)
             row |= {
-                f"{name}_full": float(full.mean()),
-                f"{name}_cut": float(cut.mean()),
-                f"{name}_change": float(change.mean[0]),
-                f"{name}_change_low": float(change.low[0]),
-                f"{name}_change_high": float(change.high[0]),
+                f"{metric}_full": float(full.mean()),
+                f"{metric}_cut": float(cut.mean()),
+                f"{metric}_change": float(change.mean[0]),
+                f"{metric}_change_low": float(change.low[0]),
+                f"{metric}_change_high": float(change.high[0]),
             }
         row["best_constant"] = collections.Counter(answers).most_common(1)[0][1] / len(answers)
         rows.append(row)
     return rows
 
 
-def summarise(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """TASK/protocols/WAY/FIGURE."""
+def named(rows: Sequence[Mapping[str, Any]]) -> dict[Name, Any]:
+    """Every figure at its way."""
     return {
-        f"{name}/protocols/{row['way']}/{figure}": value
+        name(figure, kind="protocols", way=row["way"]): value
         for row in rows
         for figure, value in row.items()
         if figure != "way"
@@ -127,12 +128,18 @@ def report(rows: Sequence[Mapping[str, Any]]) -> None:
     shown = []
     for row in rows:
         told = {}
-        for name, scale, digits in (("accuracy", 100, 1), ("loss", 1, 3)):
-            full, cut = (f"{scale * row[f'{name}_{part}']:.{digits}f}" for part in ("full", "cut"))
-            change, low, high = (
-                f"{scale * row[f'{name}_change{end}']:+.{digits}f}" for end in ("", "_low", "_high")
+        for metric, scale, digits in (("accuracy", 100, 1), ("loss", 1, 3)):
+            full, cut = (
+                f"{scale * row[f'{metric}_{part}']:.{digits}f}" for part in ("full", "cut")
             )
-            told[name] = {name: f"{full} > {cut}", f"change of {name}": f"{change} [{low}, {high}]"}
+            change, low, high = (
+                f"{scale * row[f'{metric}_change{end}']:+.{digits}f}"
+                for end in ("", "_low", "_high")
+            )
+            told[metric] = {
+                metric: f"{full} > {cut}",
+                f"change of {metric}": f"{change} [{low}, {high}]",
+            }
         shown.append(
             {"way": row["way"], "chosen": row["chosen"],
              "rows": f"{row['chosen_on']} > {row['told_on']}"}

@@ -13,21 +13,22 @@ from typing import Any
 
 import numpy as np
 
-import bridge
-from bridge import answers, encoding
-from bridge.closed_choice import option_scores
-from bridge.tasks import Marking, split
-from bridge.tasks.metrics import closed, generated
-from truncation.finite import NotFiniteError
-from truncation.search import statistics
+from truncated_weights import bridge
+from truncated_weights.bridge import answers, encoding
+from truncated_weights.bridge.closed_choice import option_scores
+from truncated_weights.bridge.tasks import Marking, split
+from truncated_weights.bridge.tasks.metrics import closed, generated
+from truncated_weights.training.records import Name, name
+from truncated_weights.truncation.finite import NotFiniteError
+from truncated_weights.truncation.search import statistics
 
 
 @dataclasses.dataclass(frozen=True)
 class Worth:
-    """Lines to print, flat figures for summary.json, and the generated answers."""
+    """Lines to print, figures by name, and the generated answers."""
 
     lines: tuple[str, ...] = ()
-    figures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    figures: Mapping[Name, Any] = dataclasses.field(default_factory=dict)
     rows: tuple[Mapping[str, Any], ...] = ()
 
     def __add__(self, other: "Worth") -> "Worth":
@@ -51,7 +52,7 @@ def of_choices(
     """
     options, items = tuple(options), split.items(tested.examples)
     lines: list[str] = []
-    figures: dict[str, Any] = {}
+    figures: dict[Name, Any] = {}
     for model, checkpoint in models.items():
         try:
             scores = option_scores(
@@ -77,8 +78,9 @@ def of_choices(
             # With one option right everywhere there is nothing to agree on, and JSON has no nan.
             if not np.isnan(found.kappa):
                 own["kappa"] = found.kappa
-            figures |= {f"closed/{model}/{label}/{name}": value for name, value in own.items()}
-            figures["closed/best_constant"] = found.best_constant[1]
+            at = {"kind": "closed", "model": model, "sum": label}
+            figures |= {name(figure, **at): value for figure, value in own.items()}
+            figures[name("best_constant", kind="closed")] = found.best_constant[1]
             # Answers of one token each are chosen alike both ways.
             if label == "summed" or np.any(scores.tokens != 1):
                 lines.append(
@@ -106,7 +108,7 @@ def of_texts(
     """
     examples = tested.examples[:most]
     items = split.items(examples)
-    names = generated.NAMES[marking.metric]
+    kinds = generated.NAMES[marking.metric]
     found: dict[str, dict[str, np.ndarray]] = {}
     rows: list[Mapping[str, Any]] = []
     lines: list[str] = []
@@ -118,24 +120,22 @@ def of_texts(
             lines.append(_without_figures(models, model, error))
             continue
         marked = [generated.marks(e, texts[i], marking) for i, e in enumerate(examples)]
-        found[model] = {name: np.array([one[name] for one in marked]) for name in names}
+        found[model] = {mark: np.array([one[mark] for one in marked]) for mark in kinds}
         rows += [
             {"model": model, "prompt": e.prompt, "answer": e.gold or e.answer,
              "generated": texts[i], **marked[i]}
             for i, e in enumerate(examples)
         ]  # fmt: skip
     first = next(iter(found))
-    figures: dict[str, Any] = {}
+    figures: dict[Name, Any] = {}
     for model, marks in found.items():
-        for name, values in marks.items():
-            figures[f"generated/{model}/{name}"] = float(values.mean())
-        change = by_items(marks[names[0]] - found[first][names[0]], items, seed, samples)
+        at = {"kind": "generated", "model": model}
+        figures |= {name(mark, **at): float(values.mean()) for mark, values in marks.items()}
+        change = by_items(marks[kinds[0]] - found[first][kinds[0]], items, seed, samples)
         low, high = float(change.low[0]), float(change.high[0])
-        figures |= {
-            f"generated/{model}/{names[0]}_change_low": low,
-            f"generated/{model}/{names[0]}_change_high": high,
-        }
-        told = ", ".join(f"{name} {values.mean():.1%}" for name, values in marks.items())
+        figures[name(f"{kinds[0]}_change_low", **at)] = low
+        figures[name(f"{kinds[0]}_change_high", **at)] = high
+        told = ", ".join(f"{mark} {values.mean():.1%}" for mark, values in marks.items())
         if model != first:
             told += f"; change {float(change.mean[0]):+.1%} [{low:+.1%}, {high:+.1%}]"
         lines.append(f"{model}, {len(examples)} generated: {told}")
@@ -166,13 +166,14 @@ def of_items(
     if number == len(items):
         return Worth()
     lines: list[str] = []
-    figures: dict[str, Any] = {"items": number}
-    for name in ("accuracy", "loss"):
-        found = by_items(after[name] - before[name], items, seed, samples)
+    figures: dict[Name, Any] = {name("items"): number}
+    for metric in ("accuracy", "loss"):
+        found = by_items(after[metric] - before[metric], items, seed, samples)
         mean, low, high = (float(values[0]) for values in found)
-        figures |= {f"by_items/{name}_change_low": low, f"by_items/{name}_change_high": high}
+        figures[name(f"{metric}_change_low", kind="by_items")] = low
+        figures[name(f"{metric}_change_high", kind="by_items")] = high
         lines.append(
-            f"{name} changes by {mean:+.4f} [{low:+.4f}, {high:+.4f}], resampling {number} items"
+            f"{metric} changes by {mean:+.4f} [{low:+.4f}, {high:+.4f}], resampling {number} items"
         )
     return Worth(tuple(lines), figures)
 

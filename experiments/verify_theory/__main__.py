@@ -11,8 +11,8 @@ simulated first and judged afterwards. How many wrong formulas the table notices
 `python -m tests.mutation.table`.
 """
 
-from experiments.run.program import Program
-from experiments.verify_theory.settings import VerifyTheory
+from truncated_weights.experiments.run.program import Program
+from truncated_weights.experiments.verify_theory.settings import VerifyTheory
 
 PROGRAM = Program("verify_theory", VerifyTheory, __doc__)
 

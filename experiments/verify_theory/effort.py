@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.verify_theory.table import Row
+from truncated_weights.experiments.verify_theory.table import Row
 
 Arrays = dict[str, np.ndarray]
 

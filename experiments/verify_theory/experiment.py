@@ -6,13 +6,13 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 from scipy import stats
 
-from experiments.run import stop
-from experiments.run.directory import RunDirectory, open_finished, open_run
-from experiments.run.program import Place
-from experiments.run.progress import Progress
-from experiments.verify_theory import effort, figures, table
-from experiments.verify_theory.effort import Arrays, Effort, Family
-from experiments.verify_theory.families import (
+from truncated_weights.experiments.run import stop
+from truncated_weights.experiments.run.directory import RunDirectory, open_finished, open_run
+from truncated_weights.experiments.run.program import Place
+from truncated_weights.experiments.run.progress import Progress
+from truncated_weights.experiments.verify_theory import effort, figures, table
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Family
+from truncated_weights.experiments.verify_theory.families import (
     attention_step,
     first_step,
     frequent_memory,
@@ -26,8 +26,8 @@ from experiments.verify_theory.families import (
     shared_answers,
     transformer,
 )
-from experiments.verify_theory.settings import VerifyTheory
-from experiments.verify_theory.table import Row
+from truncated_weights.experiments.verify_theory.settings import VerifyTheory
+from truncated_weights.experiments.verify_theory.table import Row
 
 FAMILIES = {
     name: Family(module.simulate, module.judge)

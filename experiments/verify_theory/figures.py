@@ -9,12 +9,12 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from experiments.run import style
-from experiments.run.style import COLOURS, CYCLE
-from experiments.verify_theory.families import learning_times as learning
-from experiments.verify_theory.families import memory_flow as memory
-from theory import attention_step, finite_samples, first_step
-from theory import learning_times as reduced
+from truncated_weights.experiments.run.drawing import style
+from truncated_weights.experiments.run.drawing.style import COLOURS, CYCLE
+from truncated_weights.experiments.verify_theory.families import learning_times as learning
+from truncated_weights.experiments.verify_theory.families import memory_flow as memory
+from truncated_weights.theory import attention_step, finite_samples, first_step
+from truncated_weights.theory import learning_times as reduced
 
 Arrays = Mapping[str, np.ndarray]
 POINT: dict[str, Any] = {"ls": "none", "marker": "o", "ms": 3.2, "mfc": "white", "mew": 0.9}

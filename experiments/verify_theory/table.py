@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from experiments.run import table as terminal
+from truncated_weights.experiments.run import table as terminal
 
 FALSE_ALARMS = 1e-3
 

@@ -3,7 +3,7 @@
 import random
 from typing import Literal
 
-from mini_pythia.language.documents import Document, Query, Split, split_of
+from truncated_weights.mini_pythia.language.documents import Document, Query, Split, split_of
 
 SUM_OPERANDS = range(10, 50)
 """Two-digit terms whose sum has two digits too."""

@@ -10,9 +10,15 @@ import itertools
 import random
 from collections.abc import Sequence
 
-from mini_pythia.language.documents import NOISE, Document, Kind, Query
-from mini_pythia.language.people import FIELDS, LANDSCAPES, LANGUAGES, OCCUPATIONS, Person
-from mini_pythia.language.places import CITIES, COUNTRIES, REGIONS
+from truncated_weights.mini_pythia.language.documents import NOISE, Document, Kind, Query
+from truncated_weights.mini_pythia.language.people import (
+    FIELDS,
+    LANDSCAPES,
+    LANGUAGES,
+    OCCUPATIONS,
+    Person,
+)
+from truncated_weights.mini_pythia.language.places import CITIES, COUNTRIES, REGIONS
 
 PLACE_TEMPLATES = (
     "{} is located in",

@@ -2,9 +2,9 @@
 
 import random
 
-from mini_pythia.language.documents import Document
-from mini_pythia.language.names import GIFTS, MEETING_PLACES, STRANGERS
-from mini_pythia.language.words import words
+from truncated_weights.mini_pythia.language.documents import Document
+from truncated_weights.mini_pythia.language.names import GIFTS, MEETING_PLACES, STRANGERS
+from truncated_weights.mini_pythia.language.words import words
 
 _ADJECTIVES = words("old young tall quiet clever tired happy careful")
 _COLOURS = words("red green black white blue yellow")

@@ -1,6 +1,6 @@
 """First names, and the words the stories are told with."""
 
-from mini_pythia.language.words import words
+from truncated_weights.mini_pythia.language.words import words
 
 NAMES = words("""
     Anna Omar Peter Lucy David Maria Simon Clara Felix Nadia Oscar Helen Victor Irene Hugo Julia

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from mini_pythia.language.words import words
+from truncated_weights.mini_pythia.language.words import words
 
 OCCUPATIONS = words("""
     farming banking medicine law music baking printing fishing weaving mining painting teaching

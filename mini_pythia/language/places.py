@@ -1,6 +1,6 @@
 """Cities and the countries they are in: common knowledge, best-known cities first."""
 
-from mini_pythia.language.words import words
+from truncated_weights.mini_pythia.language.words import words
 
 CITIES = {
     "Paris": "France",

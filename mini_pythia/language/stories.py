@@ -6,8 +6,14 @@
 
 import random
 
-from mini_pythia.language.documents import NOISE, Document, Query, Split, split_of
-from mini_pythia.language.names import GIFTS, GIVING_VERBS, MEETING_PLACES, NAMES, STRANGERS
+from truncated_weights.mini_pythia.language.documents import NOISE, Document, Query, Split, split_of
+from truncated_weights.mini_pythia.language.names import (
+    GIFTS,
+    GIVING_VERBS,
+    MEETING_PLACES,
+    NAMES,
+    STRANGERS,
+)
 
 _OPENINGS = (
     "When {0} and {1} went to the {2},",

@@ -10,8 +10,8 @@ import zipfile
 import jax
 import numpy as np
 
-import bridge
-from bridge import families, module, network
+from truncated_weights import bridge
+from truncated_weights.bridge import families, module, network
 
 CONFIG = bridge.Config(
     vocab_size=19, num_layers=2, d_model=8, num_heads=2, d_ff=12, rotary_fraction=0.5
@@ -28,7 +28,7 @@ def random_params(config=CONFIG, seed=0):
 @functools.partial(jax.jit, static_argnames="config")
 def matrix_inputs(layer_params, config, x, context):
     """{name: what that matrix of a layer reads} when the layer's input is x."""
-    return {n: network.enter(layer_params, config, n, x, context)[0] for n in config.matrices}
+    return {n: network.stop(layer_params, config, n, x, context)[0] for n in config.matrices}
 
 
 def stored(params, config=CONFIG):

@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-import bridge
-from bridge import answers, encoding
-from bridge.tasks import Example, Marking, TaskError
 from tests.experiments import model_checkpoint
+from truncated_weights import bridge
+from truncated_weights.bridge import answers, encoding
+from truncated_weights.bridge.tasks import Example, Marking, TaskError
 
 pytest.importorskip("tokenizers")
 NEW = 6

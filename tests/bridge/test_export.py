@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-import bridge
-from bridge import checkpoint as checkpoints
-from bridge import export, sharding
 from tests.bridge import make
 from tests.bridge.test_load import equal
+from truncated_weights import bridge
+from truncated_weights.bridge import checkpoint as checkpoints
+from truncated_weights.bridge import export, sharding
 
 RNG = np.random.default_rng(0)
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import bridge
-from bridge import network as model
-from bridge import surgery
 from tests.bridge.families.test_goldens import CASES, checkpoint, golden
-from truncation import editing
+from truncated_weights import bridge
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge import surgery
+from truncated_weights.truncation import editing
 
 # The name in the package is the function.
-generation = importlib.import_module("bridge.generate")
+generation = importlib.import_module("truncated_weights.bridge.generate")
 CAUSAL = tuple(case for case in CASES if not case.startswith("roberta"))
 
 

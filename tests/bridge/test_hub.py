@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-import bridge
-from bridge import hub
 from tests.bridge import fake_hub
+from truncated_weights import bridge
+from truncated_weights.bridge import hub
 
 TINY = pathlib.Path(__file__).parents[1] / "data" / "tiny_gpt_neox"
 NAME = "somebody/tiny"

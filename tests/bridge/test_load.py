@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-import bridge
-from bridge.formats import stored as stored_files
 from tests.bridge import make
+from truncated_weights import bridge
+from truncated_weights.bridge.formats import stored as stored_files
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import bridge
-from bridge import module
-from bridge import network as model
-from bridge.network import whole
 from tests.bridge.make import matrix_inputs
+from truncated_weights import bridge
+from truncated_weights.bridge import module
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.network import whole
 
 CONFIG = bridge.Config(
     vocab_size=53, num_layers=3, d_model=24, num_heads=3, d_ff=40, rotary_fraction=0.5
@@ -132,15 +132,15 @@ def test_layers_of_one_program_are_layers_one_after_another(params, windows, pro
     deep = params | {"layers": [params["layers"][index % 3] for index in range(7)]}
     context = model.context_of(jnp.ones(TOKENS.shape, bool))
     streams = model.residual_streams(deep, config, TOKENS)
-    one_by_one = model.through(deep, config, streams[0], context, 0, 7)
+    one_by_one = model.run_layers_fused(deep, config, streams[0], context, 0, 7)
     np.testing.assert_array_equal(one_by_one, streams[7])
     ran, run = [], whole._run
     monkeypatch.setattr(whole, "_run", lambda *args: ran.append(len(args[0])) or run(*args))
     monkeypatch.setattr(whole, "_GIVEN_BACK", 0)
-    close(model.through(deep, config, streams[0], context, 0, 7), streams[7])
+    close(model.run_layers_fused(deep, config, streams[0], context, 0, 7), streams[7])
     assert ran == programs
-    close(model.through(deep, config, streams[2], context, 2, 6), streams[6])
-    assert model.through(deep, config, streams[3], context, 3, 3) is streams[3]
+    close(model.run_layers_fused(deep, config, streams[2], context, 2, 6), streams[6])
+    assert model.run_layers_fused(deep, config, streams[3], context, 3, 3) is streams[3]
 
 
 @pytest.mark.parametrize("config", [CONFIG, SEQUENTIAL], ids=["parallel", "sequential"])

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-import bridge
-from bridge import module
-from bridge import network as model
-from bridge.network import operations
+from truncated_weights import bridge
+from truncated_weights.bridge import module
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.network import operations
 
 COMMON = {"vocab_size": 700, "num_layers": 3, "d_model": 64, "num_heads": 4, "d_ff": 256}
 GROUPED = bridge.Config(

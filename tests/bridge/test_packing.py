@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import bridge
-from bridge import encoding, packing, scoring, surgery
-from bridge.tasks import Example
 from tests.bridge.families.test_goldens import checkpoint
 from tests.bridge.words import Words
-from truncation.search.scorer import Scorer
+from truncated_weights import bridge
+from truncated_weights.bridge import encoding, packing, scoring, surgery
+from truncated_weights.bridge.tasks import Example
+from truncated_weights.truncation.search.scorer import Scorer
 
 
 @pytest.fixture(autouse=True)
@@ -116,9 +116,9 @@ def test_blocks_hold_every_row_once_and_a_place_of_every_node(batches):
         alike.append(encoded("Oslo is in").batch._replace(tokens=tokens, mask=mask))
     shapes = set()
     for batch, packed in zip(alike, packing.pack(alike, bridge.config_for_size("1b")), strict=True):
-        if not isinstance(packed, packing.Packed):
+        if not isinstance(packed, packing.PackedBatch):
             continue
-        mask, found = batch.mask[:, 0], packed.packing
+        mask, found = batch.mask[:, 0], packed.tree
         shapes.add(tuple(block.nodes.shape for block in found.blocks))
         rows = np.concatenate([block.rows for block in found.blocks])
         np.testing.assert_array_equal(np.sort(rows), np.arange(count))
@@ -130,8 +130,8 @@ def test_blocks_hold_every_row_once_and_a_place_of_every_node(batches):
         real = np.concatenate(
             [mask[block.rows, : block.nodes.shape[1]].reshape(-1) for block in found.blocks]
         )
-        assert real[found.found].all()
-        np.testing.assert_array_equal(places[found.found], found.nodes.reshape(-1)[found.first])
+        assert real[found.in_blocks].all()
+        np.testing.assert_array_equal(places[found.in_blocks], found.nodes.reshape(-1)[found.first])
     assert len(shapes) <= 1
 
 
@@ -178,7 +178,7 @@ def test_batches_of_one_shape_stay_of_one_shape():
     config = checkpoint("gptj").config
     parts = [encoding.select(found, np.array(five)).batch for five in ((0, 1, 2, 3, 4), [2] * 5)]
     one, other = packing.pack(parts, config)
-    assert jax.tree.map(np.shape, one.packing) == jax.tree.map(np.shape, other.packing)
+    assert jax.tree.map(np.shape, one.tree) == jax.tree.map(np.shape, other.tree)
 
 
 def test_what_would_save_nothing_is_left_as_it_is():
@@ -195,14 +195,14 @@ def test_a_model_so_small_that_compiling_costs_more_is_left_as_it_is(monkeypatch
     small = checkpoint("gptj").config
     assert packing.pack([batch], small) == [batch]
     large = bridge.config_for_size("1b")
-    assert isinstance(packing.pack([batch], large)[0], packing.Packed)
+    assert isinstance(packing.pack([batch], large)[0], packing.PackedBatch)
 
 
 def test_a_long_rope_shares_nothing_and_a_masked_model_neither():
     found = encoded(*["The town of Paris is in"] * 6)
     real = int(found.batch.mask.sum())
     nodes = {
-        case: len(np.unique(packing.pack([found.batch], checkpoint(case).config)[0].packing.first))
+        case: len(np.unique(packing.pack([found.batch], checkpoint(case).config)[0].tree.first))
         for case in ("phi3_long", "roberta", "gptj")
     }
     assert nodes == {"phi3_long": real, "roberta": real, "gptj": real // 6}
@@ -218,7 +218,7 @@ def test_whole_forward_passes_of_several_batches_agree_with_plain_ones():
     expected = scoring.evaluate(model.params, model.config, found)
     for scorer in (whole, small):
         batches = scorer.network.pack([b.data for b in scorer.examples.batches(np.arange(7))])
-        assert all(isinstance(batch, packing.Packed) for batch in batches)
+        assert all(isinstance(batch, packing.PackedBatch) for batch in batches)
         scores = scorer.full(np.arange(7))
         for name in ("loss", "logit_difference", "rank"):
             np.testing.assert_allclose(scores[name][:, 0], expected[name], rtol=2e-5, atol=1e-5)
@@ -248,7 +248,7 @@ def test_rows_on_both_sides_of_a_long_ropes_original_length():
     lengths = found.batch.mask[:, 0].sum(axis=1)
     assert lengths.min() < original < np.sort(lengths)[-2]
     scorer = surgery.scorer(model, found)
-    assert isinstance(scorer._batches(np.arange(4))[0][0].data, packing.Packed)
+    assert isinstance(scorer._batches(np.arange(4))[0][0].data, packing.PackedBatch)
     expected, scores = (
         scoring.evaluate(model.params, model.config, found),
         scorer.full(np.arange(4)),
@@ -263,10 +263,10 @@ def test_candidates_side_by_side_agree_with_one_after_another():
     cuts = surgery.interventions(
         [f"0.{name}@{rho}" for name in ("fc_in", "q_proj") for rho in (0.5, 0.25)], model.config
     )
-    alone, beside = (surgery.scorer(model, found, together=count) for count in (1, 2))
-    for scorer in (alone, beside):
-        assert isinstance(scorer._batches(np.arange(4))[0][0].data, packing.Packed)
+    alone, together = (surgery.scorer(model, found, together=count) for count in (1, 2))
+    for scorer in (alone, together):
+        assert isinstance(scorer._batches(np.arange(4))[0][0].data, packing.PackedBatch)
     expected = alone.evaluate(cuts, np.arange(4))
-    scores = beside.evaluate(cuts, np.arange(4))
+    scores = together.evaluate(cuts, np.arange(4))
     for name in ("loss", "logit_difference", "rank"):
         np.testing.assert_allclose(scores[name], expected[name], rtol=2e-5, atol=1e-5)

@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import bridge
-from bridge import encoding, packing, scoring, surgery
-from bridge import network as model
-from bridge.closed_choice import option_scores
-from bridge.encoding import Batch, Vocabulary, bucket_length
-from bridge.tasks import Example, TaskError
-from bridge.tasks.example import choose
-from bridge.tasks.metrics import closed
 from tests.bridge.words import Words
+from truncated_weights import bridge
+from truncated_weights.bridge import encoding, packing, scoring, surgery
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.closed_choice import option_scores
+from truncated_weights.bridge.encoding import EncodedBatch, Vocabulary, bucket_length
+from truncated_weights.bridge.tasks import Example, TaskError
+from truncated_weights.bridge.tasks.example import choose
+from truncated_weights.bridge.tasks.metrics import closed
 
 CONFIG = bridge.Config(
     vocab_size=48, num_layers=2, d_model=16, num_heads=2, d_ff=24, max_positions=64
@@ -106,7 +106,7 @@ def test_an_answer_that_is_certain(params):
 
 
 def test_equal_logits_rank_by_id():
-    batch = Batch(
+    batch = EncodedBatch(
         tokens=np.zeros((2, 1, 8), np.int32),
         mask=np.ones((2, 1, 8), bool),
         at=np.zeros((2, 1, 1), np.int32),

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import bridge
-from bridge import export, sharding
-from bridge import network as model
 from tests.bridge import make
+from truncated_weights import bridge
+from truncated_weights.bridge import export, sharding
+from truncated_weights.bridge import network as model
 
 CONFIG = bridge.Config(
     vocab_size=64, num_layers=2, d_model=32, num_heads=8, d_ff=48, rotary_fraction=0.5

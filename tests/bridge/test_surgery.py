@@ -8,17 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import bridge
-from bridge import encoding, scoring, surgery
-from bridge import network as model
-from bridge.tasks import Example
 from tests.bridge.make import matrix_inputs
 from tests.bridge.words import Words
-from truncation import ablation, editing, factored, notation, rules
-from truncation.rules import gradient_guided
-from truncation.search import effects, network
-from truncation.search.problem import SearchProblem
-from truncation.search.scorer import Scorer
+from truncated_weights import bridge
+from truncated_weights.bridge import encoding, scoring, surgery
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.tasks import Example
+from truncated_weights.truncation import ablation, editing, factored, notation, rules
+from truncated_weights.truncation.rules import gradient_guided
+from truncated_weights.truncation.search import effects, network
+from truncated_weights.truncation.search.problem import SearchProblem
+from truncated_weights.truncation.search.scorer import Scorer
 
 CONFIG = bridge.Config(
     vocab_size=64, num_layers=3, d_model=16, num_heads=2, d_ff=24, max_positions=64
@@ -47,8 +47,8 @@ def params():
 
 
 def entered(found, params, key, batch):
-    x = network.stream_before(found.network, params, key[0], batch)
-    return found.network.enter(params, key, x, batch)
+    x = network.prefix(found.network, params, key[0], batch)
+    return found.network.stop(params, key, x, batch)
 
 
 def searcher(params, encoded, config=CONFIG, **keywords):
@@ -164,19 +164,19 @@ def test_effects_of_directions_by_moving_the_output(params, encoded, key):
     signed, _ = effects.effects(found, key, np.arange(4), seed=3)
     partners = effects.derangement(4, 3)
     batch = found.examples.select(np.arange(4))
-    entry = entered(found, params, key, batch)
+    stopped = entered(found, params, key, batch)
     other = entered(found, params, key, found.examples.select(partners))
-    both = np.asarray(entry.valid & other.valid)[..., None]
-    x, moved = np.asarray(entry.inputs), np.asarray(other.inputs)
+    both = np.asarray(stopped.valid & other.valid)[..., None]
+    x, moved = np.asarray(stopped.inputs), np.asarray(other.inputs)
     address = found.network.matrices[key]
-    u, s, vt = (np.asarray(part) for part in address.met(found.decompositions[key]))
-    uncut = np.asarray(address.through(params, entry.inputs))
+    u, s, vt = (np.asarray(part) for part in address.at_stop(found.decompositions[key]))
+    uncut = np.asarray(address.outputs(params, stopped.inputs))
     for i in (0, 3):
         step = np.where(both, moved - x, 0) @ u[:, [i]] * s[i] * vt[[i]]
         ends = []
         for e in (1e-2, -1e-2):
             outputs = jnp.asarray(uncut + e * step)
-            scores = found.network.leave(params, key, outputs, entry.rest, batch)
+            scores = found.network.resume(params, key, outputs, stopped.rest, batch)
             ends.append(np.asarray(scores["loss"]))
         slope = ((ends[0] - ends[1]) / 2e-2)[:, 0]
         np.testing.assert_allclose(signed[:, i], slope, rtol=0.03, atol=2e-3)
@@ -187,11 +187,11 @@ def test_the_whole_network_between_enter_and_leave(params, encoded):
     batch = found.examples.select(np.arange(4))
     full = scoring.evaluate(params, CONFIG, encoded)
     for key, address in found.network.matrices.items():
-        entry = entered(found, params, key, batch)
-        examples, positions = entry.valid.shape
-        assert entry.inputs.shape[:2] == (examples, positions)
-        outputs = address.through(params, entry.inputs)
-        scores = found.network.leave(params, key, outputs, entry.rest, batch)
+        stopped = entered(found, params, key, batch)
+        examples, positions = stopped.valid.shape
+        assert stopped.inputs.shape[:2] == (examples, positions)
+        outputs = address.outputs(params, stopped.inputs)
+        scores = found.network.resume(params, key, outputs, stopped.rest, batch)
         close({n: np.asarray(v)[:, 0] for n, v in scores.items()}, full)
 
 
@@ -203,11 +203,11 @@ def test_what_a_matrix_reads(params, encoded):
     x = model.residual_streams(params, CONFIG, tokens, mask)[1]
     inputs = matrix_inputs(params["layers"][1], CONFIG, x, model.context_of(mask))
     for name, expected in inputs.items():
-        entry = entered(found, params, (1, name), batch)
+        stopped = entered(found, params, (1, name), batch)
         real = np.asarray(mask).reshape(4, -1)
-        np.testing.assert_array_equal(entry.valid, real)
+        np.testing.assert_array_equal(stopped.valid, real)
         expected = np.asarray(expected).reshape(4, real.shape[1], -1)
-        np.testing.assert_allclose(entry.inputs[real], expected[real], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(stopped.inputs[real], expected[real], rtol=1e-5, atol=1e-5)
 
 
 def test_probabilities_of_the_first_answer_token(params, encoded):
@@ -264,8 +264,8 @@ class Noting(surgery.LanguageNetwork):
 
     noted: ClassVar[set[str]] = set()
 
-    def _left(self, params, key, outputs, rest, batch):
-        found = super()._left(params, key, outputs, rest, batch)
+    def _resumed(self, params, key, outputs, rest, batch):
+        found = super()._resumed(params, key, outputs, rest, batch)
         self.noted.update({str(outputs.dtype), str(found.dtype)})
         return found
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tokenizers
 
-import bridge
-from bridge import encoding, scoring, tokenizer
-from bridge.tasks import Example, TaskError
-from bridge.tasks.example import only_single_tokens, single_tokens
+from truncated_weights import bridge
+from truncated_weights.bridge import encoding, scoring, tokenizer
+from truncated_weights.bridge.tasks import Example, TaskError
+from truncated_weights.bridge.tasks.example import only_single_tokens, single_tokens
 
 
 @pytest.fixture(scope="module")

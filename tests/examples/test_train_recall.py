@@ -3,7 +3,7 @@
 import runpy
 from pathlib import Path
 
-import toy
+from truncated_weights import toy
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "train_recall.py"
 

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from experiments.run import directory as run_directory
-from experiments.run import progress
-from experiments.run.program import Place
-from toy import setup as toy_setup
-from toy.settings import NoisyRecall
-from training.checkpoint import Store
+from truncated_weights.experiments.run import directory as run_directory
+from truncated_weights.experiments.run import progress
+from truncated_weights.experiments.run.program import Place
+from truncated_weights.toy import setup as toy_setup
+from truncated_weights.toy.settings import NoisyRecall
+from truncated_weights.training.checkpoint import Store
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def drive(capsys, monkeypatch):
     monkeypatch.setattr(absl, "level", absl.level)
 
     def run(name, *command_lines):
-        program = importlib.import_module(f"experiments.{name}.__main__").PROGRAM
+        program = importlib.import_module(f"truncated_weights.experiments.{name}.__main__").PROGRAM
         ended = []
         for given in command_lines:
             # As if it had started just now: one that was silent for long would tell of it.

@@ -5,8 +5,8 @@ import json
 import jax
 import tokenizers
 
-import bridge
-from bridge import export
+from truncated_weights import bridge
+from truncated_weights.bridge import export
 
 PROMPTS = [
     {

@@ -10,9 +10,10 @@ import types
 
 import pytest
 
-from experiments.export_metrics import experiment, tags
-from experiments.export_metrics.settings import TARGETS, ExportMetrics
-from experiments.run.program import Place, UserError
+from truncated_weights.experiments.export_metrics import measure, tags
+from truncated_weights.experiments.export_metrics.settings import TARGETS, ExportMetrics
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.program import Place, UserError
 
 LINES = [{"step": 0, "clean/full/p_noise": 0.25, "loss": 1.5},
          {"step": 4, "clean/full/p_noise": None, "loss": 1.25}]  # fmt: skip
@@ -30,14 +31,14 @@ def run(tmp_path):
 
 def export(run, tmp_path, to):
     out = tmp_path / "out"
-    experiment.main(ExportMetrics(run=str(run), to=to), Place("export_metrics", str(out)))
+    study.run(measure.STUDY, ExportMetrics(run=str(run), to=to), Place("export_metrics", str(out)))
     summary = json.loads((out / "summary.json").read_text())
     assert summary == {"lines": 2, "scalars": 3, "last/loss": 1.25}
     return out
 
 
 def test_every_target_has_a_writer():
-    assert set(experiment.WRITERS) == set(experiment.NEEDS) == set(TARGETS)
+    assert set(measure.WRITERS) == set(measure.NEEDS) == set(TARGETS)
 
 
 def test_csv(run, tmp_path):
@@ -156,7 +157,7 @@ def test_names_that_differ_in_signs_arrive_apart(run, tmp_path, to, monkeypatch)
     elif to == "tensorboard":
         pytest.importorskip("tensorboardX")
     out = tmp_path / "out"
-    experiment.main(ExportMetrics(run=str(run), to=to), Place("export_metrics", str(out)))
+    study.run(measure.STUDY, ExportMetrics(run=str(run), to=to), Place("export_metrics", str(out)))
     if to == "csv":
         with (out / "metrics.csv").open() as file:
             header, row = csv.reader(file)

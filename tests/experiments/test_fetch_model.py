@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-import bridge
-from bridge import hub
-from experiments.fetch_model import experiment as fetch_model
-from experiments.fetch_model.settings import FetchModel
-from experiments.run import program
+from truncated_weights import bridge
+from truncated_weights.bridge import hub
+from truncated_weights.experiments.fetch_model.measure import STUDY
+from truncated_weights.experiments.fetch_model.settings import FetchModel
+from truncated_weights.experiments.run import program, study
 
 ROOT = pathlib.Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
@@ -30,7 +30,7 @@ def config(tmp_path):
 
 
 def fetch(config, out, *, overwrite=False):
-    fetch_model.main(config, program.Place("fetch_model", str(out), overwrite))
+    study.run(STUDY, config, program.Place("fetch_model", str(out), overwrite))
     return json.loads((out / "summary.json").read_text())
 
 

@@ -6,15 +6,18 @@ import json
 import numpy as np
 import pytest
 
-import bridge
-from bridge.tasks import Marking
-from bridge.tasks.example import Example
-from bridge.tasks.metrics import generated
-from experiments.few_shot import experiment
-from experiments.few_shot.__main__ import PROGRAM
-from experiments.few_shot.settings import FewShot
-from experiments.run.program import Place, UserError
 from tests.experiments import model_checkpoint
+from truncated_weights import bridge
+from truncated_weights.bridge.tasks import Marking
+from truncated_weights.bridge.tasks.example import Example
+from truncated_weights.bridge.tasks.metrics import generated
+from truncated_weights.experiments.few_shot import measure
+from truncated_weights.experiments.few_shot.__main__ import PROGRAM
+from truncated_weights.experiments.few_shot.measure import STUDY
+from truncated_weights.experiments.few_shot.settings import FewShot
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.directory import RunDirectory
+from truncated_weights.experiments.run.program import Place, UserError
 
 pytest.importorskip("tokenizers")
 CUT = "1.fc_out@0.25"
@@ -58,7 +61,7 @@ def settings(files, **changes):
 @pytest.fixture(scope="module")
 def finished(files, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "run"
-    experiment.main(settings(files), Place("few_shot", str(out)))
+    study.run(STUDY, settings(files), Place("few_shot", str(out)))
     return out
 
 
@@ -79,7 +82,7 @@ def test_every_problem_is_answered_and_marked(finished):
                 )
                 for row in own
             ]
-            for mark in experiment.MARKS:
+            for mark in measure.MARKS:
                 mean = np.mean([one[mark] for one in again])
                 assert summary[f"{shots}/{model}/{mark}"] == pytest.approx(mean)
     assert all("Q:" not in row["generated"] for row in rows)
@@ -87,19 +90,19 @@ def test_every_problem_is_answered_and_marked(finished):
 
 def test_changes_are_to_the_full_model_on_the_same_problems(finished):
     summary = read(finished)
-    with np.load(finished / "trajectory.npz") as arrays:
-        for shots in (0, 2):
-            full, cut = (arrays[f"{shots}/{model}/loss"] for model in ("full", CUT))
-            assert summary[f"{shots}/full/loss_change"] == 0
-            change = summary[f"{shots}/{CUT}/loss_change"]
-            assert change == pytest.approx(float(np.mean(cut - full)), rel=1e-5)
-            assert summary[f"{shots}/{CUT}/loss_change_low"] <= change
-            assert change <= summary[f"{shots}/{CUT}/loss_change_high"]
-        assert not np.allclose(full, cut)
+    loss = RunDirectory(finished).read_records().scores.loss
+    for shots in (0, 2):
+        full, cut = (loss.sel(shots=shots, model=model) for model in ("full", CUT))
+        assert summary[f"{shots}/full/loss_change"] == 0
+        change = summary[f"{shots}/{CUT}/loss_change"]
+        assert change == pytest.approx(float(np.mean(cut - full)), rel=1e-5)
+        assert summary[f"{shots}/{CUT}/loss_change_low"] <= change
+        assert change <= summary[f"{shots}/{CUT}/loss_change_high"]
+    assert not np.allclose(full, cut)
 
 
 def test_an_interrupted_run_answers_only_what_is_missing(finished, files, tmp_path, monkeypatch):
-    real, count = experiment.answers.stream, []
+    real, count = measure.answers.stream, []
 
     def breaking(*arguments, **keywords):
         for found in real(*arguments, **keywords):
@@ -110,9 +113,9 @@ def test_an_interrupted_run_answers_only_what_is_missing(finished, files, tmp_pa
 
     out, place = tmp_path / "run", Place("few_shot", str(tmp_path / "run"))
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.answers, "stream", breaking)
+        patch.setattr(measure.answers, "stream", breaking)
         with pytest.raises(KeyboardInterrupt):
-            experiment.main(settings(files), place)
+            study.run(STUDY, settings(files), place)
     again = []
 
     def counting(*arguments, **keywords):
@@ -120,13 +123,13 @@ def test_an_interrupted_run_answers_only_what_is_missing(finished, files, tmp_pa
             again.append(found)
             yield found
 
-    monkeypatch.setattr(experiment.answers, "stream", counting)
-    experiment.main(settings(files), place)
+    monkeypatch.setattr(measure.answers, "stream", counting)
+    study.run(STUDY, settings(files), place)
     # Five of the first condition and a batch of the second were kept.
     assert len(again) == 20 - 5 - 2
     assert read(out) == read(finished)
     (out / "figures" / "by_shots.png").unlink()
-    experiment.redraw(str(out))
+    study.redraw(STUDY, str(out))
     assert (out / "figures" / "by_shots.png").stat().st_size > 5000
 
 
@@ -143,17 +146,15 @@ def test_an_interrupted_run_answers_only_what_is_missing(finished, files, tmp_pa
 )
 def test_what_cannot_be_is_refused(files, tmp_path, changes, problem):
     with pytest.raises(UserError, match=problem):
-        experiment.main(settings(files, **changes), Place("few_shot", str(tmp_path / "run")))
+        study.run(STUDY, settings(files, **changes), Place("few_shot", str(tmp_path / "run")))
 
 
 def test_the_full_model_alone(files, tmp_path):
     out = tmp_path / "run"
     config = settings(files, interventions=(), shots=(1,), num_examples=3)
-    experiment.main(config, Place("few_shot", str(out)))
+    study.run(STUDY, config, Place("few_shot", str(out)))
     assert {name.split("/")[1] for name in read(out)} == {"full"}
-    checkpoint = bridge.load(files["model"])
-    plan = experiment.make_plan(config, checkpoint)
-    assert len(plan.asked[1].examples) == 3
+    assert len(measure.prepare(config).asked[1].examples) == 3
 
 
 @pytest.mark.parametrize("preset", ["gsm8k_llama31", "gsm8k_phi3"])
@@ -169,7 +170,7 @@ def test_presets_are_read(preset, capsys):
 def test_a_cut_that_says_nan_has_no_figures(files, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     monkeypatch.setattr(bridge, "cut", _broken)
-    experiment.main(settings(files, shots=(0,), num_examples=2), Place("few_shot", str(out)))
+    study.run(STUDY, settings(files, shots=(0,), num_examples=2), Place("few_shot", str(out)))
     summary = read(out)
     assert (summary[f"0/{CUT}/not_finite"], summary["0/full/not_finite"]) == (1, 0)
     assert summary[f"0/{CUT}/number"] is summary[f"0/{CUT}/loss_high"] is None
@@ -177,10 +178,10 @@ def test_a_cut_that_says_nan_has_no_figures(files, tmp_path, monkeypatch, capsys
     said = capsys.readouterr()
     assert f"{CUT}, 0 shots: no figures, {files['model']}: logits behind 2 of 2" in said.err
     assert f"  0/{CUT:26s}       -" in said.out
-    experiment.redraw(str(out))
+    study.redraw(STUDY, str(out))
     monkeypatch.setattr(bridge, "load", lambda *a, **k: _broken(load(*a, **k), ""))
     with pytest.raises(bridge.NotFiniteError, match="logits behind"):
-        experiment.main(settings(files, shots=(0,)), Place("few_shot", str(tmp_path / "nan")))
+        study.run(STUDY, settings(files, shots=(0,)), Place("few_shot", str(tmp_path / "nan")))
 
 
 load = bridge.load

@@ -1,18 +1,22 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from experiments.find_noise import experiment as find_noise
-from experiments.find_noise import figures
-from experiments.find_noise.compared import Found
-from experiments.find_noise.settings import FindNoise
-from experiments.run import directory as run_directory
-from experiments.run import recall_setup
-from experiments.run.directory import RunDirectory
-from experiments.run.program import Place, UserError
-from truncation.search.problem import NO_CHOICE, Outcome
+from tests.experiments.drawn import require_drawn
+from truncated_weights.experiments.find_noise import claims, figures
+from truncated_weights.experiments.find_noise import measure as find_noise
+from truncated_weights.experiments.find_noise.settings import FindNoise
+from truncated_weights.experiments.run import directory as run_directory
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.claim import MissingError
+from truncated_weights.experiments.run.directory import RunDirectory
+from truncated_weights.experiments.run.inputs import recall_setup
+from truncated_weights.experiments.run.program import Place, UserError
+from truncated_weights.training import records
+from truncated_weights.training.records import Records, labelled, name
 
 RHOS = ("0.9", "0.6", "0.4", "0.2", "0.1", "0.05", "0", "-0.07", "-0.2")
 
@@ -32,10 +36,8 @@ def config(recall_run):
 
 
 def start(config, out):
-    setup = recall_setup.read_setup(config.run)
-    directory = run_directory.open_run(Place("find_noise", str(out)), config)
-    units = list(find_noise.plan(config, setup))
-    return find_noise.run(config, setup, units, directory, "digest")[0]
+    assert not study.run(find_noise.STUDY, config, Place("find_noise", str(out)))
+    return RunDirectory(out).read_rows("rules.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +99,21 @@ def test_is_written_and_can_be_redrawn(finished):
     assert lines[0].startswith("| rule | p(correct) | p(noise)")
     assert any("± " in line for line in lines)
     assert len((out / "rules.csv").read_text().splitlines()) == len(rows) + 1
-    for name in ("find_noise", "heatmaps"):
-        assert (out / "figures" / f"{name}.png").stat().st_size > 10_000
-    again = figures.rules(RunDirectory(out).read_rows("rules.jsonl"), 120)
-    assert len(again.axes) == 4
+    for drawn in ("find_noise", "heatmaps"):
+        assert (out / "figures" / f"{drawn}.png").stat().st_size > 10_000
+    found = RunDirectory(out).read_records()
+    assert records.rows_of(found.choices) == rows
+    grid = found.rules.p_correct.sel(set="clean", rule="grid")
+    np.testing.assert_allclose(grid.sel(seed=[3, 4]), by_seed)
+    drawn = found.rules.p_noise.sel(set="clean", rule="random pruning", seed=4)
+    pruned = [r["p_noise"] for r in rows if r["rule"] == "random pruning" and r["seed"] == 4]
+    assert float(drawn) == pytest.approx(np.mean(pruned))
+    assert found.along.step.values.tolist() == [30, 120]
+    assert found.grid.p_correct_change.sizes == {"layer": 1, "matrix": 5, "rho": len(RHOS)}
+    cell = next(row for row in RunDirectory(out).read_rows("grid.jsonl") if row.get("rho") == "0.2")
+    told = found.grid.loss_change.sel(layer="0", matrix=cell["matrix"], rho="0.2")
+    assert float(told) == cell["validation/loss_change"]
+    assert len(next(figures.figures(FindNoise(), found)).panels) == 4
 
 
 def test_an_interrupted_comparison_continues(config, finished, tmp_path, monkeypatch):
@@ -113,8 +126,7 @@ def test_an_interrupted_comparison_continues(config, finished, tmp_path, monkeyp
         if len(judged) == 2:
             raise KeyboardInterrupt
         mine = [row for row in rows if (row["step"], row["seed"]) == judged[-1]]
-        table_rows = RunDirectory(out).read_rows("grid.jsonl")
-        return {"grid": [Found(Outcome(NO_CHOICE, NO_CHOICE, table_rows, 0, 0.0))]}, mine
+        return mine, RunDirectory(out).read_rows("grid.jsonl")
 
     monkeypatch.setattr(find_noise, "judge", replay)
     with pytest.raises(KeyboardInterrupt):
@@ -124,14 +136,15 @@ def test_an_interrupted_comparison_continues(config, finished, tmp_path, monkeyp
         file.write('{"step": 120, "se')
     start(config, tmp_path / "out")
     assert judged == [(120, 3), (120, 4), (120, 4), (30, 3)]
-    for name in ("rules.jsonl", "summary.json"):
-        assert (tmp_path / "out" / name).read_text() == (out / name).read_text()
+    for file in ("rules.jsonl", "rules.md", "grid.jsonl", "summary.json"):
+        assert (tmp_path / "out" / file).read_text() == (out / file).read_text()
 
 
 def test_bad_requests_are_told(config, tmp_path):
-    setup = recall_setup.read_setup(config.run)
     with pytest.raises(UserError, match=r"step=31.*30 120"):
-        list(find_noise.plan(dataclasses.replace(config, step=31), setup))
+        find_noise.prepare(dataclasses.replace(config, step=31))
+    with pytest.raises(UserError, match="2 entries; a quarter of the grid needs 8"):
+        find_noise.prepare(dataclasses.replace(config, rhos=("0.5", "0.1")))
     with pytest.raises(UserError, match="not a run directory"):
         recall_setup.read_setup(tmp_path)
 
@@ -160,5 +173,60 @@ def test_figures_are_redrawn_from_the_tables_alone(finished):
     image = out / "figures" / "heatmaps.png"
     before = image.read_bytes()
     image.unlink()
-    find_noise.redraw(str(out))
+    study.redraw(find_noise.STUDY, str(out))
     assert image.read_bytes() == before
+
+
+def test_claims_read_the_run_by_its_axes(finished):
+    """Every figure that a claim is about is there, of every seed."""
+    out, rows = finished
+    summary = json.loads((out / "summary.json").read_text())
+    run = SimpleNamespace(summary=summary, records=RunDirectory(out).read_records())
+    judged = {
+        claim.name: [check.judge(run) for check in claim.checks] for claim in claims.SUBJECT.claims
+    }
+    price = judged["guided-is-cheaper"][1]
+    assert (
+        price.what == "evaluations, clean, rule gradient-guided over evaluations, clean, rule grid"
+    )
+    spent = [one(rows, rule)["evaluations"] for rule in ("gradient-guided", "grid")]
+    assert price.measured == pytest.approx(spent[0] / spent[1], rel=0.1)
+    run.records = Records({"rules": run.records.rules.drop_sel(rule="grid")})
+    with pytest.raises(MissingError):
+        claims.SUBJECT.claims[0].checks[0].judge(run)
+
+
+@pytest.mark.fault("B3")
+def test_a_rule_that_has_no_figure_for_some_seeds_or_for_any(config):
+    rows = [
+        {"step": step, "seed": seed, "rule": rule, "chosen": "1.mlp@0", "warning": None,
+         "p_correct": None if seed in missing else 0.5, "p_noise": 0.2, "accuracy": 0.5,
+         "loss": 1.0, "evaluations": 3.0 * (rule != "full model"), "seconds": 0.1,
+         "noise_removed": None if seed in missing else 0.5, "outputs_removed": 0.1,
+         "rank_correlation": None if seed in missing else 0.9}
+        for step in (10, 20) for seed in range(4)
+        for rule, missing in (("full model", ()), ("grid", (0, 2)), ("gradient-guided", (1,)),
+                              ("random search", range(4)), ("Gavish-Donoho", ()))
+    ]  # fmt: skip
+    at = {"layer": 0, "matrix": "fc_in", "rho": "0.1"}
+    found = Records(
+        {
+            "rules": find_noise.by_rule([r for r in rows if r["step"] == 20], "seed"),
+            "along": find_noise.by_rule([r for r in rows if r["seed"] == 0], "step"),
+            "choices": records.of_rows(rows),
+            "grid": labelled(
+                {name(f"p_correct_change{end}", **at): 0.1 for end in ("", "_low", "_high")}
+                | {name("chosen", **at): 1.0},
+                {},
+            ),
+        }
+    )
+    found = found.with_block("rules", found.rules.assign_coords(step=20))
+    require_drawn(figures.figures(config, found))
+    plan = SimpleNamespace(lost=0)
+    summary = find_noise.summarise(plan, found)
+    assert summary["clean/grid/p_correct"] == 0.5
+    assert summary["clean/grid/p_correct/seeds"] == 2
+    assert summary["guided/missed_p_correct"] == 0.0
+    assert summary["guided/rank_correlation"] == pytest.approx(0.9)
+    assert find_noise.paper_table(found)[3]["p(correct)"] == "-"

@@ -6,15 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
-import bridge
-from bridge import export, scoring, surgery
-from experiments.model_dynamics import experiment as model_dynamics
-from experiments.model_dynamics.settings import ModelDynamics
-from experiments.run import directory as run_directory
-from experiments.run.program import Place, RunFailedError, UserError
 from tests.experiments.model_checkpoint import write_checkpoint, write_prompts
-from truncation import editing, finite
-from truncation.search.scorer import Scorer
+from truncated_weights import bridge
+from truncated_weights.bridge import export, scoring, surgery
+from truncated_weights.experiments.model_dynamics import measure as model_dynamics
+from truncated_weights.experiments.model_dynamics.settings import ModelDynamics
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.directory import RunDirectory
+from truncated_weights.experiments.run.program import Place, RunFailedError, UserError
+from truncated_weights.truncation import editing, finite
+from truncated_weights.truncation.search.scorer import Scorer
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +44,15 @@ def config(steps):
 
 
 def go(config, out):
-    plan = model_dynamics.make_plan(config)
-    directory = run_directory.open_run(Place("model_dynamics", str(out)), config)
-    return plan, directory, model_dynamics.run(plan, directory)
+    study.run(model_dynamics.STUDY, config, Place("model_dynamics", str(out)))
+    return RunDirectory(out), json.loads((out / "summary.json").read_text())
 
 
 def test_every_step_against_its_checkpoint(config, steps, tmp_path, capsys):
-    plan, directory, summary = go(config, tmp_path / "run")
-    model_dynamics.report(plan, summary, directory)
-    arrays = directory.read_arrays()
-    assert arrays["steps"].tolist() == [0, 1, 8]
-    for place, step in ((0, 0), (2, 8)):
+    directory, summary = go(config, tmp_path / "run")
+    plan, records = model_dynamics.prepare(config), directory.read_records()
+    assert records.scores.step.values.tolist() == [0, 1, 8]
+    for step in (0, 8):
         checkpoint = bridge.load(steps / f"step{step}")
         addresses = surgery.matrices(checkpoint.config)
         for model in ("full", *config.interventions):
@@ -62,17 +61,20 @@ def test_every_step_against_its_checkpoint(config, steps, tmp_path, capsys):
                 params = editing.apply(params, model, addresses)
             expected = scoring.evaluate(params, checkpoint.config, plan.questions.encoded)
             for metric in ("p_the", "p_answer", "logit_difference"):
-                found = arrays[f"{model}/{metric}"][place]
+                found = records.scores[metric].sel(step=step, model=model)
                 np.testing.assert_allclose(found, expected[metric], rtol=1e-4, atol=1e-6)
         for key in ((1, "fc_out"), (0, "q_proj")):
             matrix = np.asarray(addresses[key].read(checkpoint.params))
             values = np.linalg.svd(matrix, compute_uv=False)
-            found = arrays[f"spectrum/{key[0]}.{key[1]}"][place]
+            found = records.spectra.sel(step=step, matrix=f"{key[0]}.{key[1]}")
+            found = found.singular_values.dropna("rank")
             np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-5)
     assert summary["identical_steps"] == "1"
     assert summary["last_step"] == 8
     np.testing.assert_allclose(
-        summary["colours/full/p_the"], arrays["full/p_the"][2].mean(), rtol=1e-6
+        summary["colours/full/p_the"],
+        records.scores.p_the.sel(step=8, model="full").mean(),
+        rtol=1e-6,
     )
     low, high = (summary[f"colours/full/loss_{end}"] for end in ("low", "high"))
     assert low < summary["colours/full/loss"] < high
@@ -86,28 +88,28 @@ def test_every_step_against_its_checkpoint(config, steps, tmp_path, capsys):
         image = tmp_path / "run" / "figures" / f"{name}.png"
         before = image.read_bytes()
         image.unlink()
-        model_dynamics.redraw(str(tmp_path / "run"))
+        study.redraw(model_dynamics.STUDY, str(tmp_path / "run"))
         assert image.read_bytes() == before
 
 
 def test_an_interrupted_run_measures_only_what_is_missing(config, tmp_path, monkeypatch):
-    _, _, whole = go(config, tmp_path / "whole")
+    _, whole = go(config, tmp_path / "whole")
     measured = []
-    original = model_dynamics.measure
+    original = model_dynamics.at_step
 
-    def measure(plan, path):
+    def at_step(plan, step):
         if len(measured) == 2:
             raise KeyboardInterrupt
-        measured.append(path.name)
-        return original(plan, path)
+        measured.append(step)
+        return original(plan, step)
 
-    monkeypatch.setattr(model_dynamics, "measure", measure)
+    monkeypatch.setattr(model_dynamics, "at_step", at_step)
     with pytest.raises(KeyboardInterrupt):
         go(config, tmp_path / "run")
-    assert measured == ["step0", "step1"]
+    assert measured == [0, 1]
     measured.clear()
-    _, _, continued = go(config, tmp_path / "run")
-    assert measured == ["step8"]
+    _, continued = go(config, tmp_path / "run")
+    assert measured == [8]
     assert continued == whole
     names = ("metrics.jsonl", "summary.json", "dynamics.csv")
     for name in names:
@@ -141,7 +143,7 @@ def test_a_step_that_is_not_finite_stops_the_run(config, steps, tmp_path):
 )
 def test_bad_requests_end_before_any_work(config, changes, message):
     with pytest.raises(UserError, match=message):
-        model_dynamics.make_plan(dataclasses.replace(config, **changes))
+        model_dynamics.prepare(dataclasses.replace(config, **changes))
 
 
 def test_steps_of_another_architecture(config, steps, tmp_path):
@@ -152,7 +154,7 @@ def test_steps_of_another_architecture(config, steps, tmp_path):
         text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')
     )
     with pytest.raises(UserError, match="step 8 has another architecture"):
-        model_dynamics.make_plan(dataclasses.replace(config, checkpoints=str(folder)))
+        model_dynamics.prepare(dataclasses.replace(config, checkpoints=str(folder)))
     with pytest.raises(UserError, match="holds no stepN"):
         model_dynamics.step_directories(str(folder / "notes"), ())
 
@@ -169,12 +171,11 @@ def test_a_cut_that_leaves_the_numbers_has_no_figures(config, tmp_path, monkeypa
 
     monkeypatch.setattr(Scorer, "evaluate", breaking)
     one = dataclasses.replace(config, steps=(0, 8))
-    plan, directory, summary = go(one, tmp_path / "run")
+    directory, summary = go(one, tmp_path / "run")
     assert summary["not_finite"] == 2
     assert summary["colours/0.fc_in@0.5/accuracy"] is None
     assert summary["colours/full/accuracy"] is not None
     rows = directory.read_rows("dynamics.jsonl")
     assert [row["loss"] is None for row in rows] == [False, False, True] * 2
-    model_dynamics.report(plan, summary, directory)
     assert "2 cuts left the finite numbers" in capsys.readouterr().out
-    model_dynamics.redraw(str(tmp_path / "run"))
+    study.redraw(model_dynamics.STUDY, str(tmp_path / "run"))

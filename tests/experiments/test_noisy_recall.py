@@ -12,10 +12,15 @@ import time
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from experiments.noisy_recall import figures as figures_recall
-from experiments.run import recall_setup
 from tests.faults.house import until
+from truncated_weights import toy
+from truncated_weights.experiments.noisy_recall import figures as figures_recall
+from truncated_weights.experiments.run.drawing.panel import Figure, render
+from truncated_weights.experiments.run.inputs import recall_setup
+from truncated_weights.training import records
+from truncated_weights.training.records import Records, labelled
 
 STEPS = 1500
 TINY = [
@@ -58,7 +63,7 @@ def test_a_run_leaves_every_file_and_says_where(finished):
     figures = {
         f"figures/{n}.{s}" for n in ("recall", "mechanisms", "spectra") for s in ("png", "pdf")
     }
-    expected = {"config.json", "metrics.jsonl", "trajectory.npz", "summary.json", "figures"}
+    expected = {"config.json", "metrics.jsonl", "records.nc", "summary.json", "figures"}
     expected |= {"manifest.json", ".lock"}
     assert files == expected | figures
     for line in ("full", "0.fc_in@0", "attention (noisy sequences)", f"figures: {out}/figures"):
@@ -92,15 +97,15 @@ def test_summary_has_the_agreed_keys_and_agrees_with_the_arrays(finished):
     wanted |= {f"noisy/full/attention_{x}" for x in ("correct", "noise")}
     assert wanted <= set(summary)
     assert all(np.isfinite(value) for value in summary.values())
-    with np.load(out / "trajectory.npz") as arrays:
-        for name in wanted:
-            values = arrays[f"final/{name}"]
-            assert values.shape == (2,)
-            assert summary[name] == pytest.approx(values.mean(), rel=1e-6)
-            # The standard error of two is half their distance.
-            assert summary[f"{name}/sem"] == pytest.approx(abs(values[0] - values[1]) / 2, rel=1e-4)
-            if name.rsplit("/")[-1] != "loss":
-                assert np.all((values >= 0) & (values <= 1))
+    found = {records.spelled(k): v.values for k, v in records.cells(toy.open(out).final, "seed")}
+    for name in wanted:
+        values = found[name]
+        assert values.shape == (2,)
+        assert summary[name] == pytest.approx(values.mean(), rel=1e-6)
+        # The standard error of two is half their distance.
+        assert summary[f"{name}/sem"] == pytest.approx(abs(values[0] - values[1]) / 2, rel=1e-4)
+        if not name.endswith("loss"):
+            assert np.all((values >= 0) & (values <= 1))
     assert all(summary[f"{s}/dropped"] == 0 for s in ("clean", "noisy"))
 
 
@@ -164,10 +169,10 @@ def test_a_killed_run_continues_and_ends_the_same_to_the_bit(finished, house, tm
     whole, *_ = finished
     assert (out / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
     assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    with np.load(out / "trajectory.npz") as got, np.load(whole / "trajectory.npz") as expected:
-        assert set(got) == set(expected)
-        for name in expected:
-            assert np.array_equal(got[name], expected[name], equal_nan=True), name
+    got, expected = (toy.open(path).records for path in (out, whole))
+    assert list(got) == list(expected)
+    for block in expected:
+        assert got[block].identical(expected[block]), block
 
 
 def test_a_run_that_diverges_names_the_step_and_the_last_checkpoint(house, tmp_path):
@@ -189,7 +194,7 @@ def test_a_bad_command_is_one_line_before_any_work(finished, drive, tmp_path):
     (tmp_path / "bytes").write_bytes(b"ab\xff")
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
-    for name in ("config.json", "trajectory.npz"):
+    for name in ("config.json", "records.nc"):
         shutil.copy(whole / name, unfinished)
     cases = {
         "alpha=1.5: it must lie in [0, 1]": ["--alpha=1.5"],
@@ -215,7 +220,7 @@ def test_a_bad_command_is_one_line_before_any_work(finished, drive, tmp_path):
         "frozen names '3.k_proj'": ["--frozen=3.k_proj"],
         "trained names 'all'": ["--trained=all"],
         "1 different symbols": [f"--text={tmp_path}/one"],
-        "is not UTF-8": [f"--text={tmp_path}/bytes"],
+        "not UTF-8 text": [f"--text={tmp_path}/bytes"],
         "No such file": [f"--text={tmp_path}/absent"],
         "Is a directory": [f"--text={tmp_path}"],
         "cannot be written": [f"--out={tmp_path}/one/run"],
@@ -231,8 +236,9 @@ def test_a_bad_command_is_one_line_before_any_work(finished, drive, tmp_path):
     results = drive("noisy_recall", *lines)
     for message, result in zip(cases, results, strict=True):
         assert result["code"] == 2, (message, result)
-        assert result["err"].startswith("error: "), (message, result)
-        assert result["err"].count("\n") == 1, (message, result)
+        # That the devices have changed is noted before what is wrong.
+        told = [line for line in result["err"].splitlines() if not line.startswith("note: ")]
+        assert [line.startswith("error: ") for line in told] == [True], (message, result)
         assert message in result["err"]
         assert result["out"] == ""
     assert not out.exists()
@@ -242,7 +248,7 @@ def test_figures_are_redrawn_from_the_arrays_alone(finished, drive, tmp_path):
     whole, *_ = finished
     out = tmp_path / "run"
     out.mkdir()
-    for name in ("config.json", "trajectory.npz"):
+    for name in ("config.json", "records.nc"):
         shutil.copy(whole / name, out)
     again = ["--redraw", f"--out={out}"]
     (refused,) = drive("noisy_recall", again)
@@ -258,7 +264,7 @@ def test_figures_are_redrawn_from_the_arrays_alone(finished, drive, tmp_path):
 
 
 def figures(out):
-    order = ("recall", "mechanisms", "spectra")
+    order = ("mechanisms", "spectra", "recall")
     return [out / "figures" / f"{name}.png" for name in order]
 
 
@@ -293,34 +299,44 @@ def test_a_warm_start_begins_with_the_last_weights_and_says_which(finished, driv
         [*common, "--d_model=6", f"--out={tmp_path}/other"],
     )
     assert done["code"] == 0, done["err"]
-    with (
-        np.load(before / "trajectory.npz") as first,
-        np.load(tmp_path / "after" / "trajectory.npz") as second,
-    ):
-        for name in ("clean/full/loss", "noisy/0.fc_in@0/p_noise", "clean/full/confusion"):
-            np.testing.assert_allclose(
-                second[f"models/{name}"][0], first[f"models/{name}"][-1], rtol=1e-6
-            )
-        loss = second["models/clean/full/loss"]
-        assert not np.allclose(loss[0], loss[-1])
+    first, second = (toy.open(path).models for path in (before, tmp_path / "after"))
+    at_end, at_start = first.isel(step=-1, drop=True), second.isel(step=0, drop=True)
+    for variable in ("loss", "p_noise", "confusion"):
+        xr.testing.assert_allclose(at_start[variable], at_end[variable], rtol=1e-6)
+    loss = second.loss.sel(set="clean", model="full")
+    assert not np.allclose(loss.isel(step=0), loss.isel(step=-1))
     digests = read(tmp_path / "after" / "config.json")["inputs"]
     assert digests == {"start_from": recall_setup.digest(before, (STEPS,))}
     assert refused["code"] == 2
     assert refused["err"].endswith("its learned weights have other names or shapes\n")
 
 
-def bigram_arrays(*, heldout: bool) -> dict[str, np.ndarray]:
-    steps = np.array([0, 1, 10, 100])
+def bigram_records(*, heldout: bool) -> Records:
+    axes = {"step": np.array([0, 1, 10, 100]), "seed": [0, 1, 2]}
     rng = np.random.default_rng(0)
-    found = {f"{group}/steps": steps for group in ("bigrams", "mechanisms", "models")}
-    for name in ("loss", "without_feed_forwards", "without_last_attention", "entropy"):
-        found[f"bigrams/bigram/{name}"] = rng.random((4, 3))
-    for name in ("0", "1", "1/even", "uniform"):
-        found[f"mechanisms/bigram_kl/{name}"] = rng.random((4, 3))
-    for part in ("clean", "heldout") if heldout else ("clean",):
-        for model in ("full", "1.mlp@0", "0.mlp@0"):
-            found[f"models/{part}/{model}/p_correct"] = rng.random((4, 3))
-    return found
+
+    def block(*names):
+        return labelled({found: rng.random((4, 3)) for found in names}, axes)
+
+    variants = ("loss", "without_feed_forwards", "without_last_attention", "entropy")
+    parts = ("clean", "heldout") if heldout else ("clean",)
+    models = ("full", "1.mlp@0", "0.mlp@0")
+    return Records(
+        {
+            "bigrams": block(*map(records.name, variants)),
+            "mechanisms": block(
+                *(records.name("bigram_kl", feed_forward=part) for part in ("0", "1", "uniform")),
+                records.name("bigram_kl_even", feed_forward="1"),
+            ),
+            "models": block(
+                *(records.name("p_correct", set=s, model=model) for s in parts for model in models)
+            ),
+        }
+    )
+
+
+def drawn(found):
+    return render(Figure("bigrams", list(figures_recall.bigrams(found)))).axes
 
 
 def labels(axes):
@@ -328,22 +344,22 @@ def labels(axes):
 
 
 def test_each_part_of_the_bigrams_has_its_line_and_what_is_unseen_its_panel():
-    loss, divergence = figures_recall.bigrams(bigram_arrays(heldout=False)).axes
+    loss, divergence = drawn(bigram_records(heldout=False))
     assert labels(loss) == ["full", "without last attention", "without feed-forwards"]
     assert labels(divergence) == ["feed-forward 0", "feed-forward 1"]
-    *_, unseen = figures_recall.bigrams(bigram_arrays(heldout=True)).axes
+    *_, unseen = drawn(bigram_records(heldout=True))
     assert labels(unseen) == [
-        f"{name}, outputs {told}"
-        for name in ("full", "1.mlp@0")
+        f"{model}, outputs {told}"
+        for model in ("full", "1.mlp@0")
         for told in ("trained", "never trained")
     ]
 
 
 def test_lines_of_the_bigrams_are_means_over_seeds_at_their_steps():
-    given = bigram_arrays(heldout=True)
-    loss, *_ = figures_recall.bigrams(given).axes
+    given = bigram_records(heldout=True)
+    loss, *_ = drawn(given)
     by_label = dict(zip(labels(loss), loss.get_lines(), strict=False))
     line = by_label["without feed-forwards"]
-    wanted = given["bigrams/bigram/without_feed_forwards"][1:].mean(axis=1)
+    wanted = given.bigrams.without_feed_forwards.mean("seed")[1:]
     np.testing.assert_allclose(line.get_ydata(), wanted)
     np.testing.assert_array_equal(line.get_xdata(), [1, 10, 100])

@@ -5,10 +5,11 @@ import math
 
 import pytest
 
-from experiments.run.program import Place, UserError
-from experiments.tasks import experiment
-from experiments.tasks.__main__ import PROGRAM
-from experiments.tasks.settings import ShowTasks
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.program import Place, UserError
+from truncated_weights.experiments.tasks.__main__ import PROGRAM
+from truncated_weights.experiments.tasks.measure import STUDY
+from truncated_weights.experiments.tasks.settings import ShowTasks
 
 OPTIONS = {f"{option} {i}": int(i == 0) for i in range(4) for option in ("It is", "It was")}
 ROWS = [
@@ -26,7 +27,7 @@ def file(tmp_path):
 
 def show(tmp_path, **changes):
     config = ShowTasks(**changes)
-    experiment.main(config, Place("tasks", str(tmp_path / "run"), overwrite=True))
+    study.run(STUDY, config, Place("tasks", str(tmp_path / "run"), overwrite=True))
     return json.loads((tmp_path / "run" / "summary.json").read_text())
 
 
@@ -45,7 +46,7 @@ def test_what_is_counted(tmp_path, file, capsys):
     assert "published Llama-2-7B: 50.5 -> 56.2 %" in said
     assert (tmp_path / "run" / "figures" / "lengths.png").stat().st_size > 5000
     (tmp_path / "run" / "figures" / "lengths.png").unlink()
-    experiment.redraw(str(tmp_path / "run"))
+    study.redraw(STUDY, str(tmp_path / "run"))
     assert (tmp_path / "run" / "figures" / "lengths.png").exists()
 
 
@@ -57,7 +58,7 @@ def test_the_published_split_tears_questions(tmp_path, file, capsys):
 
 
 def test_without_tasks_every_card_is_told(tmp_path, capsys):
-    experiment.main(ShowTasks(), Place("tasks", str(tmp_path / "run")))
+    study.run(STUDY, ShowTasks(), Place("tasks", str(tmp_path / "run")))
     said = capsys.readouterr().out
     for name in ("counterfact", "bios_gender", "gsm8k", "integer_products", "cb", "ioi"):
         assert f"\n{name}\n" in f"\n{said}"

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-import bridge
-from bridge import scoring, surgery, tokenizer
-from experiments.run import directory as run_directory
-from experiments.run import model_setup
-from experiments.run.program import Place, UserError
-from experiments.truncate_model import experiment as truncate_model
-from experiments.truncate_model.settings import TruncateModel
 from tests.experiments.model_checkpoint import PROMPTS, write_checkpoint, write_prompts
-from truncation import editing
+from truncated_weights import bridge
+from truncated_weights.bridge import scoring, surgery, tokenizer
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.directory import RunDirectory
+from truncated_weights.experiments.run.program import Place, UserError
+from truncated_weights.experiments.truncate_model import plan as truncate_model
+from truncated_weights.experiments.truncate_model.measure import STUDY
+from truncated_weights.experiments.truncate_model.settings import TruncateModel
+from truncated_weights.truncation import editing
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +47,8 @@ def settings(model, prompts):
 def go(settings, out, **changes):
     config = TruncateModel(**{**settings, **changes})
     plan = truncate_model.make_plan(config)
-    directory = run_directory.open_run(Place("truncate_model", str(out)), config)
-    checkpoint = model_setup.load_checkpoint(config, config.model)
-    summary = truncate_model.run(plan, checkpoint, directory)
-    return plan, directory, summary
+    study.run(STUDY, config, Place("truncate_model", str(out)))
+    return plan, RunDirectory(out), json.loads((out / "summary.json").read_text())
 
 
 def rows_of(directory, name):
@@ -80,7 +79,6 @@ def test_interventions_against_edited_checkpoints(settings, tmp_path, capsys):
     low, high = (summary[f"colours/test/1.mlp@0/loss_change_{end}"] for end in ("low", "high"))
     assert low < summary["colours/test/1.mlp@0/loss_change"] < high
 
-    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
     assert len(rows_of(directory, "colours_candidates.csv")) == 3
     parts = rows_of(directory, "colours_parts.csv")
     assert [row["part"] for row in parts] == ["full", "kept", "removed"]
@@ -95,10 +93,14 @@ def test_interventions_against_edited_checkpoints(settings, tmp_path, capsys):
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["intervention"] for line in lines] == ["full", *texts]
     assert (tmp_path / "run" / "figures" / "colours_before_after.png").stat().st_size > 5_000
-    arrays = directory.read_arrays()
-    shown = [name for name in arrays if name.endswith("/loss") and "/full/" not in name]
-    assert len(shown) == 1
-    assert arrays[shown[0]].shape == one.test.shape
+    loss = directory.read_records().scores.loss.sel(task="colours")
+    shown = summary["colours/chosen"] if summary["colours/chosen"] != "full" else loss.model[-1]
+    expected = scoring.evaluate(
+        editing.apply(checkpoint.params, str(np.asarray(shown)), matrices),
+        checkpoint.config,
+        one.encoded,
+    )["loss"]
+    np.testing.assert_allclose(loss.sel(model=shown), expected[one.test], rtol=1e-4)
     printed = capsys.readouterr().out
     assert "removed  part says" in printed
 
@@ -138,7 +140,7 @@ def test_a_dtype_that_cannot_be_saved_is_told_before_the_search(settings, model,
     safetensors.numpy.save_file(arrays, wide / "model.safetensors")
     asked = {**settings, "model": str(wide), "search": "grid", "save": str(tmp_path / "edited")}
     with pytest.raises(UserError, match="final_norm/bias is stored in float64, which is not"):
-        truncate_model.main(TruncateModel(**asked), Place("truncate_model", str(tmp_path / "run")))
+        study.run(STUDY, TruncateModel(**asked), Place("truncate_model", str(tmp_path / "run")))
     assert not (tmp_path / "run").exists()
     with pytest.raises(UserError, match="--save_dtype is about --save"):
         truncate_model.make_plan(TruncateModel(**asked | {"save": "", "save_dtype": "float32"}))
@@ -263,7 +265,7 @@ def test_figures_are_redrawn_from_arrays_and_tables_alone(settings, tmp_path):
     before = [image.read_bytes() for image in images]
     for image in images:
         image.unlink()
-    truncate_model.redraw(str(directory.path))
+    study.redraw(STUDY, str(directory.path))
     assert [image.read_bytes() for image in images] == before
     assert len(images) >= 3
 
@@ -271,13 +273,13 @@ def test_figures_are_redrawn_from_arrays_and_tables_alone(settings, tmp_path):
 @pytest.fixture
 def brittle(monkeypatch):
     """A matrix of which nothing is left returns NaN."""
-    leave_each = surgery.LanguageNetwork.leave_each
+    resume_each = surgery.LanguageNetwork.resume_each
 
     def breaking(self, params, key, outputs, *rest):
         broken = (jnp.where(jnp.all(one == 0), jnp.nan, one) for one in outputs)
-        return leave_each(self, params, key, broken, *rest)
+        return resume_each(self, params, key, broken, *rest)
 
-    monkeypatch.setattr(surgery.LanguageNetwork, "leave_each", breaking)
+    monkeypatch.setattr(surgery.LanguageNetwork, "resume_each", breaking)
 
 
 @pytest.mark.thorough
@@ -297,7 +299,7 @@ def test_cuts_that_leave_the_numbers_are_counted_and_told(settings, tmp_path, br
     printed = capsys.readouterr().out
     assert "note: 2 of the candidates left the finite numbers, 1.fc_in@0 first" in printed
     assert (out / "figures" / "colours_heatmap_accuracy.png").exists()
-    truncate_model.redraw(str(out))
+    study.redraw(STUDY, str(out))
 
 
 @pytest.mark.thorough

@@ -9,13 +9,17 @@ import shutil
 import numpy as np
 import pytest
 
-import bridge
-from bridge import answers
-from bridge.tasks import split
-from experiments.run.program import Place, UserError
-from experiments.truncate_model import by_level, experiment, planning
-from experiments.truncate_model.settings import TruncateModel
 from tests.experiments.model_checkpoint import write_checkpoint
+from truncated_weights import bridge
+from truncated_weights.bridge import answers
+from truncated_weights.bridge.tasks import split
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.directory import RunDirectory
+from truncated_weights.experiments.run.program import Place, UserError
+from truncated_weights.experiments.truncate_model import by_level, planning
+from truncated_weights.experiments.truncate_model.measure import STUDY
+from truncated_weights.experiments.truncate_model.plan import make_plan
+from truncated_weights.experiments.truncate_model.settings import TruncateModel
 
 CUT = "1.fc_in@0"
 CLAIMS = [
@@ -79,7 +83,7 @@ def files(folder):
 def go(model, out, **changes):
     given = {"model": model, "interventions": (CUT,), "bootstrap": 100, "max_length": 256}
     config = TruncateModel(**(given | changes))
-    experiment.main(config, Place("truncate_model", str(out)))
+    study.run(STUDY, config, Place("truncate_model", str(out)))
     return json.loads((out / "summary.json").read_text())
 
 
@@ -89,8 +93,8 @@ def test_laser_as_published(model, files, tmp_path, capsys):
         model, tmp_path / "run", tasks=(f"fever:{files['claims']}",), protocol="published",
         interventions=(), search="grid", rhos=("0.5", "0"), layers=(1,), matrices=("fc_in",),
     )  # fmt: skip
-    with np.load(tmp_path / "run" / "trajectory.npz") as arrays:
-        assert arrays["fever/test/indices"].tolist() == list(range(2, 12))
+    scores = RunDirectory(tmp_path / "run").read_records().scores
+    assert scores.index.sel(task="fever").values.tolist() == list(range(2, 12))
     assert summary["fever/chosen"] in ("1.fc_in@0.5", "1.fc_in@0")
     said = capsys.readouterr().out
     assert "as published: the unedited model is no candidate" in said
@@ -105,9 +109,7 @@ def test_laser_as_published(model, files, tmp_path, capsys):
 
 def test_facts_stay_whole_and_are_told_by_frequency(model, files, tmp_path, capsys):
     config = {"tasks": (f"counterfact:{files['facts']}",), "counts": files["counts"]}
-    plan = experiment.make_plan(
-        TruncateModel(model=model, interventions=(CUT,), validation=0.4, **config)
-    )
+    plan = make_plan(TruncateModel(model=model, interventions=(CUT,), validation=0.4, **config))
     (one,) = plan.questions
     assert (len(one.validation), len(one.test)) == (6, 9)
     assert split.torn(one.encoded.examples, one.validation, one.test) == 0
@@ -125,11 +127,9 @@ def test_flips_by_count_where_some_facts_have_none(model, files, tmp_path, capsy
     some.write_text("\n".join(pathlib.Path(files["counts"]).read_text().splitlines()[:4]))
     config = {"tasks": (f"counterfact:{files['facts']}",), "counts": str(some), "validation": 0.2}
     go(model, tmp_path / "run", **config)
-    (one,) = experiment.make_plan(
-        TruncateModel(model=model, interventions=(CUT,), **config)
-    ).questions
-    with np.load(tmp_path / "run" / "trajectory.npz") as arrays:
-        before, after = (arrays[f"counterfact/test/{name}/accuracy"] for name in ("full", CUT))
+    (one,) = make_plan(TruncateModel(model=model, interventions=(CUT,), **config)).questions
+    accuracy = RunDirectory(tmp_path / "run").read_records().scores.accuracy.sel(task="counterfact")
+    before, after = (accuracy.sel(model=name).values for name in ("full", CUT))
     told = np.array([one.encoded.examples[i].covariates.get("count", -1) for i in one.test])
     with (tmp_path / "run" / "counterfact_flips.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["covariate"] == "count"]
@@ -204,7 +204,7 @@ def test_every_candidate_of_a_search_answers(model, files, tmp_path):
               "matrices": ("fc_out", "ov")}  # fmt: skip
     summary = go(model, tmp_path / "run", **task, **search)
     whole = bridge.load(model)
-    plan = experiment.make_plan(TruncateModel(model=model, max_length=256, **task, **search))
+    plan = make_plan(TruncateModel(model=model, max_length=256, **task, **search))
     (one,) = plan.questions
     for name in ("1.fc_out@0.5", "1.fc_out@-0.5", "1.ov@0.5", "1.ov@-0.5"):
         examples = [one.encoded.examples[i] for i in one.validation]
@@ -225,12 +225,12 @@ def test_a_plan_needs_no_weights_and_writes_nothing(model, files, tmp_path, caps
         model=str(bare), tasks=(f"fever:{files['claims']}",), search="grid", matrices=("fc_out",),
         layers=(-1,), rhos=("0.5", "0"), max_length=256, plan="h200",
     )  # fmt: skip
-    experiment.main(config, Place("truncate_model", str(tmp_path / "run")))
+    study.run(STUDY, config, Place("truncate_model", str(tmp_path / "run")))
     said = capsys.readouterr().out
     assert "2 cuts, 2 examples for choosing and 10 for testing" in said
     assert "fits into 141 GB" in said
     assert not (tmp_path / "run").exists()
-    plan = experiment.make_plan(config)
+    plan = make_plan(config)
     (one,) = plan.questions
     found = planning.estimate(
         config, plan.architecture, one, plan.interventions, planning.DEVICES["h200"]
@@ -249,10 +249,10 @@ def test_a_plan_needs_no_weights_and_writes_nothing(model, files, tmp_path, caps
 def test_the_late_half_of_the_layers(model, files):
     asked = {"model": model, "tasks": (f"fever:{files['claims']}",), "max_length": 256}
     config = TruncateModel(**asked, search="grid", rhos=("0",), late_half=True)
-    found = [str(one) for one in experiment.make_plan(config).interventions]
+    found = [str(one) for one in make_plan(config).interventions]
     assert found == ["1.fc_in@0", "1.fc_out@0"]
     with pytest.raises(UserError, match="both say which layers"):
-        experiment.make_plan(dataclasses.replace(config, layers=(0,)))
+        make_plan(dataclasses.replace(config, layers=(0,)))
 
 
 @pytest.mark.parametrize(

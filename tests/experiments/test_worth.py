@@ -7,12 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-import bridge
-from bridge import encoding, scoring
-from bridge.tasks import Marking
-from bridge.tasks.example import Example, choose
-from experiments.truncate_model import worth
 from tests.experiments import model_checkpoint
+from truncated_weights import bridge
+from truncated_weights.bridge import encoding, scoring
+from truncated_weights.bridge.tasks import Marking
+from truncated_weights.bridge.tasks.example import Example, choose
+from truncated_weights.experiments.truncate_model import worth
+from truncated_weights.training.records import name, spelled
 
 pytest.importorskip("tokenizers")
 CLOSED = (" red", " green", " the hat")
@@ -51,9 +52,13 @@ def tested(full):
     return encoding.encode_examples(EXAMPLES, full.tokenizer, num_tokens=full.tokenizer.size)
 
 
+def flat(found):
+    return {spelled(key): value for key, value in found.figures.items()}
+
+
 def test_a_cut_that_says_one_thing_is_called_so(tested, models):
     found = worth.of_choices(tested, CLOSED, models, memory=2**24, samples=200)
-    figures = found.figures
+    figures = flat(found)
     assert figures["closed/best_constant"] == pytest.approx(1 / 3)
     assert figures["closed/cut/summed/commonest"] == " green"
     assert figures["closed/cut/summed/constant"] == 1
@@ -65,7 +70,7 @@ def test_a_cut_that_says_one_thing_is_called_so(tested, models):
     scores = scoring.evaluate(models["full"].params, models["full"].config, tested)
     assert figures["closed/full/summed/accuracy"] == pytest.approx(scores["choice_summed"].mean())
     assert figures["closed/full/per_token/accuracy"] == pytest.approx(scores["choice"].mean())
-    json.dumps(found.figures, allow_nan=False)
+    json.dumps(figures, allow_nan=False)
 
 
 def test_generated_answers_of_both_models(tested, models):
@@ -75,11 +80,11 @@ def test_generated_answers_of_both_models(tested, models):
     said = [row for row in found.rows if row["model"] == "cut"]
     assert {row["generated"] for row in said} == {" green" * 4}
     right = np.mean([e.answer == " green" for e in EXAMPLES[:5]])
-    assert found.figures["generated/cut/contains"] == pytest.approx(right)
-    change = right - found.figures["generated/full/contains"]
-    low, high = (found.figures[f"generated/cut/contains_change_{end}"] for end in ("low", "high"))
+    assert flat(found)["generated/cut/contains"] == pytest.approx(right)
+    change = right - flat(found)["generated/full/contains"]
+    low, high = (flat(found)[f"generated/cut/contains_change_{end}"] for end in ("low", "high"))
     assert low <= change <= high
-    assert found.figures["generated/full/contains_change_low"] == 0
+    assert flat(found)["generated/full/contains_change_low"] == 0
 
 
 def test_whole_items_are_resampled(tested):
@@ -88,9 +93,9 @@ def test_whole_items_are_resampled(tested):
     before = {name: np.zeros(12) for name in ("accuracy", "loss")}
     after = {name: np.repeat(per_item, 3) for name in before}
     found = worth.of_items(tested, before, after, samples=2000)
-    assert found.figures["items"] == 4
+    assert flat(found)["items"] == 4
     # Resampling four values: the standard error is that of four, not of twelve.
-    spread = found.figures["by_items/loss_change_high"] - found.figures["by_items/loss_change_low"]
+    spread = flat(found)["by_items/loss_change_high"] - flat(found)["by_items/loss_change_low"]
     assert spread > 2.5 * np.std(per_item) / np.sqrt(4)
     alone = encoding.select(tested, np.array([0, 3]))
     two = {name: values[[0, 3]] for name, values in after.items()}
@@ -105,7 +110,7 @@ def test_an_item_weighs_what_it_has_examples():
 
 
 def test_both_are_kept_together():
-    a = worth.Worth(("one",), {"x": 1}, ({"model": "full"},))
+    a = worth.Worth(("one",), {name("x"): 1}, ({"model": "full"},))
     assert a + worth.Worth() == a
     assert (a + a).lines == ("one", "one")
 

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 
-from experiments.run import progress
+from truncated_weights.experiments.run import progress
 
 HANGS = 240
 
@@ -81,7 +81,7 @@ def main():
     progress.heartbeat()
     answers = sys.stdout
     for number, (name, arguments) in enumerate(json.load(sys.stdin)):
-        program = importlib.import_module(f"experiments.{name}.__main__").PROGRAM
+        program = importlib.import_module(f"truncated_weights.experiments.{name}.__main__").PROGRAM
         print(json.dumps({"begun": number}), file=answers, flush=True)
         print(json.dumps(once(program, arguments)), file=answers, flush=True)
 

@@ -200,8 +200,8 @@ def make_inputs(folder: Path, tiny: Tiny, start, seed: int = 0) -> Path:
 
 def fill_cache(folder: Path) -> None:
     """What fetching three steps of a small model from a hub leaves in its cache."""
-    from bridge import hub
     from tests.bridge import fake_hub
+    from truncated_weights.bridge import hub
 
     source = ROOT / "tests" / "data" / "tiny_gpt_neox" / "safetensors_fp16"
     files = {path.name: path.read_bytes() for path in source.glob("*.*")}

@@ -133,7 +133,7 @@ def complaint(ended):
 
 def command_lines(name, inputs, count):
     """So many random command lines of a program, without --out."""
-    program = importlib.import_module(f"experiments.{name}.__main__").PROGRAM
+    program = importlib.import_module(f"truncated_weights.experiments.{name}.__main__").PROGRAM
     small, chance = pins(TINY[name], inputs), random.Random(f"flags {name}")
     return [[*draw(program.settings, small, chance), "--nocompilation_cache"] for _ in range(count)]
 

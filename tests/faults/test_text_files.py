@@ -9,16 +9,17 @@ import sys
 import numpy as np
 import pytest
 
-from bridge import tokenizer
-from bridge.families import read as read_config
-from bridge.formats import strict_json
-from bridge.tasks.files import rows
 from tests.bridge.families.test_goldens import ROOT as FAMILIES
 from tests.experiments.model_checkpoint import write_tokenizer
 from tests.test_house import MODULES, ROOT
-from toy import language
-from training import atomic
-from truncation.files import regular
+from truncated_weights.bridge import tokenizer
+from truncated_weights.bridge.families import read as read_config
+from truncated_weights.bridge.formats import strict_json
+from truncated_weights.bridge.tasks.files import rows
+from truncated_weights.experiments.run.directory import RunDirectory
+from truncated_weights.toy import language
+from truncated_weights.training import atomic
+from truncated_weights.truncation.files import regular
 
 BOM = b"\xef\xbb\xbf"
 # What opens a file, and which of its positional arguments is the mode and which the encoding.
@@ -148,4 +149,4 @@ def test_a_program_of_an_ascii_locale_reads_and_writes_all_letters(tmp_path):
     assert b"is[ r?d]" in done.stdout
     config = json.loads((folder / "run" / "config.json").read_text("utf-8"))
     assert config["flags"]["tasks"] == [f"jsonl:{folder}/é.jsonl"]
-    assert "é/" in " ".join(np.load(folder / "run" / "trajectory.npz"))
+    assert RunDirectory(folder / "run").read_records().lengths.task.values.tolist() == ["é"]

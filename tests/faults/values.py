@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Mapping
 
-from training import settings
+from truncated_weights.training import settings
 
 # What no setting of the type takes, or takes only by mistake.
 WRONG = {

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.programs import TINY, make_inputs
 from tests.lowering.watch import PLATFORMS, ROOT
 from tests.test_house import MODULES
-from truncation import rules
+from truncated_weights.truncation import rules
 
 
 @dataclasses.dataclass(frozen=True)

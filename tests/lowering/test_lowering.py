@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import bridge
-from bridge import encoding, surgery
-from bridge.tasks import Example
 from tests.bridge.words import Words
 from tests.lowering.watch import PLATFORMS, primitives, watch
-from toy import memory, memory_descent, setup
-from toy.settings import NoisyRecall
-from training import slices
-from truncation.notation import candidates
+from truncated_weights import bridge
+from truncated_weights.bridge import encoding, surgery
+from truncated_weights.bridge.tasks import Example
+from truncated_weights.toy import memory, memory_descent, setup
+from truncated_weights.toy.settings import NoisyRecall
+from truncated_weights.training import slices
+from truncated_weights.truncation.notation import candidates
 
 pytestmark = pytest.mark.fault("G1")
 

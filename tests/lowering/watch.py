@@ -80,7 +80,7 @@ def mark_sites(tell: Callable[[dict[str, str]], None]) -> None:
         if function is None:
             return functools.partial(marked, **options)
         frame = sys._getframe(1)
-        file = Path(frame.f_code.co_filename)
+        file = Path(frame.f_code.co_filename).resolve()
         if not file.is_relative_to(ROOT) or file.relative_to(ROOT).parts[0] == ".venv":
             return jit(function, **options)
         site = f"{file.relative_to(ROOT)}:{frame.f_lineno}"
@@ -98,7 +98,7 @@ def mark_sites(tell: Callable[[dict[str, str]], None]) -> None:
 def pretend() -> None:
     """Let this project choose as it would on an accelerator."""
     jax.default_backend = lambda: "gpu"
-    from training import runs
+    from truncated_weights.training import runs
 
     runs.together_by_default = lambda device, num_runs: num_runs
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from mini_pythia.corpus import END_OF_TEXT_ID, Corpus, packed_block
-from mini_pythia.language.arithmetic import draw_operands
-from mini_pythia.language.documents import split_of
-from mini_pythia.prompts import TASKS, evaluation_sets, write_prompts
-from mini_pythia.tokenizer import END_OF_TEXT, single_token_words, train_tokenizer
+from truncated_weights.mini_pythia.corpus import END_OF_TEXT_ID, Corpus, packed_block
+from truncated_weights.mini_pythia.language.arithmetic import draw_operands
+from truncated_weights.mini_pythia.language.documents import split_of
+from truncated_weights.mini_pythia.prompts import TASKS, evaluation_sets, write_prompts
+from truncated_weights.mini_pythia.tokenizer import END_OF_TEXT, single_token_words, train_tokenizer
 
 CORPUS = Corpus()
 

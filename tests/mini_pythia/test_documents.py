@@ -9,14 +9,20 @@ from collections import Counter
 
 import pytest
 
-from mini_pythia.corpus import SHARES, Corpus
-from mini_pythia.language.arithmetic import PRODUCT_OPERANDS, SUM_OPERANDS
-from mini_pythia.language.documents import NOISE, split_of
-from mini_pythia.language.facts import zipf
-from mini_pythia.language.names import GIFTS, GIVING_VERBS, MEETING_PLACES, NAMES, STRANGERS
-from mini_pythia.language.people import LANGUAGES, OCCUPATIONS, invent_people
-from mini_pythia.language.places import CITIES, COUNTRIES
-from mini_pythia.language.stories import story
+from truncated_weights.mini_pythia.corpus import SHARES, Corpus
+from truncated_weights.mini_pythia.language.arithmetic import PRODUCT_OPERANDS, SUM_OPERANDS
+from truncated_weights.mini_pythia.language.documents import NOISE, split_of
+from truncated_weights.mini_pythia.language.facts import zipf
+from truncated_weights.mini_pythia.language.names import (
+    GIFTS,
+    GIVING_VERBS,
+    MEETING_PLACES,
+    NAMES,
+    STRANGERS,
+)
+from truncated_weights.mini_pythia.language.people import LANGUAGES, OCCUPATIONS, invent_people
+from truncated_weights.mini_pythia.language.places import CITIES, COUNTRIES
+from truncated_weights.mini_pythia.language.stories import story
 
 ALPHA = 0.3
 CORPUS = Corpus(alpha=ALPHA)

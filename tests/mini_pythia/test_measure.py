@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bridge import network as model
-from bridge.config import Config
-from bridge.module import init_params
-from mini_pythia.corpus import Corpus
-from mini_pythia.measure import FIGURES, by_task, half_time, measure, tokenize_prompts
-from mini_pythia.prompts import evaluation_sets
-from mini_pythia.tokenizer import train_tokenizer
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.config import Config
+from truncated_weights.bridge.module import init_params
+from truncated_weights.mini_pythia.corpus import Corpus
+from truncated_weights.mini_pythia.measure import FIGURES, by_task, measure, tokenize_prompts
+from truncated_weights.mini_pythia.measure import truth as bayes
+from truncated_weights.mini_pythia.prompts import evaluation_sets
+from truncated_weights.mini_pythia.tokenizer import train_tokenizer
 
 CORPUS = Corpus(num_people=20)
 TOKENIZER = train_tokenizer(CORPUS, num_documents=2000)
@@ -36,9 +37,10 @@ def test_figures_agree_with_the_logits_of_each_prompt_alone():
     params = init_params(CONFIG, key=jax.random.key(0))
     params["embed_out"]["kernel"] *= 30.0
     figures = measured(params)
-    assert set(figures) == set(SETS)
+    assert set(figures.task.values) == set(SETS)
+    assert set(figures) == set(FIGURES)
+    assert (figures.p_the.count("prompt") == [len(SETS[t]) for t in figures.task.values]).all()
     for task in ("story", "facts_rare", "product"):
-        assert set(figures[task]) == set(FIGURES)
         for row, prompt in enumerate(SETS[task][:2]):
             ids = jnp.array([TOKENIZER.encode(prompt["prompt"]).ids])
             logits = np.asarray(model.forward(params, CONFIG, ids), np.float64)[0, -1]
@@ -58,7 +60,10 @@ def test_figures_agree_with_the_logits_of_each_prompt_alone():
                 "kl": sum(q * np.log(q / p[token]) for token, q in truth.items() if q),
             }
             for name, value in expected.items():
-                assert figures[task][name][row] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+                found = float(figures[name].sel(task=task)[row])
+                assert found == pytest.approx(value, rel=1e-3, abs=1e-5), name
+            said = bayes(SETS).sel(task=task).isel(prompt=row)
+            assert float(said.p_answer) == prompt["p_answer"]
 
 
 def test_the_bayes_predictor_has_no_excess_loss():
@@ -72,21 +77,14 @@ def test_the_bayes_predictor_has_no_excess_loss():
     law = np.full(1536, -80.0)
     law[[answer, batch.the]] = np.log([0.6, 0.4])
     params["embed_out"]["kernel"] = jnp.zeros((16, 1536)).at[0].set(law)
-    figures = by_task(measure(params, CONFIG, batch.batch, batch.the), batch.slices)["story"]
-    assert figures["kl"][0] == pytest.approx(0.0, abs=1e-6)
-    assert figures["p_the"][0] == pytest.approx(0.4, abs=1e-6)
-    assert figures["accuracy"][0] == 1.0
+    figures = by_task(measure(params, CONFIG, batch.batch, batch.the), batch.slices)
+    figures = figures.sel(task="story").isel(prompt=0)
+    assert figures.kl == pytest.approx(0.0, abs=1e-6)
+    assert figures.p_the == pytest.approx(0.4, abs=1e-6)
+    assert figures.accuracy == 1.0
 
 
 def test_answers_of_several_tokens_are_refused():
     broken = [{**SETS["story"][0], "answer": " unheardof"}]
     with pytest.raises(ValueError, match=r"' unheardof' is \d tokens; expected one"):
         tokenize_prompts({"story": broken}, TOKENIZER)
-
-
-def test_half_time_interpolates_the_first_crossing():
-    steps = np.array([0, 10, 20, 30])
-    assert half_time(steps, np.array([0.0, 0.2, 0.6, 0.8])) == pytest.approx(15.0)
-    assert half_time(steps, np.array([0.0, 0.9, 0.1, 0.8])) == pytest.approx(10 * 0.4 / 0.9)
-    assert half_time(steps, np.array([0.7, 0.9, 0.1, 0.8])) == 0.0
-    assert np.isnan(half_time(steps, np.zeros(4)))

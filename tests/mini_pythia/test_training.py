@@ -9,12 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from bridge.config import Config
-from mini_pythia import training
-from mini_pythia.schedule import checkpoint_steps, record_steps
-from training import loop
-from training.checkpoint import Store
-from training.loop import Feed, Trainer
+from truncated_weights.bridge.config import Config
+from truncated_weights.mini_pythia import training
+from truncated_weights.mini_pythia.schedule import checkpoint_steps, record_steps
+from truncated_weights.training import loop
+from truncated_weights.training.checkpoint import Store
+from truncated_weights.training.loop import Feed, Trainer
 
 CONFIG = Config(
     vocab_size=64,

@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from bridge.tasks import load
-from bridge.tasks.metrics import numbers
-from mini_pythia import word_problems
-from mini_pythia.corpus import packed_block
-from mini_pythia.measure import tokenize_prompts
-from mini_pythia.word_problems import WordProblems
+from truncated_weights.bridge.tasks import load
+from truncated_weights.bridge.tasks.metrics import numbers
+from truncated_weights.mini_pythia import word_problems
+from truncated_weights.mini_pythia.corpus import packed_block
+from truncated_weights.mini_pythia.measure import tokenize_prompts
+from truncated_weights.mini_pythia.word_problems import WordProblems
 
 NUMBERS = re.compile(r"\d+")
 

@@ -96,7 +96,9 @@ def copy_tree(scratch: Path) -> Path:
     shutil.rmtree(scratch, ignore_errors=True)
     kept = [p for p in ROOT.iterdir() if p.is_dir() and (p / "__init__.py").exists()]
     for folder in [*kept, ROOT / "tests"]:
-        shutil.copytree(folder, scratch / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
+        ignored = shutil.ignore_patterns("__pycache__")
+        # Links stay links: the one name of a package must be the mutated copy.
+        shutil.copytree(folder, scratch / folder.name, symlinks=True, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", scratch)
     return scratch
 

@@ -28,13 +28,13 @@ from types import ModuleType
 
 import numpy as np
 
-from experiments.verify_theory import table
-from experiments.verify_theory.effort import QUICK, Arrays
-from experiments.verify_theory.experiment import FAMILIES
-from experiments.verify_theory.table import Row
 from tests.mutation import __main__ as by_tests
 from tests.mutation import formulas
 from tests.mutation.operators import Mutant, mutants
+from truncated_weights.experiments.verify_theory import table
+from truncated_weights.experiments.verify_theory.effort import QUICK, Arrays
+from truncated_weights.experiments.verify_theory.experiment import FAMILIES
+from truncated_weights.experiments.verify_theory.table import Row
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
@@ -123,7 +123,8 @@ def reached(module: str, seen: frozenset[Path] = frozenset()) -> frozenset[Path]
     names = set()
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+            module = node.module.removeprefix("truncated_weights.")
+            names |= {f"{module}.{alias.name}" for alias in node.names} | {module}
     # A family's own helpers ask the theory too.
     inside = ("theory.", "experiments.verify_theory.families.")
     for name in sorted(names):

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from theory import attention_step, checks
+from truncated_weights.theory import attention_step, checks
 
 
 def test_laws_are_rescaled_to_one_and_refused_where_they_are_none():

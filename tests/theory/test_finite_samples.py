@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.theory import brute_force
-from theory import finite_samples, first_step
+from truncated_weights.theory import finite_samples, first_step
 
 SETTING = dict(trigger=0, alpha=0.3, length=5)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.theory import brute_force
-from theory import first_step
+from truncated_weights.theory import first_step
 
 few = settings(max_examples=15, deadline=None, derandomize=True)
 

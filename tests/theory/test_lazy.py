@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from theory import input_overlap, lazy, recall_chain
+from truncated_weights.theory import input_overlap, lazy, recall_chain
 
 
 def test_arc_cosine_kernels_against_sampling():

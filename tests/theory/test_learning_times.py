@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from theory import attention_step, first_step, learning_times
+from truncated_weights.theory import attention_step, first_step, learning_times
 
 
 def uniform(n):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from theory import memory_corrections, memory_flow
+from truncated_weights.theory import memory_corrections, memory_flow
 
 
 def descend(n, alpha, step, steps, inputs=None, classes=None):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from theory import memory_decay, memory_spectrum
+from truncated_weights.theory import memory_decay, memory_spectrum
 
 
 def descend(size, alpha, decay, step, steps):

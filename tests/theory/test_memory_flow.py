@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from theory import memory_flow
+from truncated_weights.theory import memory_flow
 
 RECORD = json.loads(pathlib.Path(__file__).with_name("reference_flow.json").read_text())
 few = settings(max_examples=25, deadline=None, derandomize=True)

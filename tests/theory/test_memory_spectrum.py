@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from theory import memory_flow, memory_spectrum
+from truncated_weights.theory import memory_flow, memory_spectrum
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from theory import plateau
+from truncated_weights.theory import plateau
 
 
 @pytest.mark.parametrize(("momentum", "sharpness"), [(0.9, 15.0), (0.5, 40.0), (0.0, 20.0)])

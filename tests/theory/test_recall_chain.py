@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.theory import brute_force
-from theory import recall_chain
+from truncated_weights.theory import recall_chain
 
 few = settings(max_examples=15, deadline=None, derandomize=True)
 

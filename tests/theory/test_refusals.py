@@ -12,8 +12,8 @@ import jaxtyping
 import numpy as np
 import pytest
 
-import theory
-from theory import (
+from truncated_weights import theory
+from truncated_weights.theory import (
     finite_samples,
     frequent_memory,
     memory_flow,
@@ -21,11 +21,12 @@ from theory import (
     plateau,
     recall_chain,
 )
-from theory.text import shared_answers
+from truncated_weights.theory.text import shared_answers
 
 NAN, INFINITY = float("nan"), float("inf")
+WITHIN = f"{theory.__name__}."
 # The shared checks themselves have tests of their own.
-LEFT_OUT = ("theory.checks",)
+LEFT_OUT = (f"{WITHIN}checks",)
 UNIFORM, PAIRS = np.full(4, 0.25), np.full((4, 4), 0.25)
 LANGUAGE = dict(unigram=UNIFORM, bigram=PAIRS, trigger=1, alpha=0.3, length=6)
 TIMES, LAW = np.array([0.0, 2.0, 1.0]), np.array([0.5, 0.3, 0.2])
@@ -174,13 +175,13 @@ SEVERAL = {"noise"}
 def public():
     """Dotted name below theory -> function, of all that are defined there."""
     found = {}
-    for module in pkgutil.walk_packages(theory.__path__, "theory."):
+    for module in pkgutil.walk_packages(theory.__path__, WITHIN):
         if module.ispkg or module.name in LEFT_OUT:
             continue
         loaded = importlib.import_module(module.name)
         for name, thing in inspect.getmembers(loaded, inspect.isfunction):
             if not name.startswith("_") and thing.__module__ == module.name:
-                found[f"{module.name.removeprefix('theory.')}.{name}"] = inspect.unwrap(thing)
+                found[f"{module.name.removeprefix(WITHIN)}.{name}"] = inspect.unwrap(thing)
     return found
 
 
@@ -259,7 +260,7 @@ def test_lists_are_taken_as_arrays_are(name):
         else value
         for key, value in settings.items()
     }
-    given = importlib.import_module(f"theory.{name.rpartition('.')[0]}")
+    given = importlib.import_module(f"truncated_weights.theory.{name.rpartition('.')[0]}")
     checked = getattr(given, name.rpartition(".")[2])  # annotations included
     np.testing.assert_array_equal(flat(checked(**listed)), flat(checked(**settings)))
 
@@ -267,14 +268,14 @@ def test_lists_are_taken_as_arrays_are(name):
 @pytest.mark.fault("F2")
 def test_answers_outside_the_domain_are_right_or_refused():
     assert frequent_memory.zipf(4, 0.0).tolist() == [0.25] * 4
-    overtaken = importlib.import_module("theory.frequent_window").overtaking_time
+    overtaken = importlib.import_module("truncated_weights.theory.frequent_window").overtaking_time
     # Without a shared feature no fact is ever behind the noise.
     assert overtaken(LAW, 0.3, 0.0).tolist() == [0.0, 0.0, 0.0]
     assert np.all(overtaken(LAW, 0.5, 0.0) == INFINITY)
     for bad in ([0, 1, 0.5], [0, 1, -1], [0, 1], [[0, 1, 1]]):
         with pytest.raises(ValueError, match="answers"):
             inspect.unwrap(shared_answers.memory)(LAW, bad, 0.3)
-    empty = importlib.import_module("theory.learning_times").curves(8, 0.3, [])
+    empty = importlib.import_module("truncated_weights.theory.learning_times").curves(8, 0.3, [])
     assert all(x.shape == (0,) for x in empty)
     assert memory_flow.logits(4, 0.3, []).noise.shape == (0,)
 

@@ -10,11 +10,11 @@ def refuse(*_, **__):
     raise AssertionError("an import opens a connection")
 
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-import toy
+from truncated_weights import toy
 for module in pkgutil.iter_modules(toy.__path__):
-    importlib.import_module(f"toy.{module.name}")
-from toy import language, recall, transformer
-from toy.recall_problem import RecallProblem
+    importlib.import_module(f"truncated_weights.toy.{module.name}")
+from truncated_weights.toy import language, recall, transformer
+from truncated_weights.toy.recall_problem import RecallProblem
 task = recall.make_task(language.zipf(8), alpha=0.5, length=8)
 RecallProblem(task, transformer.TransformerConfig(task.vocab_size, 8, d_model=4), 2)
 from jax._src import xla_bridge

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from toy import language
+from truncated_weights.toy import language
 
 
 def test_zipf_law_is_the_power_of_the_rank():

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, linearised, recall, transformer
-from toy.linearised import LinearisedProblem
-from toy.recall_problem import RecallProblem
+from truncated_weights.toy import language, linearised, recall, transformer
+from truncated_weights.toy.linearised import LinearisedProblem
+from truncated_weights.toy.recall_problem import RecallProblem
 
 TASK = recall.make_task(language.zipf(6), alpha=0.4, length=8)
 CONFIG = transformer.TransformerConfig(TASK.vocab_size, 8, d_model=8)

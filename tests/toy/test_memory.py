@@ -3,10 +3,10 @@ import numpy as np
 import optax
 import pytest
 
-from theory import frequent_memory, memory_flow
-from toy import memory, memory_descent
-from toy.memory import Memory
-from training.loop import Trainer
+from truncated_weights.theory import frequent_memory, memory_flow
+from truncated_weights.toy import memory, memory_descent
+from truncated_weights.toy.memory import Memory
+from truncated_weights.training.loop import Trainer
 
 N, ALPHA = 5, 0.3
 

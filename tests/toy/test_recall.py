@@ -1,12 +1,13 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from scipy import stats
 
-from toy import language, recall
+from truncated_weights.toy import language, recall
 
 # Fixed seeds: a right sampler fails none of these, a wrong law gives p far below 1e-6.
 SMALLEST_P = 1e-3
@@ -147,6 +148,37 @@ def brute_force_scored(tokens, triggers):
                 if seen[token] >= 2:
                     rows[-1].append(time)
     return rows
+
+
+@pytest.mark.parametrize("options", [{}, {"random_triggers": True}, {"scoring": "final"}])
+def test_the_law_is_the_same_in_numpy_as_on_the_device(words, options):
+    task = recall.make_task(words, alpha=0.4, length=12, num_triggers=2, num_noise=2, **options)
+    rng = np.random.default_rng(0)
+    gumbel = rng.gumbel(size=(50, task.vocab_size)).astype(np.float32)
+    outputs = rng.choice(task.outputs, (50, 2))
+    noise, uniform = rng.choice(task.noise, 50), rng.random(50, np.float32)
+    draws = recall.Draws(rng.random(50) < 0.5, noise, uniform)
+    token = rng.integers(0, task.vocab_size, 50)
+    steps = recall.cumulative(task.transition)
+    tokens = rng.integers(0, 3, (50, task.length))
+
+    def law(xp):
+        given = jax.tree.map(xp.asarray, (steps, outputs, token, draws, tokens))
+        summed, ybars, here, drawn, read = given
+        with np.errstate(divide="ignore"):
+            triggers = recall.triggers_of(xp, task, 50, xp.asarray(gumbel))
+        after = recall.following(xp, summed, triggers, ybars, here, drawn)
+        return triggers, after, recall.scored_at(xp, task, read, triggers)
+
+    (triggers, after, scored), on_device = law(np), law(jnp)
+    for one, other in zip((triggers, after, scored), on_device, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for row in range(50):
+        if token[row] in triggers[row]:
+            ybar = outputs[row, list(triggers[row]).index(token[row])]
+            assert after[row] == (noise[row] if draws.is_noise[row] else ybar)
+        else:
+            assert after[row] == np.searchsorted(steps[token[row]], uniform[row], side="right")
 
 
 @pytest.mark.parametrize("capacity", [None, 3])

@@ -9,10 +9,10 @@ import optax
 import pytest
 from scipy import stats
 
-from toy import language, network, recall, transformer
-from toy.recall_problem import RecallProblem
-from toy.transformer_config import TransformerConfig
-from training import loop
+from truncated_weights.toy import language, network, recall, transformer
+from truncated_weights.toy.recall_problem import RecallProblem
+from truncated_weights.toy.transformer_config import TransformerConfig
+from truncated_weights.training import loop
 
 WORDS = language.zipf(6, concentration=20.0, seed=1)
 
@@ -98,7 +98,8 @@ def test_random_triggers_are_the_sequences_own():
 
 def test_without_replacement_the_first_trigger_has_the_unigram_law():
     task = recall.make_task(WORDS, alpha=0.4, length=4, random_triggers=True)
-    found = np.asarray(recall._triggers(task, jax.random.key(1), 4096))[:, 0]
+    gumbel = jax.random.gumbel(jax.random.key(1), (4096, task.vocab_size))
+    found = np.asarray(recall.triggers_of(jnp, task, 4096, gumbel))[:, 0]
     assert law_of(found, np.append(WORDS.unigram, 0)) > 1e-3
 
 

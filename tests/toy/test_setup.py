@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import setup as toy_setup
-from toy.settings import NoisyRecall
+from truncated_weights.toy import setup as toy_setup
+from truncated_weights.toy.settings import NoisyRecall
 
 PLAIN = NoisyRecall(
     num_tokens=6, length=8, d_model=4, steps=5, batch_size=16, seed=3, num_seeds=2,

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import sharpness
+from truncated_weights.toy import sharpness
 
 
 def test_sharpest_direction_of_a_quadratic_over_a_tree():

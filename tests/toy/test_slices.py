@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from toy import language, recall, recall_problem
-from toy.recall_problem import RecallProblem
-from toy.transformer_config import TransformerConfig
+from truncated_weights.toy import language, recall, recall_problem
+from truncated_weights.toy.recall_problem import RecallProblem
+from truncated_weights.toy.transformer_config import TransformerConfig
 
 
 @pytest.mark.parametrize("loss_on", ["triggers", "all"])

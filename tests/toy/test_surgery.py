@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, recall, surgery, transformer
-from toy import network as toy_network
-from toy.probes.outputs import predictions
-from truncation import editing, factored, notation
-from truncation.rules import eigenprune
-from truncation.search import network
-from truncation.search.scorer import Scorer
+from truncated_weights.toy import language, recall, surgery, transformer
+from truncated_weights.toy import network as toy_network
+from truncated_weights.toy.probes.outputs import predictions
+from truncated_weights.truncation import editing, factored, notation
+from truncated_weights.truncation.rules import eigenprune
+from truncated_weights.truncation.search import network
+from truncated_weights.truncation.search.scorer import Scorer
 
 VARIANTS = {
     "mlp": {},
@@ -51,13 +51,13 @@ def check_every_stop(variant, task, config, weights, batch, net):
     found = network.scores(net, weights, data)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=2e-5, rtol=2e-5, err_msg=name)
-    streams = [network.stream_before(net, weights, n, data) for n in range(config.num_layers)]
+    streams = [network.prefix(net, weights, n, data) for n in range(config.num_layers)]
     law = net.probabilities(weights, streams[-1], data)
     np.testing.assert_allclose(law, jax.nn.softmax(logits), atol=2e-5, rtol=2e-5)
     for key, address in net.matrices.items():
-        entry = net.enter(weights, key, streams[key[0]], data)
-        outputs = entry.inputs @ address.read(weights)
-        found = net.leave(weights, key, outputs, entry.rest, data)
+        stopped = net.stop(weights, key, streams[key[0]], data)
+        outputs = stopped.inputs @ address.read(weights)
+        found = net.resume(weights, key, outputs, stopped.rest, data)
         np.testing.assert_allclose(
             found["loss"], expected["loss"], atol=1e-4, err_msg=f"{key} of {variant}"
         )
@@ -100,9 +100,9 @@ def test_factors_and_biases_run():
     data = scorer.examples.data
     for layer in range(2):
         leaf = pruned["layers"][layer]["fc_out"]
-        x = network.stream_before(net, pruned, layer, data)
-        entry = net.enter(pruned, (layer, "fc_out"), x, data)
-        inputs = np.asarray(entry.inputs)[np.asarray(entry.valid)]
+        x = network.prefix(net, pruned, layer, data)
+        stopped = net.stop(pruned, (layer, "fc_out"), x, data)
+        inputs = np.asarray(stopped.inputs)[np.asarray(stopped.valid)]
         expected = (inputs @ weights["layers"][layer]["fc_out"]).mean(axis=0)
         np.testing.assert_allclose(leaf["bias"], expected, atol=1e-4)
 
@@ -118,12 +118,12 @@ def check_bias(name, weights, batch, net):
     data, added = surgery.examples(batch).data, jnp.linspace(-1, 1, 64 if name == "fc_in" else 16)
     weights = net.matrices[1, name].add_bias(weights, added)
     expected = network.scores(net, weights, data)["loss"]
-    x = network.stream_before(net, weights, 1, data)
+    x = network.prefix(net, weights, 1, data)
     # The product's own bias is that of its two factors.
     for key in {(1, name), (1, "ov" if name in ("v_proj", "out_proj") else name)}:
-        entry = net.enter(weights, key, x, data)
-        outputs = entry.inputs @ net.matrices[key].read(weights)
-        found = net.leave(weights, key, outputs, entry.rest, data)["loss"]
+        stopped = net.stop(weights, key, x, data)
+        outputs = stopped.inputs @ net.matrices[key].read(weights)
+        found = net.resume(weights, key, outputs, stopped.rest, data)["loss"]
         np.testing.assert_allclose(found, expected, atol=5e-5)
 
 

@@ -10,9 +10,9 @@ import pytest
 from flax import nnx
 from scipy import stats
 
-from toy import network, transformer
-from toy.layer import unembedding
-from toy.transformer import TransformerConfig
+from truncated_weights.toy import network, transformer
+from truncated_weights.toy.layer import unembedding
+from truncated_weights.toy.transformer import TransformerConfig
 
 VOCAB, LENGTH, D = 5, 6, 4
 
@@ -257,8 +257,8 @@ def test_patterns_are_causal_laws_and_halves_make_the_whole(name):
         np.testing.assert_allclose(pattern.sum(axis=-1), 1, atol=1e-12)
         assert np.all(np.asarray(pattern)[np.arange(LENGTH) > where[:, :, None]] == 0)
     for layer in range(config.num_layers):
-        x = network.below(config, weights, TOKENS, layer)
-        logits = network.onward(config, weights, x, layer, POSITIONS).logits
+        x = network.prefix(config, weights, TOKENS, layer)
+        logits = network.suffix(config, weights, x, layer, POSITIONS).logits
         np.testing.assert_allclose(logits, trace.logits, atol=1e-12)
 
 
@@ -303,15 +303,15 @@ def test_stops_in_front_of_every_matrix_and_goes_on(name):
     weights = transformer.combine(*drawn(config))
     expected = network.run(config, weights, TOKENS, POSITIONS).logits
     for key, address in transformer.matrices(config).items():
-        x = network.below(config, weights, TOKENS, key[0])
+        x = network.prefix(config, weights, TOKENS, key[0])
         inputs, rest = network.stop(config, weights, key, x, POSITIONS)
         outputs = inputs @ address.read(weights)
-        got = network.go_on(config, weights, key, outputs, rest, POSITIONS)
+        got = network.resume(config, weights, key, outputs, rest, POSITIONS)
         np.testing.assert_allclose(got, expected, atol=1e-12, err_msg=str(key))
         # A bias of its own is added to what the matrix gives.
         if key[1] in ("v_proj", "out_proj", "fc_in", "fc_out"):
             biased = address.add_bias(weights, jnp.full(outputs.shape[-1], 0.3))
-            got = network.go_on(config, biased, key, outputs, rest, POSITIONS)
+            got = network.resume(config, biased, key, outputs, rest, POSITIONS)
             whole = network.run(config, biased, TOKENS, POSITIONS).logits
             np.testing.assert_allclose(got, whole, atol=1e-12, err_msg=str(key))
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from training import atomic
+from truncated_weights.training import atomic
 
 
 @pytest.mark.fault("B2")

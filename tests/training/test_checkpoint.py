@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from training.checkpoint import CheckpointError, Store
+from truncated_weights.training.checkpoint import CheckpointError, Store
 
 
 @pytest.fixture

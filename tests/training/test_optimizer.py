@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from training import optimizer
-from training.optimizer import OptimizerConfig
+from truncated_weights.training import optimizer
+from truncated_weights.training.optimizer import OptimizerConfig
 
 STEPS = 12
 TARGETS = np.random.default_rng(0).normal(size=(STEPS, 3))

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from training.prefetch import prefetch
+from truncated_weights.training.prefetch import prefetch
 
 
 def test_prefetch_keeps_the_order_runs_ahead_and_stops():

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from training import optimizer, runs
-from training.checkpoint import Store
-from training.optimizer import OptimizerConfig
-from training.trainer import Trainer
+from truncated_weights.training import optimizer, runs
+from truncated_weights.training.checkpoint import Store
+from truncated_weights.training.optimizer import OptimizerConfig
+from truncated_weights.training.trainer import Trainer
 
 SEEDS = (3, 4, 5, 6)
 VALUES = {

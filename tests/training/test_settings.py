@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from training import settings
-from training.settings import Settings, setting
+from truncated_weights.training import settings
+from truncated_weights.training.settings import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)

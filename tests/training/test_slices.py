@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from training import slices
+from truncated_weights.training import slices
 
 
 def test_slices_take_from_all_over_the_batch():

@@ -9,16 +9,17 @@ import numpy as np
 import optax
 import pytest
 
-from toy import language, recall
-from toy.memory import Memory
-from toy.recall_problem import RecallProblem
-from toy.transformer import TransformerConfig
-from training import loop as training
-from training import optimizer
-from training.checkpoint import CheckpointError, Store
-from training.loop import Measurement, NonFiniteError, Trainer
-from training.optimizer import OptimizerConfig
-from training.trainer import Spans
+from truncated_weights.toy import language, recall
+from truncated_weights.toy.memory import Memory
+from truncated_weights.toy.recall_problem import RecallProblem
+from truncated_weights.toy.transformer import TransformerConfig
+from truncated_weights.training import loop as training
+from truncated_weights.training import optimizer
+from truncated_weights.training.checkpoint import CheckpointError, Store
+from truncated_weights.training.loop import Measurement, NonFiniteError, Trainer
+from truncated_weights.training.optimizer import OptimizerConfig
+from truncated_weights.training.records import name
+from truncated_weights.training.trainer import Spans
 
 SAMPLED = Memory(6, 0.4, batch_size=16)
 MOMENTUM = optimizer.build(OptimizerConfig(learning_rate=0.5))
@@ -126,7 +127,7 @@ def test_one_compilation_serves_every_distance(name):
 
 
 def probe(problem, params, frozen, key):
-    return {"norm": optax.tree.norm(params), "draw": jax.random.uniform(key)}
+    return {name("norm"): optax.tree.norm(params), name("draw"): jax.random.uniform(key)}
 
 
 def measurements(*steps):
@@ -316,7 +317,7 @@ def test_weights_that_overflow_are_noticed_where_the_loss_is_still_finite():
 def test_seed_and_purpose_decide_the_draws():
     state = Trainer(Cliff(9.0), optax.sgd(1.0), (7, 8), num_steps=1).init()
     trainer = Trainer(SAMPLED, MOMENTUM, (7, 8), num_steps=1)
-    draws = np.asarray(trainer.measure(probe)(trainer.init())["draw"])
+    draws = np.asarray(trainer.measure(probe)(trainer.init())[name("draw")])
     assert len({*draws.tolist(), *np.asarray(state.params["w"]).tolist()}) == 4
 
 

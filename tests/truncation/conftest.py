@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import linear
-from truncation.address import at_path, product
-from truncation.search.examples import Examples
-from truncation.search.network import Entry, Whole
-from truncation.search.scorer import Scorer
+from truncated_weights.truncation import linear
+from truncated_weights.truncation.address import at_path, product
+from truncated_weights.truncation.search.examples import Examples
+from truncated_weights.truncation.search.network import BlackBox, Stopped
+from truncated_weights.truncation.search.scorer import Scorer
 
 D, HIDDEN, CLASSES, NOISE = 16, 24, 6, 5
 SHAPES = {
@@ -27,7 +27,7 @@ SHAPES = {
 class Planted:
     """Two layers of the network `forward` describes; counts what runs."""
 
-    stops, last, description = True, 1, "planted"
+    can_stop, last, description = True, 1, "planted"
 
     def __init__(self):
         self.calls = {}
@@ -53,8 +53,8 @@ class Planted:
         self.count("embed")
         return jnp.asarray(batch["x"])
 
-    def layers(self, params, start, stop, x, batch):
-        for index in range(start, stop):
+    def layers(self, params, start, end, x, batch):
+        for index in range(start, end):
             self.count(("layer", index))
             x = _layer(params["layers"], x)
         return x
@@ -63,18 +63,18 @@ class Planted:
         self.count("finish")
         return _finish(params, h, batch)
 
-    def enter(self, params, key, stream, batch):
-        self.count(("enter", key))
+    def stop(self, params, key, stream, batch):
+        self.count(("stop", key))
         x = batch["x"]
-        inputs, rest = _enter(params, key, x)
-        return Entry(inputs, jnp.asarray(batch["valid"]), rest)
+        inputs, rest = _stop(params, key, x)
+        return Stopped(inputs, jnp.asarray(batch["valid"]), rest)
 
-    def leave(self, params, key, outputs, rest, batch):
-        self.count(("leave", key))
+    def resume(self, params, key, outputs, rest, batch):
+        self.count(("resume", key))
         return resume(params, key, outputs, rest, batch)
 
-    def leave_each(self, params, key, outputs, rest, batch):
-        return [self.leave(params, key, one, rest, batch) for one in outputs]
+    def resume_each(self, params, key, outputs, rest, batch):
+        return [self.resume(params, key, one, rest, batch) for one in outputs]
 
     def probabilities(self, params, h, batch):
         return jax.nn.softmax(_logits(params, h))
@@ -98,7 +98,7 @@ def _finish(params, h, batch):
 
 
 @functools.partial(jax.jit, static_argnames="key")
-def _enter(params, key, x):
+def _stop(params, key, x):
     inputs, h, h1, _ = forward(params, x)
     return inputs[key], (x, h, h1)
 
@@ -111,19 +111,19 @@ class World:
         self.keys = tuple(SHAPES)
         self.matrices = self.network.matrices
 
-    def scorer(self, *, batch_size=None, stops=True, params=None, examples=None, **keywords):
+    def scorer(self, *, batch_size=None, can_stop=True, params=None, examples=None, **keywords):
         examples = examples or self.examples
         examples = Examples(examples.data, examples.weights, batch_size)
         return Scorer(
-            self.network if stops else self.whole(),
+            self.network if can_stop else self.black_box(),
             self.params if params is None else params,
             examples,
             **keywords,
         )
 
-    def whole(self):
+    def black_box(self):
         """The same model, but it cannot stop in front of a matrix."""
-        return Whole(self.matrices, self.scores)
+        return BlackBox(self.matrices, self.scores)
 
     def scores(self, params, batch):
         """Scores by the plain forward pass."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from truncation import ablation, editing, notation
+from truncated_weights.truncation import ablation, editing, notation
 
 EXAMPLES = np.arange(60)
 

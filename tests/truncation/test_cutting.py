@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import truncation
-from truncation import ablation, address, curves, editing, factored, notation
-from truncation.search import decompositions
+from truncated_weights import truncation
+from truncated_weights.truncation import ablation, address, curves, editing, factored, notation
+from truncated_weights.truncation.search import decompositions
 
 
 def best(matrix, start, stop):

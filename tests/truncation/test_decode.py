@@ -2,9 +2,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation.decode import decode
-from truncation.search.effects import mean_input
-from truncation.spectrum import Decomposition, decompose
+from truncated_weights.truncation.decode import decode
+from truncated_weights.truncation.search.effects import mean_input
+from truncated_weights.truncation.spectrum import Decomposition, decompose
 
 NOISE = 5
 

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import degenerate, notation, spectrum
-from truncation.address import at_path
+from truncated_weights.truncation import degenerate, notation, spectrum
+from truncated_weights.truncation.address import at_path
 
 VALUES = np.array([5.0, 3.0, 3.0, 3.0, 1.0, 0.0, 0.0])
 

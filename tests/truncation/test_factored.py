@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import editing, factored, linear, notation
+from truncated_weights.truncation import editing, factored, linear, notation
 
 EXAMPLES = np.arange(60)
 

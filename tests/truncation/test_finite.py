@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.truncation.conftest import Planted
-from truncation import ablation, finite, notation, rules
-from truncation.finite import NotFiniteError
-from truncation.rules import gradient_guided, grid
-from truncation.search import comparison, statistics
-from truncation.search.problem import NO_CHOICE, SearchProblem
-from truncation.search.scorer import Scorer
+from truncated_weights.truncation import ablation, finite, notation, rules
+from truncated_weights.truncation.finite import NotFiniteError
+from truncated_weights.truncation.rules import gradient_guided, grid
+from truncated_weights.truncation.search import comparison, statistics
+from truncated_weights.truncation.search.problem import NO_CHOICE, SearchProblem
+from truncated_weights.truncation.search.scorer import Scorer
 
 HALVES = statistics.split(60, validation=0.5, seed=1)
 GONE, GOOD = "1.fc_in@0", "1.fc_in@-0.07"
@@ -26,8 +26,8 @@ class Brittle(Planted):
         scores = super().finish(params, h, batch)
         return _broken(scores, jnp.all(self.matrices[1, "fc_in"].read(params) == 0))
 
-    def leave(self, params, key, outputs, rest, batch):
-        scores = super().leave(params, key, outputs, rest, batch)
+    def resume(self, params, key, outputs, rest, batch):
+        scores = super().resume(params, key, outputs, rest, batch)
         return _broken(scores, (key == (1, "fc_in")) & jnp.all(outputs == 0))
 
 

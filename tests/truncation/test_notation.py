@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from truncation import curves, editing, notation
-from truncation.address import at_path, product
+from truncated_weights.truncation import curves, editing, notation
+from truncated_weights.truncation.address import at_path, product
 
 
 def model(key):
@@ -104,7 +104,7 @@ def test_a_curve_in_one_call_equals_one_at_a_time(world):
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_the_number_of_ranks_is_an_exact_floor(numerator, rank):
     cut = notation.parse(f"0.fc_in@{numerator / 100:.2f}").cuts[0]
-    assert notation.kept_places(cut, rank) == (0, numerator * rank // 100)
+    assert notation.kept_band(cut, rank) == (0, numerator * rank // 100)
 
 
 @given(
@@ -211,7 +211,7 @@ def test_keeping_a_number_of_components_is_the_shortest_decimal(rank):
     for kept in {0, 1, rank // 3, rank - 1, rank}:
         cut = notation.keep_top(2, "fc_in", kept, rank)
         assert (cut.layer, cut.matrix, cut.start) == (2, "fc_in", 0)
-        assert notation.kept_places(cut, rank) == (0, kept)
+        assert notation.kept_band(cut, rank) == (0, kept)
         digits = len(str(cut).partition("@")[2].partition(".")[2])
         for fewer in range(digits):
             # No decimal with fewer digits keeps as many.
@@ -222,7 +222,7 @@ def test_what_no_decimal_keeps_is_refused():
     for kept in (-1, 17):
         with pytest.raises(ValueError, match="expected 0 to 16"):
             notation.keep_top(0, "fc_in", kept, 16)
-    assert notation.kept_places(notation.keep_top(0, "fc_in", 1, 10**9), 10**9) == (0, 1)
+    assert notation.kept_band(notation.keep_top(0, "fc_in", 1, 10**9), 10**9) == (0, 1)
     with pytest.raises(ValueError, match="too large for a decimal RHO"):
         notation.keep_top(0, "fc_in", 1, 3 * 10**9)
 

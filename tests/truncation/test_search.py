@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import editing, notation, spectrum
-from truncation.search import network
-from truncation.search.cache import Cache, digest_of_arrays
-from truncation.search.examples import Examples
+from truncated_weights.truncation import editing, notation, spectrum
+from truncated_weights.truncation.search import network
+from truncated_weights.truncation.search.cache import Cache, digest_of_arrays
+from truncated_weights.truncation.search.examples import Examples
 
 TEXTS = [
     "1.fc_in@0.5",
@@ -39,10 +39,10 @@ def one_by_one(world, texts, indices, given=""):
     return {name: np.stack([r[name] for r in results]) for name in results[0]}
 
 
-@pytest.mark.parametrize("stops", [True, False])
+@pytest.mark.parametrize("can_stop", [True, False])
 @pytest.mark.parametrize(("batch_size", "together"), [(None, 1), (7, 4)])
-def test_agrees_with_candidates_one_by_one(planted, stops, batch_size, together):
-    scorer = planted.scorer(stops=stops, batch_size=batch_size, together=together)
+def test_agrees_with_candidates_one_by_one(planted, can_stop, batch_size, together):
+    scorer = planted.scorer(can_stop=can_stop, batch_size=batch_size, together=together)
     found = scorer.evaluate([notation.parse(t) for t in TEXTS], HALF)
     expected = one_by_one(planted, TEXTS, HALF)
     for name in expected:
@@ -68,10 +68,10 @@ def test_entering_and_leaving_is_the_model(planted):
         network.scores(planted.network, planted.params, batch)["loss"], expected, atol=3e-6
     )
     for key, address in planted.matrices.items():
-        x = network.stream_before(planted.network, planted.params, key[0], batch)
-        entry = planted.network.enter(planted.params, key, x, batch)
-        outputs = entry.inputs @ address.read(planted.params)
-        found = planted.network.leave(planted.params, key, outputs, entry.rest, batch)["loss"]
+        x = network.prefix(planted.network, planted.params, key[0], batch)
+        stopped = planted.network.stop(planted.params, key, x, batch)
+        outputs = stopped.inputs @ address.read(planted.params)
+        found = planted.network.resume(planted.params, key, outputs, stopped.rest, batch)["loss"]
         np.testing.assert_allclose(found, expected, atol=3e-6, err_msg=str(key))
 
 
@@ -80,12 +80,12 @@ def test_each_prefix_and_distinct_rank_is_computed_once(planted):
     planted.network.calls.clear()
     scorer.evaluate(notation.candidates(["1.fc_in"]), HALF)
     # Ranks of 16 at .9 .8 .6 .4 .2 .1 .05 .01 0: 14 12 9 6 3 1 0 0 0.
-    once = {"embed": 1, ("layer", 0): 1, ("enter", (1, "fc_in")): 1, ("leave", (1, "fc_in")): 7}
+    once = {"embed": 1, ("layer", 0): 1, ("stop", (1, "fc_in")): 1, ("resume", (1, "fc_in")): 7}
     assert planted.network.calls == once
     # The layer below has run for every other matrix of its layer too.
     planted.network.calls.clear()
     scorer.evaluate(notation.candidates(["1.v_proj"], ["0.5"]), HALF)
-    assert planted.network.calls == {("enter", (1, "v_proj")): 1, ("leave", (1, "v_proj")): 1}
+    assert planted.network.calls == {("stop", (1, "v_proj")): 1, ("resume", (1, "v_proj")): 1}
 
 
 @pytest.mark.parametrize("together", [1, 4])
@@ -109,7 +109,7 @@ def test_a_killed_search_continues(planted, tmp_path):
         scorer = planted.scorer(cache=Cache(file, {}), **keywords)
         planted.network.calls.clear()
         scores = scorer.evaluate(candidates, HALF)
-        entered = {name[1] for name in planted.network.calls if name[0] == "enter"}
+        entered = {name[1] for name in planted.network.calls if name[0] == "stop"}
         return scorer.cost.evaluations, scores, entered
 
     spent, expected, entered = evaluate()
@@ -191,11 +191,11 @@ def test_refuses_by_name(planted):
 
 
 def test_a_network_that_cannot_stop_says_so(planted):
-    whole, key = planted.whole(), (1, "fc_in")
+    box, key = planted.black_box(), (1, "fc_in")
     with pytest.raises(ValueError, match="can stop in front of a matrix"):
-        whole.enter(planted.params, key, None, {})
-    with pytest.raises(ValueError, match="can go on from a matrix"):
-        whole.leave(planted.params, key, jnp.zeros(3), None, {})
+        box.stop(planted.params, key, None, {})
+    with pytest.raises(ValueError, match="can resume from a matrix"):
+        box.resume(planted.params, key, jnp.zeros(3), None, {})
 
 
 def test_counts_of_cut_matrices_and_of_cut_entries(planted):
@@ -203,7 +203,7 @@ def test_counts_of_cut_matrices_and_of_cut_entries(planted):
     assert count(notation.parse("0.fc_in@0.5")) == (8, 16)
     assert count(notation.parse("1.fc_in@-0.25+0.fc_in@0")) == (12, 32)
     assert count(notation.parse("1.fc_in@magnitude:0.25")) == (64, 256)
-    # The largest quarter goes: the kept band does not begin at the first entry.
+    # The largest quarter goes: the kept band does not begin at the first stopped.
     assert count(notation.parse("1.fc_in@magnitude:-0.25")) == (192, 256)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from truncation import spectrum
+from truncated_weights.truncation import spectrum
 
 
 def test_decomposition_multiplies_out_and_is_float32_at_least():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from truncation.search import statistics
+from truncated_weights.truncation.search import statistics
 
 
 def test_split_is_a_partition_by_seed():

@@ -32,8 +32,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.integrate import solve_ivp
 from scipy.special import softmax
 
-from theory import checks, frequent_memory, frequent_window
-from theory.frequent_memory import Facts
+from truncated_weights.theory import checks, frequent_memory, frequent_window
+from truncated_weights.theory.frequent_memory import Facts
 
 # Far below what is read off these logits; see the tests for the error that is left.
 RELATIVE, ABSOLUTE = 1e-9, 1e-10

@@ -1,1 +1,1 @@
-"""What is read off a recall model: what it predicts, where it looks, what its matrices hold."""
+"""What is read off a recall model: what it predicts, how it attends, what its matrices hold."""

@@ -1,8 +1,8 @@
-"""How far the first step's gradient strays from its mean, over batches.
+"""How far the first step's gradient deviates from its mean, over batches.
 
-    first_step/deviation   standard deviation over mean of g . gbar / |gbar|^2, g the gradient of
-                           one batch, gbar the mean of other batches'
-    first_step/labels      scored positions of a batch, on average
+    deviation   standard deviation over mean of g . gbar / |gbar|^2, g the gradient of one batch,
+                gbar the mean of other batches'
+    labels      scored positions of a batch, on average
 
 The prediction is theory.lazy.label_deviation.
 """
@@ -13,25 +13,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from toy import recall
-from toy.layer import Weights
-from toy.recall_problem import RecallProblem
-from training.trainer import Measure
+from truncated_weights.toy import recall
+from truncated_weights.toy.layer import Weights
+from truncated_weights.toy.recall_problem import RecallProblem
+from truncated_weights.training.records import Name, name
+from truncated_weights.training.trainer import Measure
 
 
 def measure(draws: int) -> Measure:
-    """A measure of the two columns from 2 x draws gradients."""
+    """The Measure of both from 2 draws gradients: half give gbar, the other half g."""
 
     def one(
         problem: RecallProblem, params: Weights, frozen: Weights, key: PRNGKeyArray
-    ) -> dict[str, Array]:
+    ) -> dict[Name, Array]:
         keys = jax.random.split(key, 2 * draws)
 
         def pass_over(total: Weights, drawn: tuple[Array, PRNGKeyArray]) -> tuple[Weights, Any]:
             index, key = drawn
             gradient = jax.grad(problem.loss)(params, frozen, key, lambda batch: batch)
-            # Half of the batches say where the mean points, the others how far they stray from
-            # it. Both in one loop: the gradient takes longer to compile than to run.
+            # Half of the batches give the mean, the others their deviations from it. Both in one
+            # loop: the gradient takes longer to compile than to run.
             first = index < draws
             total = jax.tree.map(lambda t, g: jnp.where(first, t + g, t), total, gradient)
             products = jax.tree.map(lambda g, m: jnp.sum(g * m), gradient, total)
@@ -41,10 +42,10 @@ def measure(draws: int) -> Measure:
 
         nothing = jax.tree.map(jnp.zeros_like, params)
         _, (along, labels) = jax.lax.scan(pass_over, nothing, (jnp.arange(2 * draws), keys))
-        strays = along[draws:]
+        measured = along[draws:]
         return {
-            "first_step/deviation": jnp.std(strays, ddof=1) / jnp.mean(strays),
-            "first_step/labels": jnp.mean(labels[draws:]),
+            name("deviation"): jnp.std(measured, ddof=1) / jnp.mean(measured),
+            name("labels"): jnp.mean(labels[draws:]),
         }
 
     return one

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from toy.layer import Layer, Weights, scale_by_diagonal, unembedding
-from toy.recall import Task
-from toy.transformer_config import TransformerConfig
-from truncation.finite import hits
+from truncated_weights.toy.layer import Layer, Weights, scale_by_diagonal, unembedding
+from truncated_weights.toy.recall import Task
+from truncated_weights.toy.transformer_config import TransformerConfig
+from truncated_weights.truncation.finite import hits
 
 
 def recalls(task: Task, config: TransformerConfig, weights: Weights) -> dict[str, Float[Array, ""]]:
@@ -78,43 +78,50 @@ def feed_forward_margins(
     out = unembedding(config, weights)
     layers = [Layer(config, weights, index, {}) for index in range(config.num_layers)]
     triggers = weights["embed"][jnp.asarray(task.triggers)]
-    found = {str(layer.index): _margin(task, layer.feed(triggers) @ out) for layer in layers}
+    found = {
+        str(layer.index): _margin(task, layer.feed_forward(triggers) @ out) for layer in layers
+    }
     if config.num_layers == 2:
-        added = layers[0].feed(triggers)
-        found["0+1"] = _margin(task, layers[1].feed(triggers + added) @ out)
-        found["0>1"] = _margin(task, layers[1].feed(added) @ out)
+        added = layers[0].feed_forward(triggers)
+        found["0+1"] = _margin(task, layers[1].feed_forward(triggers + added) @ out)
+        found["0>1"] = _margin(task, layers[1].feed_forward(added) @ out)
     return found
 
 
 def bigram_divergences(
     task: Task, config: TransformerConfig, weights: Weights
-) -> dict[str, Float[Array, ""]]:
+) -> dict[str, dict[str, Float[Array, ""]]]:
     """KL(bigram law || softmax of W_U FF(E[v])) in nats, averaged over tokens v by their law.
 
-    Are the feed-forwards where the bigrams live? One entry per feed-forward ("0", "1", ...), and
-    "uniform", what a feed-forward that says nothing would have; with /even the same where every
-    token counts alike, as in the public script. Triggers are left out, because no bigram follows
-    them. Empty where the law is traced.
+    Are the feed-forwards where the bigrams live? `bigram_kl` has one entry per feed-forward ("0",
+    "1", ...), and "uniform", that of equal logits; `bigram_kl_even` is the same where every token
+    counts alike, as in the public script. Triggers are left out, because no bigram follows them.
+    Empty where the law is traced.
     """
     if not isinstance(task.transition, np.ndarray) or not isinstance(task.initial, np.ndarray):
         return {}
     counted = np.where(np.isin(np.arange(task.vocab_size), task.triggers), 0, task.initial)
-    laws = {"": counted / counted.sum(), "/even": (counted > 0) / np.count_nonzero(counted)}
+    laws = {
+        "bigram_kl": counted / counted.sum(),
+        "bigram_kl_even": (counted > 0) / np.count_nonzero(counted),
+    }
     rows = jnp.asarray(task.transition, jnp.float32)
     negative_entropies = jnp.sum(jax.scipy.special.xlogy(rows, rows), axis=1)
 
-    def divergences(name: str, logits: Array) -> dict[str, Array]:
-        each = negative_entropies - jnp.sum(rows * jax.nn.log_softmax(logits, axis=1), axis=1)
-        weighed = {ending: jnp.asarray(law, jnp.float32) for ending, law in laws.items()}
-        return {name + ending: jnp.sum(law * each) for ending, law in weighed.items()}
-
     out = unembedding(config, weights)
-    found = divergences("uniform", jnp.zeros_like(rows))
+    logits = {"uniform": jnp.zeros_like(rows)}
     for index, kind in enumerate(config.feed_forward):
         if kind != "none":
-            fed = Layer(config, weights, index, {}).feed(weights["embed"])
-            found |= divergences(str(index), fed @ out)
-    return found
+            fed = Layer(config, weights, index, {}).feed_forward(weights["embed"])
+            logits[str(index)] = fed @ out
+    each = {
+        part: negative_entropies - jnp.sum(rows * jax.nn.log_softmax(given, axis=1), axis=1)
+        for part, given in logits.items()
+    }
+    return {
+        name: {part: jnp.sum(jnp.asarray(law, jnp.float32) * kl) for part, kl in each.items()}
+        for name, law in laws.items()
+    }
 
 
 def _margin(task: Task, logits: Float[Array, "triggers vocab"]) -> Array:

@@ -1,10 +1,12 @@
-"""What a recall model predicts at scored positions, and where its attention looks.
+"""What a recall model predicts at scored positions, and what its attention patterns are.
 
 Everything is a pure function of weights and batches. Probabilities of several noise tokens
-are added up. Means are over the scored positions of a batch, unless told otherwise.
+are added up. Means are over the scored positions of a batch, unless the docstring has others.
 
-Metrics that are taken piece by piece (probes/truncated.py) come as Values, numbers with their
-weights, whose sums over pieces can be added up before they are divided.
+Metrics that are taken slice by slice (probes/truncated.py) come as Values, numbers n with weights
+w, because
+
+    mean  =  sum_slices (sum w n)  /  sum_slices (sum w)
 """
 
 from collections.abc import Mapping
@@ -14,14 +16,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from toy.layer import Weights, unembedding
-from toy.network import Trace
-from toy.recall import Batch, Scored, Task, mean
-from toy.transformer_config import TransformerConfig
-from truncation.finite import hits, top, where_known
+from truncated_weights.toy.layer import Weights, unembedding
+from truncated_weights.toy.network import Trace
+from truncated_weights.toy.recall import Batch, Scored, Task, mean
+from truncated_weights.toy.transformer_config import TransformerConfig
+from truncated_weights.training.records import Name, name
+from truncated_weights.truncation.finite import hits, top, where_known
 
-# Positions at the start of a sequence that the public script tells apart: for accuracy, and for
-# the attention of the first layer.
+# Positions at the start of a sequence that the public script measures by themselves: for accuracy,
+# and for the attention of the first layer.
 FIRST_ACCURACY, FIRST_ATTENTION = 10, 100
 
 
@@ -84,14 +87,15 @@ def means(
     return {k: mean(v, batch) for k, v in predictions(task, logits, batch).items()}
 
 
-def said(
+def label_metrics(
     task: Task, logits: Float[Array, "batch scored vocab"], batch: Batch | Scored
-) -> dict[str, Values]:
-    """What the full model is asked beside `predictions`.
+) -> dict[Name, Values]:
+    """How the argmax of the full model compares with the label, whichever token that is.
 
     confusion [predicted, label]: fractions of (predicted other, noise) x (label other, noise).
-    label_accuracy: how often the argmax is the token that follows, noise or not; label_accuracy_
-    first the same at the first FIRST_ACCURACY positions, label_accuracy_last at the last position.
+    label_accuracy: how often the argmax is the token that follows, noise or not.
+    label_accuracy_first, label_accuracy_last: the same at the first FIRST_ACCURACY positions and at
+    the last position.
     """
     index, known = top(logits)
     noise = jnp.asarray(task.noise)
@@ -101,32 +105,32 @@ def said(
     first = batch.positions < FIRST_ACCURACY
     last = batch.positions == task.length - 1
     return {
-        "confusion": Values(
+        name("confusion", "predicted", "label"): Values(
             jnp.stack([jnp.stack([where_known(known, t) for t in row], -1) for row in table], -2),
             batch.weights,
         ),
-        "label_accuracy": Values(hit, batch.weights),
-        "label_accuracy_first": Values(hit, batch.weights * first),
-        "label_accuracy_last": Values(hit, batch.weights * last),
+        name("label_accuracy"): Values(hit, batch.weights),
+        name("label_accuracy_first"): Values(hit, batch.weights * first),
+        name("label_accuracy_last"): Values(hit, batch.weights * last),
     }
 
 
-def looks(
+def attention_metrics(
     task: Task, patterns: tuple[Float[Array, "batch _ length"], ...], batch: Batch
-) -> dict[str, Values]:
+) -> dict[Name, Values]:
     """Attention mass of the last layer on correct and on noise tokens, first layer's on t - 1.
 
     attention_correct, attention_noise: mass on tokens that follow an earlier occurrence of the
     query's own trigger and are its ybar, or noise.
-    attention_argmax: how often the last layer looks most at a token after the query's trigger.
+    attention_argmax: how often the last layer attends most to a token after the query's trigger.
     attention_previous, attention_previous_argmax: the first layer's mass on t - 1, and how often
-    that is where it looks most, at all positions but the first; attention_previous_first the
+    that is the largest of its row, at all positions but the first; attention_previous_first: the
     same mass at the first FIRST_ATTENTION positions.
 
     By the definition of the public script: attention_after_trigger, mass on tokens after any
     trigger, attention_after_noise on the noise among these, attention_after_correct the
-    difference; every trigger counts, the first of each kind, which has no token of its own to look
-    back at, with zero; averaged over the triggers of a sequence, then over sequences that have one.
+    difference. Every trigger counts, the first of each kind with zero, since no token follows an
+    earlier one; averaged over the triggers of a sequence, then over sequences that have one.
     """
     last = patterns[-1]
     trigger = jnp.take_along_axis(batch.tokens, batch.positions, axis=1)
@@ -141,9 +145,9 @@ def looks(
         return jnp.sum(last * on, axis=-1)
 
     found = {
-        "attention_correct": Values(mass(after & is_correct), batch.weights),
-        "attention_noise": Values(mass(after & is_noise[:, None]), batch.weights),
-        "attention_argmax": Values(hit, batch.weights),
+        name("attention_correct"): Values(mass(after & is_correct), batch.weights),
+        name("attention_noise"): Values(mass(after & is_noise[:, None]), batch.weights),
+        name("attention_argmax"): Values(hit, batch.weights),
     }
     after_any = jnp.pad(batch.at_trigger[:, :-1], ((0, 0), (1, 0)))
     asked = batch.at_trigger if task.scoring == "every" else batch.weights
@@ -154,29 +158,30 @@ def looks(
         return Values(total / jnp.maximum(count, 1), (count > 0).astype(jnp.float32))
 
     whole, noise = mass(after_any[:, None]), mass((after_any & is_noise)[:, None])
-    found["attention_after_trigger"] = by_sequence(whole)
-    found["attention_after_noise"] = by_sequence(noise)
-    found["attention_after_correct"] = by_sequence(whole - noise)
+    found[name("attention_after_trigger")] = by_sequence(whole)
+    found[name("attention_after_noise")] = by_sequence(noise)
+    found[name("attention_after_correct")] = by_sequence(whole - noise)
     if len(patterns) > 1 and patterns[0].shape[1] > 1:
         first = patterns[0]
         below = jnp.diagonal(first, offset=-1, axis1=1, axis2=2)
         highest, sure = top(first[:, 1:])
         right = where_known(sure, highest == jnp.arange(first.shape[1] - 1)[None])
         early = below[:, : FIRST_ATTENTION - 1]
-        found["attention_previous"] = Values(below, jnp.ones_like(below))
-        found["attention_previous_argmax"] = Values(right, jnp.ones_like(right))
-        found["attention_previous_first"] = Values(early, jnp.ones_like(early))
+        found[name("attention_previous")] = Values(below, jnp.ones_like(below))
+        found[name("attention_previous_argmax")] = Values(right, jnp.ones_like(right))
+        found[name("attention_previous_first")] = Values(early, jnp.ones_like(early))
     return found
 
 
-def attention(task: Task, trace: Trace, batch: Batch) -> dict[str, Float[Array, ""]]:
-    """Means of `looks` over the batch."""
-    return means_of(looks(task, trace.patterns, batch))
+def attention(task: Task, trace: Trace, batch: Batch) -> dict[Name, Float[Array, ""]]:
+    """Means of `attention_metrics` over the batch."""
+    return means_of(attention_metrics(task, trace.patterns, batch))
 
 
 def confusion(task: Task, trace: Trace, batch: Batch) -> Float[Array, "predicted label"]:
     """Fractions of (predicted other, noise) x (label other, noise); the four sum to one."""
-    return said(task, trace.logits, batch)["confusion"].sum().mean()
+    found = label_metrics(task, trace.logits, batch)
+    return found[name("confusion", "predicted", "label")].sum().mean()
 
 
 def margin(task: Task, logits: Float[Array, "batch scored vocab"], batch: Batch | Scored) -> Values:
@@ -199,29 +204,30 @@ def blocks(config: TransformerConfig) -> list[str]:
 
 def attribution(
     task: Task, config: TransformerConfig, weights: Weights, trace: Trace, batch: Batch
-) -> dict[str, Float[Array, ""]]:
+) -> dict[Name, Float[Array, ""]]:
     """Direct logit attribution: the mean noise margin that each block writes; see `margin`."""
     unembed = unembedding(config, weights)
     found = zip(blocks(config), trace.contributions, strict=True)
-    return means_of({name: margin(task, part @ unembed, batch) for name, part in found})
+    return means_of(
+        {name("margin", block=block): margin(task, part @ unembed, batch) for block, part in found}
+    )
 
 
 def full_model(
     task: Task, config: TransformerConfig, weights: Weights, trace: Trace, batch: Batch
-) -> dict[str, Array]:
+) -> dict[Name, Array]:
     """All of the above of the model as it is: outputs, attention, confusion and attribution."""
-    parts = attribution(task, config, weights, trace, batch)
     return {
-        **means(task, trace.logits, batch),
-        **means_of(said(task, trace.logits, batch)),
+        **{name(metric): v for metric, v in means(task, trace.logits, batch).items()},
+        **means_of(label_metrics(task, trace.logits, batch)),
         **attention(task, trace, batch),
-        **{f"margin/{name}": value for name, value in parts.items()},
+        **attribution(task, config, weights, trace, batch),
     }
 
 
-def means_of(values: Mapping[str, Values]) -> dict[str, Array]:
+def means_of(values: Mapping[Name, Values]) -> dict[Name, Array]:
     """The mean of each."""
-    return {name: value.sum().mean() for name, value in values.items()}
+    return {key: value.sum().mean() for key, value in values.items()}
 
 
 def _pick(values: Float[Array, "batch scored vocab"], index: Array) -> Array:

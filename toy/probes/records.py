@@ -10,13 +10,14 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, PRNGKeyArray
 
-from toy import network, recall, transformer
-from toy.layer import Hooks, Weights
-from toy.probes import cuts, mechanisms, spectra, truncated
-from toy.recall import Batch, Task
-from toy.recall_problem import RecallProblem
-from training.trainer import Measure
-from truncation.notation import Intervention
+from truncated_weights.toy import network, recall, transformer
+from truncated_weights.toy.layer import Hooks, Weights
+from truncated_weights.toy.probes import cuts, mechanisms, spectra, truncated
+from truncated_weights.toy.recall import Batch, Task
+from truncated_weights.toy.recall_problem import RecallProblem
+from truncated_weights.training.records import Name, name
+from truncated_weights.training.trainer import Measure
+from truncated_weights.truncation.notation import Intervention
 
 
 def evaluation_sets(task: Task, key: PRNGKeyArray, *, batch_size: int) -> dict[str, Batch]:
@@ -42,14 +43,14 @@ def measure_models(
 ) -> Measure:
     """Measure the full model (outputs.full_model) and every truncated one on both sets.
 
-    Arrays are named SET/full/METRIC and SET/INTERVENTION/METRIC, and SET/dropped is the
-    number of scored positions that did not fit. variants: models of the same weights under other
-    options, as 0.no_relu, named like an intervention.
+    Variables by set and model, and by set `dropped`, the number of scored positions that did not
+    fit. variants: models of the same weights under other options, as 0.no_relu, named like an
+    intervention.
     """
 
     def measure(
         problem: RecallProblem, params: Weights, frozen: Weights, key: PRNGKeyArray
-    ) -> Mapping[str, Array]:
+    ) -> Mapping[Name, Array]:
         task, config = problem.task, problem.config
         weights = transformer.combine(params, frozen)
         sets = evaluation_sets(task, key, batch_size=batch_size)
@@ -61,13 +62,14 @@ def measure_models(
             interventions,
             variants=[cuts.variant(config, name) for name in variants],
         )
-        results: dict[str, Array] = {}
-        for name, batch in sets.items():
-            results[f"{name}/dropped"] = batch.dropped + lost[name]
-            results |= {f"{name}/full/{metric}": value for metric, value in full[name].items()}
-            for metric, values in cut[name].items():
+        results: dict[Name, Array] = {}
+        for part, batch in sets.items():
+            results[name("dropped", set=part)] = batch.dropped + lost[part]
+            for found, value in full[part].items():
+                results[found.within(set=part, model="full")] = value
+            for metric, values in cut[part].items():
                 for index, model in enumerate((*interventions, *variants)):
-                    results[f"{name}/{model}/{metric}"] = values[index]
+                    results[name(metric, set=part, model=model)] = values[index]
         return results
 
     return measure
@@ -75,31 +77,35 @@ def measure_models(
 
 def measure_mechanisms(
     problem: RecallProblem, params: Weights, frozen: Weights, key: PRNGKeyArray
-) -> Mapping[str, Array]:
+) -> Mapping[Name, Array]:
     """Memory recalls and feed-forward margins, which need no data."""
     task, config = problem.task, problem.config
     weights = transformer.combine(params, frozen)
     margins = mechanisms.feed_forward_margins(task, config, weights)
     bigrams = mechanisms.bigram_divergences(task, config, weights)
+    recalls = mechanisms.recalls(task, config, weights)
     return {
-        **{f"bigram_kl/{k}": v for k, v in bigrams.items()},
-        **{f"recall/{k}": v for k, v in mechanisms.recalls(task, config, weights).items()},
-        **{f"feed_forward_margin/{k}": v for k, v in margins.items()},
+        **{
+            name(variable, feed_forward=part): value
+            for variable, found in bigrams.items()
+            for part, value in found.items()
+        },
+        **{name("recall", association=part): value for part, value in recalls.items()},
+        **{name("feed_forward_margin", feed_forward=part): v for part, v in margins.items()},
     }
 
 
 def measure_bigrams(*, batch_size: int) -> Measure:
-    """bigram/loss: nats per next token away from triggers, on noisy sequences.
+    """loss: nats per next token away from triggers, on noisy sequences.
 
-    Beside it the same without the feed-forwards (bigram/without_feed_forwards), without each of
-    several (bigram/without_feed_forward_0, ...) and without the last layer's attention
-    (bigram/without_last_attention), and the entropy of the law itself (bigram/entropy), which no
-    model can go below.
+    Beside it the same without the feed-forwards (without_feed_forwards), without each of several
+    (without_feed_forward_0, ...) and without the last layer's attention (without_last_attention),
+    and the entropy of the law itself (entropy), which no model can go below.
     """
 
     def measure(
         problem: RecallProblem, params: Weights, frozen: Weights, key: PRNGKeyArray
-    ) -> Mapping[str, Array]:
+    ) -> Mapping[Name, Array]:
         task, config = problem.task, problem.config
         weights = transformer.combine(params, frozen)
         batch = recall.sample(task, key, batch_size=batch_size)
@@ -120,14 +126,14 @@ def measure_bigrams(*, batch_size: int) -> Measure:
         if len(fed) > 1:
             variants |= {f"without_feed_forward_{i}": hooks for i, hooks in fed.items()}
         found = {}
-        for name, hooks in variants.items():
+        for variant, hooks in variants.items():
             logits = network.run(config, weights, batch.tokens, None, hooks).logits
             nats = -recall.log_likelihood(logits, batch.following)
-            found[f"bigram/{name}"] = jnp.mean(nats, where=elsewhere)
+            found[name(variant)] = jnp.mean(nats, where=elsewhere)
         if isinstance(task.transition, np.ndarray):
             rows = -np.sum(scipy.special.xlogy(task.transition, task.transition), axis=1)
             entropy = jnp.asarray(rows, jnp.float32)[batch.tokens]
-            found["bigram/entropy"] = jnp.mean(entropy, where=elsewhere)
+            found[name("entropy")] = jnp.mean(entropy, where=elsewhere)
         return found
 
     return measure
@@ -135,6 +141,6 @@ def measure_bigrams(*, batch_size: int) -> Measure:
 
 def measure_spectra(
     problem: RecallProblem, params: Weights, frozen: Weights, key: PRNGKeyArray
-) -> Mapping[str, Array]:
+) -> Mapping[Name, Array]:
     """The singular values of every matrix and where the noise direction sits."""
     return spectra.spectra(problem.task, problem.config, transformer.combine(params, frozen))

@@ -3,31 +3,32 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from toy import transformer
-from toy.layer import unembedding
-from toy.recall import Task
-from toy.transformer import TransformerConfig, Weights
-from truncation import spectrum
+from truncated_weights.toy import transformer
+from truncated_weights.toy.layer import unembedding
+from truncated_weights.toy.recall import Task
+from truncated_weights.toy.transformer import TransformerConfig, Weights
+from truncated_weights.training.records import Name, name
+from truncated_weights.truncation import spectrum
 
 
-def spectra(task: Task, config: TransformerConfig, weights: Weights) -> dict[str, Array]:
-    """For every LAYER.MATRIX, the product ov included:
+def spectra(task: Task, config: TransformerConfig, weights: Weights) -> dict[Name, Array]:
+    """For every matrix (LAYER.MATRIX, the product ov included):
 
-    spectrum/NAME/singular_values [r] falling, spectrum/NAME/norm (Frobenius),
-    spectrum/NAME/soft_rank (that over the largest singular value), and, where a noise
-    direction is defined, spectrum/NAME/noise_share [r], the share of that direction in each
-    component: (v_i . w)^2 / |w|^2.
+    singular_values [rank] falling, norm (Frobenius), soft_rank (that over the largest singular
+    value), and, where a noise direction is defined, noise_share [rank], the share of that direction
+    in each component: (v_i . w)^2 / |w|^2.
     """
-    found: dict[str, Array] = {}
-    for (layer, name), address in transformer.matrices(config).items():
-        label = f"spectrum/{layer}.{name}"
+    found: dict[Name, Array] = {}
+    for (layer, kind), address in transformer.matrices(config).items():
+        matrix = f"{layer}.{kind}"
         decomposition = spectrum.decompose(address.read(weights))
-        found[f"{label}/singular_values"] = decomposition.s
-        found[f"{label}/norm"] = jnp.linalg.norm(decomposition.s)
-        found[f"{label}/soft_rank"] = spectrum.soft_rank(decomposition.s)
-        direction = noise_direction(task, config, weights, layer, name)
+        found[name("singular_values", "rank", matrix=matrix)] = decomposition.s
+        found[name("norm", matrix=matrix)] = jnp.linalg.norm(decomposition.s)
+        found[name("soft_rank", matrix=matrix)] = spectrum.soft_rank(decomposition.s)
+        direction = noise_direction(task, config, weights, layer, kind)
         if direction is not None:
-            found[f"{label}/noise_share"] = spectrum.direction_share(decomposition, direction)
+            share = spectrum.direction_share(decomposition, direction)
+            found[name("noise_share", "rank", matrix=matrix)] = share
     return found
 
 

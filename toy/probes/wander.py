@@ -1,13 +1,17 @@
-"""What p(noise) does once it has reached alpha: watched step by step, with the curvature it meets.
+"""p(noise) after it has reached alpha, at every step, and the curvature along its gradient.
 
-The same training twice from one settled state, so that causes can be told apart:
+The same training twice from one settled state, so that causes can be separated:
 
     drawn   labels and sequences drawn afresh each step, as in every run
     fair    the same sequences, each label replaced by the law it is drawn from
 
-What is left of the wander in `fair` is no label noise: it comes from which sequences are drawn,
-or from an instability (the edge of stability), which a larger batch would not lessen. Prediction:
-theory/plateau.py.
+Cross-entropy is linear in the target, so that for a label drawn afresh from its law p*
+
+    E_k grad L(k)  =  grad sum_k p*(k) L(k)
+
+exactly, at the cost of one gradient instead of many draws. What is left of the wander in `fair` is
+therefore no label noise: it comes from which sequences are drawn, or from an instability (the edge
+of stability), which a larger batch would not lessen. Prediction: theory/plateau.py.
 """
 
 import dataclasses
@@ -20,21 +24,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from toy import network, recall, sharpness, transformer
-from toy.layer import Weights
-from toy.linearised import matrix_name
-from toy.probes.outputs import predictions
-from toy.recall_problem import RecallProblem
+from truncated_weights.toy import network, recall, sharpness, transformer
+from truncated_weights.toy.layer import Weights
+from truncated_weights.toy.linearised import matrix_name
+from truncated_weights.toy.probes.outputs import predictions
+from truncated_weights.toy.recall_problem import RecallProblem
 
-# Sequences that p(noise) is watched on, without noise, and that curvatures are measured on, with.
-WATCHED_ON, BENT_ON = 128, 128
+# Sequences on which p(noise) is measured, without noise, and the curvatures, with noise.
+CLEAN_SEQUENCES, CURVATURE_SEQUENCES = 128, 128
 POWER_STEPS, LANCZOS_STEPS = 20, 24
 # Steps of one dispatch at most.
 PIECE = 100
 
 
 class Numbers(NamedTuple):
-    """What is traced: one compiled program serves every rate and momentum, and both kinds.
+    """The numbers of a training, traced: one compiled program serves all of them.
 
     fair: 0 for labels as they are drawn, 1 for their law.
     """
@@ -54,9 +58,9 @@ class State(NamedTuple):
 
 
 class Curvature(NamedTuple):
-    """The sharpest curvature of the loss, and the curvatures that the gradient of p(noise) meets.
+    """The sharpest curvature of the loss, and the curvatures along the gradient of p(noise).
 
-    modes: of the Gauss-Newton matrix, weights the squared components of that gradient.
+    modes: of the Gauss-Newton matrix; their weights are the squared components of that gradient.
     """
 
     sharpness: Float[Array, ""]
@@ -79,13 +83,13 @@ class Watcher:
         return State(params, jax.tree.map(jnp.zeros_like, params), frozen, jnp.int32(0))
 
     def advance(self, state: State, numbers: Numbers, seed: int, steps: int) -> State:
-        """The state after so many steps, nothing recorded."""
+        """The state after `steps` more steps, nothing recorded."""
         return self._in_pieces(state, numbers, seed, steps, recorded=False)[0]
 
     def watch(
         self, state: State, numbers: Numbers, seed: int, steps: int
     ) -> tuple[State, Float[Array, " steps"]]:
-        """The state after so many steps, and p(noise) after each."""
+        """The state after `steps` more steps, and p(noise) after each."""
         return self._in_pieces(state, numbers, seed, steps, recorded=True)
 
     def _in_pieces(
@@ -134,8 +138,8 @@ class Watcher:
 
     @functools.cached_property
     def curvature(self) -> Callable[[State], Curvature]:
-        """Of the loss in expectation over labels, on sequences of its own."""
-        batch, clean = self._batch(99, BENT_ON), self._clean
+        """The Curvature of a state, of the loss in expectation over labels, on fixed sequences."""
+        batch, clean = self._batch(99, CURVATURE_SEQUENCES), self._clean
 
         @jax.jit
         def measure(state: State) -> Curvature:
@@ -154,7 +158,7 @@ class Watcher:
         return measure
 
     def labels(self) -> float:
-        """Scored positions of a batch, on average over 64 batches."""
+        """Mean number of scored positions of a batch, over 64 batches."""
         return float(jnp.sum(self._batch(97, 64 * self.problem.batch_size).weights)) / 64
 
     def _batch(self, seed: int, size: int, alpha: float | None = None) -> recall.Batch:
@@ -165,7 +169,7 @@ class Watcher:
     # draw it while they are compiled, which takes longer than all the rest.
     @functools.cached_property
     def _clean(self) -> recall.Batch:
-        return self._batch(98, WATCHED_ON, alpha=0.0)
+        return self._batch(98, CLEAN_SEQUENCES, alpha=0.0)
 
     def _step(self, state: State, numbers: Numbers, seed: Any) -> State:
         data = jax.random.fold_in(jax.random.key(seed), 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from truncation.files import regular, room
+from truncated_weights.truncation.files import regular, room
 
 MOST_ARRAYS = 100_000
 

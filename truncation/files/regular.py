@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from truncation.files import room
+from truncated_weights.truncation.files import room
 
 
 class UnreadableError(OSError, ValueError):
@@ -61,13 +61,13 @@ def content(path: str | os.PathLike[str], most: int = LARGEST) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > min(most, room.host()):
             most = min(most, room.host())
-            told = f"{room.told(size)} are more than the {room.told(most)} that are read"
-            raise UnreadableError(errno.EINVAL, told, os.fspath(path))
+            reason = f"{room.told(size)} are more than the {room.told(most)} that are read"
+            raise UnreadableError(errno.EINVAL, reason, os.fspath(path))
         # A file can grow meanwhile, and those of /proc have no size.
         found = file.read(most + 1)
     if len(found) > most:
-        told = f"more than the {room.told(most)} that are read"
-        raise UnreadableError(errno.EINVAL, told, os.fspath(path))
+        reason = f"more than the {room.told(most)} that are read"
+        raise UnreadableError(errno.EINVAL, reason, os.fspath(path))
     return found
 
 
@@ -80,8 +80,8 @@ def text(path: str | os.PathLike[str], most: int = LARGEST) -> str:
     try:
         found = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        told = f"not UTF-8 text ({error.reason})"
-        fault = UnreadableError(errno.EILSEQ, told, os.fspath(path))
+        reason = f"not UTF-8 text ({error.reason})"
+        fault = UnreadableError(errno.EILSEQ, reason, os.fspath(path))
         fault.line = raw.count(b"\n", 0, error.start) + 1
         raise fault from None
     return found.replace("\r\n", "\n").replace("\r", "\n")

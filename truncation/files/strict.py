@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from truncation.files import regular
+from truncated_weights.truncation.files import regular
 
 MOST_DIGITS = 100
 DEEPEST = 100

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import truncation.search.problem
+    from truncated_weights.truncation.search.problem import Outcome, SearchProblem
 
 COMMON = ("objective", "seed", "samples")
 
@@ -28,7 +28,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
-def get(name: str) -> Callable[..., "truncation.search.problem.Outcome"]:
+def get(name: str) -> Callable[..., "Outcome"]:
     """The function of a rule; ValueError where there is none of this name."""
     if name not in names():
         raise ValueError(f"rule {name!r}: known are {' '.join(names())}")
@@ -42,9 +42,7 @@ def options(name: str) -> tuple[str, ...]:
     return tuple(parameter for parameter in parameters if parameter not in COMMON)
 
 
-def run(
-    name: str, problem: "truncation.search.problem.SearchProblem", **keywords: Any
-) -> "truncation.search.problem.Outcome":
+def run(name: str, problem: "SearchProblem", **keywords: Any) -> "Outcome":
     """One rule on one problem; ValueError names a keyword that the rule does not have."""
     unknown = set(keywords) - {*COMMON, *options(name)}
     if unknown:

@@ -11,13 +11,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from truncation.notation import Key
-from truncation.search.effects import effects, mean_input
-from truncation.search.problem import Choice, Outcome, SearchProblem, add_bias
-from truncation.search.prunings import Pruning, judge
-from truncation.search.scorer import Scorer
+from truncated_weights.truncation.kept import all_but_first
+from truncated_weights.truncation.notation import Key
+from truncated_weights.truncation.search.effects import effects, mean_input
+from truncated_weights.truncation.search.problem import Choice, Outcome, SearchProblem, add_bias
+from truncated_weights.truncation.search.prunings import Pruning, judge
+from truncated_weights.truncation.search.scorer import Scorer
 
 AGGREGATES = ("signed", "absolute")
 
@@ -59,7 +59,9 @@ def run(
     for group in [*([key] for key in keys if alone), keys]:
         label = f"{group[0][0]}.{group[0][1]}" if len(group) == 1 and alone else "pruned"
         for fraction in fractions:
-            masks = {key: lowest_removed(found[key], fraction) for key in group}
+            masks = {
+                key: all_but_first(np.argsort(found[key], kind="stable"), fraction) for key in group
+            }
             prunings.append((f"{label} {fraction:g}", masks))
     variants = [
         Pruning(name + (" with bias" if biased else ""), masks, biased)
@@ -67,24 +69,16 @@ def run(
         for biased in compensation
     ]
     # One structure for all variants with a bias, so that they share what is compiled.
-    roomy = _with_biases(scorer, keys) if any(compensation) else scorer
+    with_biases = _with_biases(scorer, keys) if any(compensation) else scorer
 
     def make(one: Pruning, where: Scorer) -> Choice:
         examples = validation if one.biased else None
         return prune(where, one.name, one.masks, compensate_on=examples)
 
     return judge(
-        problem, variants, make, roomy, mark=mark, random_draws=random_draws,
+        problem, variants, make, with_biases, mark=mark, random_draws=random_draws,
         objective=objective, seed=seed, samples=samples,
     )  # fmt: skip
-
-
-def lowest_removed(effects: Float[np.ndarray, " r"], fraction: float) -> Float[np.ndarray, " r"]:
-    """Ones, and zeros at the floor(fraction r) directions of lowest effect."""
-    mask = np.ones(len(effects), np.float32)
-    # The small number undoes the rounding of a decimal fraction: 0.29 of 100 is 29.
-    mask[np.argsort(effects, kind="stable")[: int(fraction * len(effects) + 1e-9)]] = 0
-    return mask
 
 
 def prune(
@@ -108,7 +102,7 @@ def prune(
     for key in [key for key in scorer.network.matrices if key in masks]:
         components, address = decompositions[key], scorer.network.matrices[key]
         x = mean_input(scorer, below, key, compensate_on)
-        u, s, vt = (np.asarray(part, np.float64) for part in address.met(components))
+        u, s, vt = (np.asarray(part, np.float64) for part in address.at_stop(components))
         biases[key] = ((x @ u) * s * (1 - masks[key])) @ vt
         below = address.keep(below, components, jnp.asarray(masks[key]))
         below = add_bias(below, decompositions, key, biases[key])
@@ -121,7 +115,7 @@ def _with_biases(scorer: Scorer, keys: Sequence[Key]) -> Scorer:
     for key in keys:
         width = scorer.decompositions[key].vt.shape[1]
         params = add_bias(params, scorer.decompositions, key, np.zeros(width))
-    roomy = scorer.on(params=params)
-    roomy.decompositions = scorer.decompositions.at(params)
-    roomy.cost = scorer.cost
-    return roomy
+    with_biases = scorer.on(params=params)
+    with_biases.decompositions = scorer.decompositions.at(params)
+    with_biases.cost = scorer.cost
+    return with_biases

@@ -21,16 +21,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from truncation.address import Params
-from truncation.notation import Key
-from truncation.search import blocks
-from truncation.search.blocks import Block, BlockChoice
-from truncation.search.decompositions import Decompositions
-from truncation.search.effects import mean_input, moments, per_position, require_finite
-from truncation.search.problem import Choice, Outcome, SearchProblem, add_bias
-from truncation.search.prunings import Pruning, judge
-from truncation.search.scorer import Scorer
-from truncation.spectrum import Decomposition
+from truncated_weights.truncation.address import Params
+from truncated_weights.truncation.kept import all_but_first
+from truncated_weights.truncation.notation import Key
+from truncated_weights.truncation.search import blocks
+from truncated_weights.truncation.search.blocks import BlockChoice, HeadBlock
+from truncated_weights.truncation.search.decompositions import Decompositions
+from truncated_weights.truncation.search.effects import (
+    mean_input,
+    moments,
+    per_position,
+    require_finite,
+)
+from truncated_weights.truncation.search.problem import Choice, Outcome, SearchProblem, add_bias
+from truncated_weights.truncation.search.prunings import Pruning, judge
+from truncated_weights.truncation.search.scorer import Scorer
+from truncated_weights.truncation.spectrum import Decomposition
 
 
 def run(
@@ -87,7 +93,7 @@ def run(
 def largest(
     scorer: Scorer,
     key: Key,
-    parts: Sequence[Block],
+    parts: Sequence[HeadBlock],
     known: Decompositions,
     *,
     examples: np.ndarray,
@@ -128,17 +134,14 @@ def _reduced(
 
 
 def lowest_of_each_type(
-    parts: Sequence[Block], found: Mapping[Key, tuple[np.ndarray, np.ndarray]], fraction: float
+    parts: Sequence[HeadBlock], found: Mapping[Key, tuple[np.ndarray, np.ndarray]], fraction: float
 ) -> dict[Key, Float[np.ndarray, " r"]]:
     """Zeros at the floor(fraction n) lowest of the n directions of each type, ones elsewhere."""
     masks = {part.key: np.ones(len(found[part.key][0]), np.float32) for part in parts}
     for kind in dict.fromkeys(part.whole[1] for part in parts):
         keys = [part.key for part in parts if part.whole[1] == kind]
         most, mean = (np.concatenate([found[key][i] for key in keys]) for i in (0, 1))
-        # The small number undoes the rounding of a decimal fraction: 0.29 of 100 is 29.
-        gone = np.lexsort((mean, most))[: int(fraction * len(most) + 1e-9)]
-        pooled = np.ones(len(most), np.float32)
-        pooled[gone] = 0
+        pooled = all_but_first(np.lexsort((mean, most)), fraction)
         edges = np.cumsum([len(masks[key]) for key in keys])[:-1]
         masks |= dict(zip(keys, np.split(pooled, edges), strict=True))
     return masks
@@ -146,7 +149,7 @@ def lowest_of_each_type(
 
 def _biases(
     scorer: Scorer,
-    parts: Sequence[Block],
+    parts: Sequence[HeadBlock],
     known: Decompositions,
     masks: Mapping[Key, np.ndarray],
     examples: np.ndarray,

@@ -1,13 +1,20 @@
 """Search guided by one backward pass, after "Compress to Impress" (arXiv 2510.20800).
 
-With W = sum_i m_i sigma_i u_i v_i^T at m = 1, the derivative of the loss with respect to
-m_i is sigma_i dL/dsigma_i = sigma_i u_i^T (dL/dW) v_i. Removing a set R of components moves
-m_i from 1 to 0 for i in R, so to first order
+The loss L(m) as a function of the masks, W(m) = sum_i m_i sigma_i u_i v_i^T for every matrix:
 
-    loss after - loss before = - sum over R of dL/dm_i.
+    dL/dm_i at m = 1  =  sigma_i u_i^T (dL/dW) v_i  =  sum over inputs x of sigma_i (x u_i) (g v_i),
 
-One backward pass on a few examples ranks every candidate; only the most promising are
-evaluated. The estimate is local: exact as sigma_i -> 0, unreliable where a removal is large.
+g = dL/dh of the outputs h = x W. Removing a set R of components moves m_i from 1 to 0 there, and
+
+    L(after) - L(before)  =  - sum over R of dL/dm_i  +  remainder,     (the first-order prediction)
+    remainder  =  1/2 sum over i, j in R of d^2L/dm_i dm_j  +  ...
+
+The prediction is in nats, additive over components and matrices, and linear in what is removed: its
+error is of second order in ||sum over R of sigma_i u_i v_i^T||, small for small singular values,
+unreliable where a removal is large, and blind to components whose effects cancel at first order.
+
+So one backward pass on a few examples, the cost of three forwards, ranks all candidates, however
+many; only the most promising are evaluated.
 """
 
 import dataclasses
@@ -19,14 +26,14 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from truncation.finite import or_none
-from truncation.notation import Intervention, Key
-from truncation.rules import grid
-from truncation.search import comparison, network
-from truncation.search.cost import BACKWARD
-from truncation.search.effects import require_finite
-from truncation.search.problem import Outcome, SearchProblem
-from truncation.search.scorer import Scorer
+from truncated_weights.truncation.finite import or_none
+from truncated_weights.truncation.notation import Intervention, Key
+from truncated_weights.truncation.rules import grid
+from truncated_weights.truncation.search import comparison, network
+from truncated_weights.truncation.search.cost import BACKWARD
+from truncated_weights.truncation.search.effects import require_finite
+from truncated_weights.truncation.search.problem import Outcome, SearchProblem
+from truncated_weights.truncation.search.scorer import Scorer
 
 
 def run(

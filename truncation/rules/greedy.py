@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from truncation.finite import lost
-from truncation.notation import NOTHING, Cut, Intervention, Key, without
-from truncation.search import comparison
-from truncation.search.examples import HostScores
-from truncation.search.problem import (
+from truncated_weights.truncation.finite import lost
+from truncated_weights.truncation.notation import NOTHING, Cut, Intervention, Key, without
+from truncated_weights.truncation.search import comparison
+from truncated_weights.truncation.search.examples import HostScores
+from truncated_weights.truncation.search.problem import (
     NO_CHOICE,
     Outcome,
     SearchProblem,
@@ -25,7 +25,7 @@ from truncation.search.problem import (
     conclude,
     intervene,
 )
-from truncation.search.scorer import Scorer
+from truncated_weights.truncation.search.scorer import Scorer
 
 ORDERS = ("best_first", "last_first")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from truncation.finite import lost
-from truncation.notation import Intervention
-from truncation.search import comparison
-from truncation.search.problem import (
+from truncated_weights.truncation.finite import lost
+from truncated_weights.truncation.notation import Intervention
+from truncated_weights.truncation.search import comparison
+from truncated_weights.truncation.search.problem import (
     NO_CHOICE,
     Outcome,
     SearchProblem,
@@ -21,7 +21,7 @@ from truncation.search.problem import (
     conclude,
     intervene,
 )
-from truncation.search.scorer import Scorer
+from truncated_weights.truncation.search.scorer import Scorer
 
 
 def run(

@@ -13,12 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from truncation import spectrum
-from truncation.finite import lost
-from truncation.notation import Intervention, Key, keep_top
-from truncation.rules import grid
-from truncation.search.problem import Outcome, SearchProblem, add_figures, conclude, intervene
-from truncation.search.scorer import Scorer
+from truncated_weights.truncation import spectrum
+from truncated_weights.truncation.finite import lost
+from truncated_weights.truncation.notation import Intervention, Key, keep_top
+from truncated_weights.truncation.rules import grid
+from truncated_weights.truncation.search.problem import (
+    Outcome,
+    SearchProblem,
+    add_figures,
+    conclude,
+    intervene,
+)
+from truncated_weights.truncation.search.scorer import Scorer
 
 
 def run(
@@ -65,7 +71,7 @@ def run(
     )
 
 
-def kept(
+def num_kept(
     scorer: Scorer, keys: Sequence[Key], sigma: Mapping[Key, float] | None = None
 ) -> dict[Key, int]:
     """How many components of each matrix exceed the edge (sigma known) or the threshold."""
@@ -83,8 +89,8 @@ def kept(
 def interventions(
     scorer: Scorer, keys: Sequence[Key], sigma: Mapping[Key, float] | None = None
 ) -> list[Intervention]:
-    """One intervention per matrix that keeps what `kept` counts."""
+    """One intervention per matrix that keeps what `num_kept` counts."""
     return [
         Intervention((keep_top(*key, count, len(scorer.decompositions[key].s)),))
-        for key, count in kept(scorer, keys, sigma).items()
+        for key, count in num_kept(scorer, keys, sigma).items()
     ]

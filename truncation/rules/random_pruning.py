@@ -1,4 +1,4 @@
-"""Random pruning: as many components removed from each matrix as told, drawn at random.
+"""Random pruning: a given number of components of each matrix removed, drawn at random.
 
 What eigenpruning must beat: if removing the same number at random does as well, its scores said
 nothing.
@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from truncation.finite import lost
-from truncation.notation import Key
-from truncation.search.problem import Choice, Outcome, SearchProblem, add_figures, conclude
-from truncation.search.prunings import shuffled
+from truncated_weights.truncation.finite import lost
+from truncated_weights.truncation.kept import all_but_first
+from truncated_weights.truncation.notation import Key
+from truncated_weights.truncation.search.problem import (
+    Choice,
+    Outcome,
+    SearchProblem,
+    add_figures,
+    conclude,
+)
+from truncated_weights.truncation.search.prunings import shuffled
 
 
 def run(
@@ -61,8 +68,4 @@ def run(
 
 def _evenly(problem: SearchProblem, fraction: float) -> dict[Key, np.ndarray]:
     components = problem.scorer.decompositions.of(problem.keys)
-    masks = {}
-    for key, parts in components.items():
-        masks[key] = np.ones(len(parts.s), np.float32)
-        masks[key][: int(fraction * len(parts.s) + 1e-9)] = 0
-    return masks
+    return {k: all_but_first(np.arange(len(c.s)), fraction) for k, c in components.items()}

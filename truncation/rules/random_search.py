@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from truncation.rules import grid
-from truncation.search.problem import Outcome, SearchProblem
+from truncated_weights.truncation.rules import grid
+from truncated_weights.truncation.search.problem import Outcome, SearchProblem
 
 
 def run(

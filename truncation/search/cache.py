@@ -1,5 +1,12 @@
 """Scores on disk, so that a killed search continues.
 
+Scores are a pure function s(weights, examples, network, given, cuts, settings). With # a hash,
+
+    #(all arguments) = #(those of a line)   =>   s is what the line holds,
+
+up to collisions of 128 bits: arrays enter by every byte, and a search that is run again computes
+only the scores of lines that are missing.
+
 One JSON-lines file. A line holds the hash of everything its scores depend on (weights and
 examples included, by their content) and the scores themselves as base64 float32, so that
 confidence intervals can be recomputed. A line cut short by a kill, or damaged since, is ignored:
@@ -17,8 +24,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from truncation.files import regular, strict
-from truncation.search.examples import HostScores
+from truncated_weights.truncation.files import regular, strict
+from truncated_weights.truncation.search.examples import HostScores
 
 
 def digest(description: Any) -> str:

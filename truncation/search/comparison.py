@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from truncation.finite import lost, or_none
-from truncation.search import statistics
-from truncation.search.examples import HostScores
+from truncated_weights.truncation.finite import lost, or_none
+from truncated_weights.truncation.search import statistics
+from truncated_weights.truncation.search.examples import HostScores
 
 LOWER_IS_BETTER = ("loss", "p_noise")
 

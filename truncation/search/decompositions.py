@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from truncation import editing, spectrum
-from truncation.address import Matrices, Params
-from truncation.editing import Mask, by_components, require_finite, resolve
-from truncation.notation import Cut, Intervention, Key, kept_places
-from truncation.spectrum import Decomposition
+from truncated_weights.truncation import editing, kept, spectrum
+from truncated_weights.truncation.address import Matrices, Params
+from truncated_weights.truncation.editing import by_components, require_finite, resolve
+from truncated_weights.truncation.kept import Mask
+from truncated_weights.truncation.notation import Cut, Intervention, Key, kept_band
+from truncated_weights.truncation.spectrum import Decomposition
 
 _EDITED_KEPT = 4
 
@@ -48,23 +49,21 @@ class Decompositions:
         return other
 
     def mask(self, cut: Cut) -> Float[np.ndarray, " r"]:
-        """Ones where this cut of a single matrix keeps a component."""
+        """The components kept by this cut of one matrix, on the host; ValueError by magnitude."""
         if cut.kind == "magnitude":
             raise ValueError(f"intervention {cut} removes entries, not components")
         u, s, vt = self[int(cut.layer), cut.matrix]
         if cut.kind == "auto":
-            return np.asarray(editing.component_mask(cut, s, (u.shape[0], vt.shape[1])))
+            return np.asarray(kept.components(cut, s, (u.shape[0], vt.shape[1])))
         # Made on the host: a dispatch per candidate would cost as much as some suffixes.
-        start, stop = kept_places(cut, len(s))
-        ranks = np.arange(len(s))
-        return ((ranks >= start) & (ranks < stop)).astype(s.dtype)
+        return kept.ranks(cut, len(s)).astype(s.dtype)
 
     def resolve(self, intervention: Intervention) -> dict[Key, Cut]:
         """The matrices an intervention touches; see editing.resolve."""
         return resolve(intervention, self.matrices)
 
     def masks(self, intervention: Intervention) -> dict[Key, np.ndarray]:
-        """Kept components of every matrix that is cut by components."""
+        """The components kept of every matrix that is cut by components."""
         cuts = self.resolve(intervention)
         return {key: self.mask(cuts[key]) for key in by_components(cuts)}
 
@@ -83,15 +82,15 @@ class Decompositions:
 
     def made(self, intervention: Intervention) -> Params:
         """New parameters after an intervention, made anew."""
-        return self.keep(self.stays(intervention))
+        return self.keep(self.kept(intervention))
 
-    def stays(self, intervention: Intervention) -> dict[Key, Mask]:
-        """A mask for every matrix that is cut: [r], or [d_in, d_out] where by magnitude."""
+    def kept(self, intervention: Intervention) -> dict[Key, Mask]:
+        """What stays of every matrix that is cut, by magnitude too."""
         masks: dict[Key, Mask] = {}
         for key, cut in self.resolve(intervention).items():
             if cut.kind == "magnitude":
                 require_finite(self.params, self.matrices, [key])
-                masks[key] = editing.mask_of(cut, self.matrices[key].read(self.params), None)
+                masks[key] = kept.mask(cut, self.matrices[key].read(self.params), None)
             else:
                 masks[key] = jnp.asarray(self.mask(cut))
         return masks
@@ -105,13 +104,13 @@ class Decompositions:
 
     def count(self, intervention: Intervention) -> tuple[int, int]:
         """How many components stay, and of how many; entries where a cut is by magnitude."""
-        kept = total = 0
+        number = total = 0
         for key, cut in self.resolve(intervention).items():
             if cut.kind == "magnitude":
                 size = self.matrices[key].read(self.params).size
-                start, stop = kept_places(cut, size)
-                kept, total = kept + stop - start, total + size
+                start, stop = kept_band(cut, size)
+                number, total = number + stop - start, total + size
             else:
                 mask = self.mask(cut)
-                kept, total = kept + int(mask.sum()), total + len(mask)
-        return kept, total
+                number, total = number + int(mask.sum()), total + len(mask)
+        return number, total

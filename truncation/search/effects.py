@@ -6,7 +6,8 @@ input x' of another example in place of its own x:
     e_i = sum over positions of < dL/dh, sigma_i (u_i^T (x' - x)) v_i >,
 
 h the matrix's output and L the example's loss (Vergara-Browne, Soto and Aizawa, arXiv
-2404.03147). Two forward passes and a backward pass score all directions of a matrix.
+2404.03147). With g = dL/dh that is sum of (g v_i) sigma_i ((x' - x) u_i), so that two forwards and
+a backward pass, for g and x' - x, score all r directions of a matrix by two products.
 
 The counterfactual comes from a derangement of all examples, so batches do not matter, and x is
 what the matrix really multiplies, norms and nonlinearities included.
@@ -20,13 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from truncation.address import Params
-from truncation.finite import NotFiniteError
-from truncation.notation import Key
-from truncation.search.examples import Batch
-from truncation.search.network import Entry
-from truncation.search.scorer import Scorer
-from truncation.spectrum import Decomposition
+from truncated_weights.truncation.address import Params
+from truncated_weights.truncation.finite import NotFiniteError
+from truncated_weights.truncation.notation import Key
+from truncated_weights.truncation.search.examples import WeightedBatch
+from truncated_weights.truncation.search.network import Stopped
+from truncated_weights.truncation.search.scorer import Scorer
+from truncated_weights.truncation.spectrum import Decomposition
 
 EXACT = jax.lax.Precision.HIGHEST
 
@@ -63,15 +64,17 @@ def moments(scorer: Scorer, key: Key, examples: np.ndarray, *, seed: Any = 0) ->
     partners = examples[derangement(len(examples), seed)]
     batches = zip(scorer.examples.batches(examples), scorer.examples.batches(partners), strict=True)
     for batch, other in batches:
-        entry, counterfactual = scorer.stop(params, key, batch), scorer.stop(params, key, other)
+        stopped, counterfactual = scorer.stop(params, key, batch), scorer.stop(params, key, other)
 
-        def total_loss(outputs: Array, entry: Entry = entry, batch: Batch = batch) -> Array:
-            found = network.leave(params, key, outputs, entry.rest, batch.data)
+        def total_loss(
+            outputs: Array, stopped: Stopped = stopped, batch: WeightedBatch = batch
+        ) -> Array:
+            found = network.resume(params, key, outputs, stopped.rest, batch.data)
             return jnp.sum(_example_losses(found, batch.weights))
 
-        gradient = jax.grad(total_loss)(address.through(params, entry.inputs))
-        valid = entry.valid & counterfactual.valid
-        yield Moment(gradient, counterfactual.inputs - entry.inputs, valid, batch.size)
+        gradient = jax.grad(total_loss)(address.outputs(params, stopped.inputs))
+        valid = stopped.valid & counterfactual.valid
+        yield Moment(gradient, counterfactual.inputs - stopped.inputs, valid, batch.size)
     # A forward pass of the counterfactual, and a forward and backward pass of the example.
     scorer.cost.forward(len(examples))
     scorer.cost.backward(len(examples))
@@ -84,7 +87,7 @@ def effects(
 
     The counterfactual input is zeroed where either example is padding. Raises NotFiniteError.
     """
-    components = scorer.network.matrices[key].met(scorer.decompositions[key])
+    components = scorer.network.matrices[key].at_stop(scorer.decompositions[key])
     signed, absolute = [], []
     for one in moments(scorer, key, examples, seed=seed):
         each = per_position(one.gradient, one.difference, one.valid, components)
@@ -141,6 +144,6 @@ def mean_input(
 
 
 @jax.jit
-def _sums(entry: Entry) -> tuple[Array, Array]:
-    inputs = jnp.where(entry.valid[..., None], entry.inputs, 0).astype(jnp.float32)
-    return inputs.sum(axis=1), entry.valid.sum(axis=1)
+def _sums(stopped: Stopped) -> tuple[Array, Array]:
+    inputs = jnp.where(stopped.valid[..., None], stopped.inputs, 0).astype(jnp.float32)
+    return inputs.sum(axis=1), stopped.valid.sum(axis=1)

@@ -11,12 +11,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from truncation.search.network import Data
+from truncated_weights.truncation.search.network import Data
 
 HostScores = dict[str, np.ndarray]
 
 
-class Batch(NamedTuple):
+class WeightedBatch(NamedTuple):
     """Some examples at once; rows from `size` on are padding, with weight 0.
 
     name tells which examples these are; streams are kept under it.
@@ -68,7 +68,7 @@ class Examples:
             raise ValueError("indices: no example selected")
         return -(-count // -(-count // min(self.batch_size or count, count)))
 
-    def batches(self, indices: Int[np.ndarray, " chosen"]) -> list[Batch]:
+    def batches(self, indices: Int[np.ndarray, " chosen"]) -> list[WeightedBatch]:
         """These examples in batches of one shape, so that what is compiled serves them all.
 
         They are as few and as small as can be: what the last one lacks is filled up from the
@@ -82,7 +82,7 @@ class Examples:
             chosen = np.asarray(indices)[np.arange(start, start + size) % count]
             real = min(size, count - start)
             kept = weights[chosen] * (np.arange(size) < real)[:, None]
-            batches.append(Batch(self.select(chosen), kept, real, chosen.tobytes()))
+            batches.append(WeightedBatch(self.select(chosen), kept, real, chosen.tobytes()))
         return batches
 
 

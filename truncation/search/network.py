@@ -5,19 +5,23 @@ arguments, so one Network serves every checkpoint and every set of examples. It 
 compilation: its methods run on the host and call compiled pieces, one compilation per piece
 and shape, whichever layer or candidate asks. They are pure, differentiable and fit for vmap.
 
-    x = network.embed(params, batch)                      stream before layer 0
-    x = network.layers(params, 0, 1, x, batch)            ... before layer 1
-    x = network.layers(params, 1, network.last, x, batch) ... before layer `last`
-    scores = network.finish(params, x, batch)
+x^l is the residual stream that enters layer l, and the words are those of toy/network.py:
 
-A network with `stops` also halts in front of any matrix and goes on from any output:
+    embed                   examples -> x^0
+    layers                  x^start -> x^end
+    finish                  x^last -> scores
+    stop, resume            x^l -> Stopped at a matrix;   (any outputs of it, rest) -> scores
 
-    entry = network.enter(params, key, x, batch)          x is the stream before layer key[0]
-    scores = network.leave(params, key, entry.inputs @ W, entry.rest, batch)
+A network that `can_stop` satisfies, for every matrix W of layer l and every W' of its shape,
 
-Then nothing below a matrix is computed again while its candidates are evaluated, and its
-inputs and output gradients, which eigenpruning needs, come for free. Any other model is a
-Whole: one function from parameters and examples to scores.
+    stopped = stop(params, W, x^l)
+    resume(params, W, stopped.inputs W', stopped.rest) = scores of params with W' in place of W,
+
+and stopped.inputs and stopped.rest do not depend on W (a sum of products is stopped behind, not in
+front: address.SummedProductAddress). So of all candidates W' of one matrix the forward below it is
+run once; and dL/dh, h = stopped.inputs W, which eigenpruning needs, is the
+gradient of `resume` alone. Any other model is a BlackBox: a function from parameters and examples
+to scores, of which nothing inside is seen.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,8 +31,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from truncation.address import Matrices, Params
-from truncation.notation import Key
+from truncated_weights.truncation.address import Matrices, Params
+from truncated_weights.truncation.notation import Key
 
 Data = Any
 Stream = Any
@@ -36,11 +40,11 @@ Scores = dict[str, Float[Array, "*outputs examples answers"]]
 Probabilities = Callable[[Params, Stream, Data], Float[Array, "examples answers classes"]]
 
 
-class Entry(NamedTuple):
+class Stopped(NamedTuple):
     """A forward pass stopped in front of one matrix.
 
-    inputs are what the matrix really multiplies (after any norm or nonlinearity); valid is
-    False at padding, which counts in no mean; rest is whatever `leave` needs to go on.
+    inputs: what the matrix multiplies, after any norm or nonlinearity. valid: False at padding,
+    which counts in no mean. rest: what `resume` needs besides, any pytree.
     """
 
     inputs: Float[Array, "examples positions d_in"]
@@ -68,8 +72,8 @@ class Network(Protocol):
         ...
 
     @property
-    def stops(self) -> bool:
-        """Whether `enter` and `leave` work."""
+    def can_stop(self) -> bool:
+        """Whether `stop`, `resume` and `resume_each` work; elsewhere they raise ValueError."""
         ...
 
     @property
@@ -78,7 +82,7 @@ class Network(Protocol):
         ...
 
     def below(self, params: Params, layer: int) -> Any:
-        """The parameters that decide the stream before `layer`, as any pytree."""
+        """The parameters that the stream entering `layer` depends on, as any pytree."""
         ...
 
     def arrange(self, data: Data, size: int) -> Int[np.ndarray, " examples"]:
@@ -88,62 +92,63 @@ class Network(Protocol):
     def pack(self, batches: Sequence[Data]) -> list[Data]:
         """The same examples as the network would rather have them, for scores alone.
 
-        What comes back goes in wherever `batch` does and gives the same scores, but what `enter`
-        says of it need not be by example. Batches of one shape stay of one shape.
+        What comes back goes in wherever `batch` does and gives the same scores, but what `stop`
+        gives of it need not be by example. Batches of one shape stay of one shape.
         """
         ...
 
     def embed(self, params: Params, batch: Data) -> Stream:
-        """The stream before layer 0."""
+        """x^0, the stream that enters layer 0."""
         ...
 
-    def layers(self, params: Params, start: int, stop: int, stream: Stream, batch: Data) -> Stream:
-        """The stream before layer `stop`, from that before layer `start`."""
+    def layers(self, params: Params, start: int, end: int, stream: Stream, batch: Data) -> Stream:
+        """The stream that enters layer `end`, from that which enters layer `start`."""
         ...
 
     def finish(self, params: Params, stream: Stream, batch: Data) -> Scores:
-        """Scores from the stream before layer `last`."""
+        """Scores from the stream that enters layer `last`."""
         ...
 
-    def enter(self, params: Params, key: Key, stream: Stream, batch: Data) -> Entry:
-        """What a matrix reads, from the stream before its layer."""
+    def stop(self, params: Params, key: Key, stream: Stream, batch: Data) -> Stopped:
+        """The forward in front of matrix `key`, from the stream that enters its layer key[0]."""
         ...
 
-    def leave(self, params: Params, key: Key, outputs: Array, rest: Any, batch: Data) -> Scores:
+    def resume(self, params: Params, key: Key, outputs: Array, rest: Any, batch: Data) -> Scores:
         """Scores as if matrix `key` had returned `outputs` [examples, positions, d_out].
 
         outputs come before any bias of the matrix's own.
         """
         ...
 
-    def leave_each(
+    def resume_each(
         self, params: Params, key: Key, outputs: Iterable[Array], rest: Any, batch: Data
     ) -> list[Scores]:
-        """`leave` of one output after another, made when asked for.
+        """`resume` from one output after another; the iterable is drawn from one by one.
 
-        Scores of several may come as one, with an axis of outputs in front: what ends a forward
-        pass is seldom the same work for each as for all.
+        Returns scores in the order of `outputs`. Those of several neighbours may come as one
+        entry with an axis of outputs in front: the unembedding of k streams together reads its
+        matrix once instead of k times.
         """
         ...
 
     @property
     def probabilities(self) -> Probabilities | None:
-        """(params, stream before layer `last`, batch) -> [examples, answers, classes]."""
+        """(params, x^last, batch) -> [examples, answers, classes]; None where there are none."""
         ...
 
 
 def in_order(data: Data) -> Int[np.ndarray, " examples"]:
-    """Examples as they are, for networks to which their order is all one."""
+    """The identity order 0, 1, ..., for networks whose batches cost the same in any order."""
     return np.arange(len(jax.tree.leaves(data)[0]))
 
 
-def stream_before(network: Network, params: Params, layer: int, batch: Data) -> Stream:
-    """The stream before a layer, from the very beginning; search.streams keeps them."""
+def prefix(network: Network, params: Params, layer: int, batch: Data) -> Stream:
+    """The stream that enters `layer`, from the examples on; search.streams keeps such streams."""
     return network.layers(params, 0, layer, network.embed(params, batch), batch)
 
 
 def streams(network: Network, params: Params, batch: Data) -> Iterator[Stream]:
-    """The stream before every layer, one after the other, and that after the last."""
+    """The streams that enter layers 0, 1, ..., last, one after the other, and the one after."""
     stream = network.embed(params, batch)
     yield stream
     for index in range(network.last + 1):
@@ -152,19 +157,19 @@ def streams(network: Network, params: Params, batch: Data) -> Iterator[Stream]:
 
 
 def scores(network: Network, params: Params, batch: Data) -> Scores:
-    """The whole forward pass."""
-    return network.finish(params, stream_before(network, params, network.last, batch), batch)
+    """Scores by the whole forward: `finish` of the stream that enters layer `last`."""
+    return network.finish(params, prefix(network, params, network.last, batch), batch)
 
 
-class Whole:
-    """A network known by one function from parameters and examples to scores.
+class BlackBox:
+    """A network of which only the function from parameters and examples to scores is known.
 
-    It has no layer to stop at, so every candidate is a full pass:
+    It cannot stop in front of a matrix, so every candidate is a full forward:
 
-        network = Whole(matrices, lambda params, batch: {"loss": ..., "accuracy": ...})
+        network = BlackBox(matrices, lambda params, batch: {"loss": ..., "accuracy": ...})
     """
 
-    stops = False
+    can_stop = False
     last = 0
 
     def __init__(
@@ -175,7 +180,10 @@ class Whole:
         probabilities: Callable[[Params, Data], Array] | None = None,
         description: str = "",
     ):
-        """Both functions are pure and jit-able; they are compiled once."""
+        """scores and probabilities: pure and fit for jit; each is compiled once per shape.
+
+        probabilities returns [examples, answers, classes]. description: as in Network.
+        """
         self.matrices = matrices
         self.description = description
         self._scores = jax.jit(scores)
@@ -185,39 +193,39 @@ class Whole:
             self.probabilities = lambda params, stream, batch: law(params, batch)
 
     def below(self, params: Params, layer: int) -> Any:
-        """Nothing: there is no stream."""
+        """(): no stream is known."""
         return ()
 
     def arrange(self, data: Data, size: int) -> Int[np.ndarray, " examples"]:
-        """As they are."""
+        """The identity: nothing is shared between examples."""
         return in_order(data)
 
     def pack(self, batches: Sequence[Data]) -> list[Data]:
-        """As they are."""
+        """The identity: nothing is shared between examples."""
         return list(batches)
 
     def embed(self, params: Params, batch: Data) -> Stream:
-        """No stream."""
+        """None: no stream is known."""
         return None
 
-    def layers(self, params: Params, start: int, stop: int, stream: Stream, batch: Data) -> Stream:
-        """No stream."""
+    def layers(self, params: Params, start: int, end: int, stream: Stream, batch: Data) -> Stream:
+        """None: no stream is known."""
         return None
 
     def finish(self, params: Params, stream: Stream, batch: Data) -> Scores:
-        """The function itself."""
+        """Scores by the function itself."""
         return self._scores(params, batch)
 
-    def enter(self, params: Params, key: Key, stream: Stream, batch: Data) -> Entry:
+    def stop(self, params: Params, key: Key, stream: Stream, batch: Data) -> Stopped:
         """Raises ValueError."""
-        raise ValueError("stops: this needs a network that can stop in front of a matrix")
+        raise ValueError("can_stop: this needs a network that can stop in front of a matrix")
 
-    def leave(self, params: Params, key: Key, outputs: Array, rest: Any, batch: Data) -> Scores:
+    def resume(self, params: Params, key: Key, outputs: Array, rest: Any, batch: Data) -> Scores:
         """Raises ValueError."""
-        raise ValueError("stops: this needs a network that can go on from a matrix")
+        raise ValueError("can_stop: this needs a network that can resume from a matrix")
 
-    def leave_each(
+    def resume_each(
         self, params: Params, key: Key, outputs: Iterable[Array], rest: Any, batch: Data
     ) -> list[Scores]:
         """Raises ValueError."""
-        return [self.leave(params, key, one, rest, batch) for one in outputs]
+        return [self.resume(params, key, one, rest, batch) for one in outputs]

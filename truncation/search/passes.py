@@ -1,9 +1,14 @@
 """Running candidates that touch the same matrices, at the cost of what their cuts change.
 
-The forward pass below is a kept stream. For candidates of a single matrix, in a network that
-stops, the matrix's inputs x are turned once into coordinates x U diag(s), and a candidate costs
-(coordinates * mask) V^T, less what it shares with the candidate before, and the rest of the
-network. Other candidates edit the parameters and run from their lowest layer up.
+The forward below is a kept stream (search/streams.py). For candidates of a single matrix
+W = U S V^T of inputs x, in a network that can stop, with mask m of the components kept,
+
+    x W_m = (c * m) V^T,   c = x U S  once for all m,
+    x W_m' = x W_m + sum over m'_i != m_i of (m'_i - m_i) c_i v_i^T,
+
+so that candidates one after another cost the components in which neighbours differ: a curve over
+rho costs about one product with W, and each candidate the rest of the network. Candidates of
+several matrices edit the parameters and run from their lowest layer up.
 """
 
 import functools
@@ -15,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from truncation.address import Params
-from truncation.editing import edit
-from truncation.notation import Key
-from truncation.search.network import Data, Network, Scores, Stream
-from truncation.spectrum import Decomposition
+from truncated_weights.truncation.address import Params
+from truncated_weights.truncation.editing import edit
+from truncated_weights.truncation.notation import Key
+from truncated_weights.truncation.search.network import Data, Network, Scores, Stream
+from truncated_weights.truncation.spectrum import Decomposition
 
 _EXACT = jax.lax.Precision.HIGHEST
 
@@ -48,22 +53,22 @@ def one_matrix(
     batch: Data,
 ) -> list[Chunk]:
     """Scores of chunks of candidates that keep components of a single matrix."""
-    entry = network.enter(params, key, stream, batch)
-    parts = network.matrices[key].met(parts)
-    coordinates = _coordinates(entry.inputs, parts)
+    stopped = network.stop(params, key, stream, batch)
+    parts = network.matrices[key].at_stop(parts)
+    coordinates = _coordinates(stopped.inputs, parts)
 
     # Components are float32 at least and so are their sums; all that follows runs in the
     # activations' own precision, as it does in a forward pass.
-    dtype = entry.inputs.dtype
+    dtype = stopped.inputs.dtype
     if len(masks[0]) == 1:
         outputs = _chain(coordinates, parts, [chunk[0] for chunk in masks])
         narrow = (one.astype(dtype) for one in outputs)
-        return network.leave_each(params, key, narrow, entry.rest, batch)
+        return network.resume_each(params, key, narrow, stopped.rest, batch)
 
-    def leave(outputs: Array) -> Scores:
-        return network.leave(params, key, outputs.astype(dtype), entry.rest, batch)
+    def resume(outputs: Array) -> Scores:
+        return network.resume(params, key, outputs.astype(dtype), stopped.rest, batch)
 
-    return [jax.vmap(leave)(_side_by_side(coordinates, parts.vt, chunk)) for chunk in masks]
+    return [jax.vmap(resume)(_side_by_side(coordinates, parts.vt, chunk)) for chunk in masks]
 
 
 def other_matrix(
@@ -75,8 +80,8 @@ def other_matrix(
     batch: Data,
 ) -> Scores:
     """Scores with another matrix in place of one."""
-    entry = network.enter(params, key, stream, batch)
-    return network.leave(params, key, _product(entry.inputs, kernel), entry.rest, batch)
+    stopped = network.stop(params, key, stream, batch)
+    return network.resume(params, key, _product(stopped.inputs, kernel), stopped.rest, batch)
 
 
 def several_matrices(
@@ -95,15 +100,15 @@ def several_matrices(
 
     def one(masks: dict[Key, Any]) -> Scores:
         edited = edit(params, network.matrices, components, masks)
-        return resume(network, edited, start, stream, batch)
+        return suffix(network, edited, start, stream, batch)
 
     if len(next(iter(masks[0].values()))) == 1:
         return [one({key: jnp.asarray(m[0]) for key, m in chunk.items()}) for chunk in masks]
     return [jax.vmap(one)(chunk) for chunk in masks]
 
 
-def resume(network: Network, params: Params, start: int, stream: Stream, batch: Data) -> Scores:
-    """Scores from the stream before layer `start`."""
+def suffix(network: Network, params: Params, start: int, stream: Stream, batch: Data) -> Scores:
+    """Scores from the stream that enters layer `start`: layers up to the last, then `finish`."""
     stream = network.layers(params, start, network.last, stream, batch)
     return network.finish(params, stream, batch)
 
@@ -115,8 +120,7 @@ def _chain(
 ) -> Iterable[Float[Array, "examples positions d_out"]]:
     """The matrix's output under one mask after the other, each made from the one before.
 
-    Only the components in which neighbours differ are added or taken away, so a whole curve
-    over rho costs about one product with the matrix.
+    Only the components in which neighbours differ are added or taken away (the identity above).
     """
     outputs = jnp.zeros((*coordinates.shape[:-1], parts.vt.shape[1]), coordinates.dtype)
     kept = np.zeros(len(parts.s), parts.s.dtype)

@@ -11,13 +11,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from truncation.address import Params
-from truncation.notation import Intervention, Key
-from truncation.search.comparison import summarise
-from truncation.search.cost import Cost
-from truncation.search.decompositions import Decompositions
-from truncation.search.examples import HostScores
-from truncation.search.scorer import Indices, Scorer
+from truncated_weights.truncation.address import Params
+from truncated_weights.truncation.notation import Intervention, Key
+from truncated_weights.truncation.search.comparison import summarise
+from truncated_weights.truncation.search.cost import Cost
+from truncated_weights.truncation.search.decompositions import Decompositions
+from truncated_weights.truncation.search.examples import HostScores
+from truncated_weights.truncation.search.scorer import Indices, Scorer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,19 +1,25 @@
-"""Prunings compared on validation, the best measured on test beside random ones of its size."""
+"""Prunings compared on validation, the best measured on test with random ones of its size."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from truncation.finite import lost
-from truncation.notation import Key
-from truncation.search import comparison
-from truncation.search.problem import Choice, Outcome, SearchProblem, add_figures, conclude
-from truncation.search.scorer import Scorer
+from truncated_weights.truncation.finite import lost
+from truncated_weights.truncation.notation import Key
+from truncated_weights.truncation.search import comparison
+from truncated_weights.truncation.search.problem import (
+    Choice,
+    Outcome,
+    SearchProblem,
+    add_figures,
+    conclude,
+)
+from truncated_weights.truncation.search.scorer import Scorer
 
 
 class Pruning(NamedTuple):
-    """Which components stay of each matrix, and whether a bias makes up for those that go."""
+    """The components kept of each matrix, and whether a bias makes up for those removed."""
 
     name: str
     masks: Mapping[Key, np.ndarray]
@@ -24,7 +30,7 @@ def judge(
     problem: SearchProblem,
     variants: Sequence[Pruning],
     make: Callable[[Pruning, Scorer], Choice],
-    roomy: Scorer,
+    with_biases: Scorer,
     *,
     mark: tuple[int, float],
     random_draws: int,
@@ -34,7 +40,7 @@ def judge(
 ) -> Outcome:
     """The outcome of a rule that began at `mark` and has these prunings to offer.
 
-    make turns a pruning into a choice on a scorer: the problem's, or `roomy`, the same model
+    make turns a pruning into a choice on a scorer: the problem's, or `with_biases`, the same model
     with places for biases, for variants that have one.
     """
     scorer, validation = problem.scorer, problem.validation
@@ -42,7 +48,7 @@ def judge(
     full = scorer.full(validation)
     choices, each = [], []
     for one in variants:
-        where = roomy if one.biased else scorer
+        where = with_biases if one.biased else scorer
         # The parameters of all variants at once would fill memory; choices are small.
         choices.append(make(one, where))
         each.append(where.of_params(choices[-1].params(where.decompositions), validation))
@@ -87,6 +93,9 @@ def judge(
 
 
 def shuffled(masks: Mapping[Key, np.ndarray], seed: Any) -> dict[Key, np.ndarray]:
-    """Masks that keep as many components of each matrix, drawn at random."""
+    """Masks that keep as many components of each matrix, drawn at random.
+
+    One generator serves the masks in their order.
+    """
     generator = np.random.default_rng(seed)
     return {key: generator.permutation(mask) for key, mask in masks.items()}

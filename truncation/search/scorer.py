@@ -13,23 +13,23 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from truncation import finite
-from truncation.address import Params
-from truncation.editing import families
-from truncation.notation import NOTHING, Cut, Intervention, Key, without
-from truncation.search import passes, statistics
-from truncation.search.cache import Cache, digest, digest_of_arrays
-from truncation.search.cost import Cost
-from truncation.search.decompositions import Decompositions
-from truncation.search.examples import Batch, Examples, HostScores, gather
-from truncation.search.network import Entry, Network, streams
-from truncation.search.streams import Streams
+from truncated_weights.truncation import finite
+from truncated_weights.truncation.address import Params
+from truncated_weights.truncation.editing import families
+from truncated_weights.truncation.notation import NOTHING, Cut, Intervention, Key, without
+from truncated_weights.truncation.search import passes, statistics
+from truncated_weights.truncation.search.cache import Cache, digest, digest_of_arrays
+from truncated_weights.truncation.search.cost import Cost
+from truncated_weights.truncation.search.decompositions import Decompositions
+from truncated_weights.truncation.search.examples import Examples, HostScores, WeightedBatch, gather
+from truncated_weights.truncation.search.network import Network, Stopped, streams
+from truncated_weights.truncation.search.streams import Streams
 
 Indices = Int[np.ndarray, " _"]
 
 
 @runtime_checkable
-class Beside(Protocol):
+class ExtraScores(Protocol):
     """Scores [examples, answers] by name, of any parameters; description tells them apart."""
 
     @property
@@ -48,8 +48,8 @@ class Scorer:
     together: how many candidates of a matrix are one vectorised call; more needs memory in
     proportion and pays on accelerators. streams: where streams are kept, and how many bytes of
     them. cache: where scores are kept, so that a killed search continues. progress: a bar on a
-    terminal. beside: scores that no single pass gives, from parameters and indices, such as
-    marks of generated answers; they are made of every candidate and stand beside the others.
+    terminal. extra_scores: scores that no single pass gives, from parameters and indices, such as
+    marks of generated answers; they are made of every candidate and are reported with the others.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class Scorer:
         streams: Streams | None = None,
         cache: Cache | None = None,
         progress: bool = False,
-        beside: Beside | None = None,
+        extra_scores: ExtraScores | None = None,
     ):
         """Nothing is computed before it is asked for."""
         self.network, self.params, self.examples = network, params, examples
         self.together, self.cache, self.progress = together, cache, progress
-        self.beside = beside
+        self.extra_scores = extra_scores
         self.streams = streams or Streams(network)
         self.decompositions = Decompositions(network.matrices, params)
         self.cost = Cost()
         self._digests: dict[bytes, str] = {}
-        self._packed: tuple[bytes, list[Batch], Indices] | None = None
+        self._packed: tuple[bytes, list[WeightedBatch], Indices] | None = None
 
     def fresh(self, *, cache: Cache | None = None) -> "Scorer":
         """The same with a cost and a cache of its own; decompositions and streams are shared."""
@@ -97,7 +97,7 @@ class Scorer:
             streams=self.streams.empty() if examples else self.streams,
             cache=cache,
             progress=self.progress,
-            beside=self.beside if examples is None else None,
+            extra_scores=self.extra_scores if examples is None else None,
         )
         if params is None:
             other.decompositions = self.decompositions
@@ -116,10 +116,10 @@ class Scorer:
         weights = self.weights(indices)
         return {name: statistics.weighted_mean(v, weights) for name, v in scores.items()}
 
-    def stop(self, params: Params, key: Key, batch: Batch) -> Entry:
+    def stop(self, params: Params, key: Key, batch: WeightedBatch) -> Stopped:
         """What a matrix reads on a batch; ValueError where the network cannot stop."""
         stream = self.streams.before(params, min(key[0], self.network.last), batch)
-        return self.network.enter(params, key, stream, batch.data)
+        return self.network.stop(params, key, stream, batch.data)
 
     def full(self, indices: Indices, given: Intervention = NOTHING) -> HostScores:
         """Scores [examples, answers] of the model after `given`, which may be nothing.
@@ -161,7 +161,7 @@ class Scorer:
             for batch in batches
         ]
         scores = {name: values[0] for name, values in gather(found, places).items()}
-        return scores if self.beside is None else scores | self.beside(params, indices)
+        return scores if self.extra_scores is None else scores | self.extra_scores(params, indices)
 
     def evaluate(
         self,
@@ -203,7 +203,7 @@ class Scorer:
         scores = {name: np.concatenate(parts)[restore] for name, parts in found.items()}
         return finite.void(scores, self.weights(indices))
 
-    def _batches(self, indices: Indices) -> tuple[list[Batch], Indices]:
+    def _batches(self, indices: Indices) -> tuple[list[WeightedBatch], Indices]:
         """These examples as the network would rather have them, and where each of them is then.
 
         Kept for the next family.
@@ -249,8 +249,8 @@ class Scorer:
         def fetch() -> HostScores:
             scores = gather(results, places)
             scores = {name: values[restore] for name, values in scores.items()}
-            if self.beside is not None:
-                for name, values in self._beside(base, changes, indices).items():
+            if self.extra_scores is not None:
+                for name, values in self._extra(base, changes, indices).items():
                     scores[name] = values
             if self.cache is not None and description is not None:
                 self.cache.put(description, scores)
@@ -258,15 +258,15 @@ class Scorer:
 
         return fetch
 
-    def _beside(
+    def _extra(
         self, base: Intervention, changes: Sequence[Intervention], indices: Indices
     ) -> HostScores:
         """[changes, examples, answers] of what needs more than one pass, one after another."""
-        assert self.beside is not None
+        assert self.extra_scores is not None
         each = []
         for change in changes:
             edited = self.decompositions.made(Intervention((*base.cuts, *change.cuts)))
-            each.append(self.beside(edited, indices))
+            each.append(self.extra_scores(edited, indices))
         return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
     def _by_components(
@@ -288,7 +288,7 @@ class Scorer:
         results = []
         for batch in self._batches(indices)[0]:
             stream = self.streams.before(params, start, batch)
-            if len(keys) == 1 and network.stops:
+            if len(keys) == 1 and network.can_stop:
                 found = passes.one_matrix(
                     network, params, keys[0], components[keys[0]], chunks, stream, batch.data
                 )
@@ -319,13 +319,13 @@ class Scorer:
             # Not decompositions.edited, which would forget `base` and with it its streams.
             edited = self.decompositions.made(Intervention((*base.cuts, *change.cuts)))
             for batch, stream, found in zip(batches, streams, results, strict=True):
-                if len(keys) == 1 and network.stops:
+                if len(keys) == 1 and network.can_stop:
                     kernel = network.matrices[keys[0]].read(edited)
                     found.append(
                         passes.other_matrix(network, params, keys[0], kernel, stream, batch.data)
                     )
                 else:
-                    found.append(passes.resume(network, edited, start, stream, batch.data))
+                    found.append(passes.suffix(network, edited, start, stream, batch.data))
         return results
 
     def _description(
@@ -344,5 +344,6 @@ class Scorer:
             "network": digest(self.network.description),
             "given": str(base),
             "cuts": [str(change) for change in changes],
-            **({} if self.beside is None else {"beside": self.beside.description}),
+            # The key that caches on disk have had from the first, so that they are still read.
+            **({} if self.extra_scores is None else {"beside": self.extra_scores.description}),
         }

@@ -1,7 +1,13 @@
 """Residual streams below a cut, kept so that they are computed once.
 
-A stream is known by its batch and layer, and is good for as long as the parameters below are the
-very same arrays: an edit makes new ones, so a stale stream is never used.
+With x^l(params, batch) the stream that enters layer l and params' edited in layers l and above,
+
+    x^l(params', batch) = x^l(params, batch),
+
+because x^l depends on Network.below(params, l) alone. All candidates of a search that cuts layer l
+or above begin from the one kept; and x^l is made from the highest x^k known, k < l, by layers
+k, ..., l - 1. A stream is known by its batch and layer, and is used only while the arrays of
+`below` are the very same objects: an edit makes new ones, so a stale stream is never used.
 """
 
 from typing import Any
@@ -10,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from truncation.address import Params
-from truncation.search.examples import Batch
-from truncation.search.network import Network, Stream
+from truncated_weights.truncation.address import Params
+from truncated_weights.truncation.search.examples import WeightedBatch
+from truncated_weights.truncation.search.network import Network, Stream
 
 DEFAULT_MEMORY = 2**30
 
@@ -33,11 +39,11 @@ class Streams:
         self.layers_run = 0
 
     def empty(self) -> "Streams":
-        """The same bounds for other examples."""
+        """Streams of the same network within the same bounds, none kept yet: for other examples."""
         return Streams(self.network, limit=self.limit, on_host=self.on_host)
 
-    def before(self, params: Params, layer: int, batch: Batch) -> Stream:
-        """The stream before `layer`, from the highest layer at which it is known."""
+    def before(self, params: Params, layer: int, batch: WeightedBatch) -> Stream:
+        """The stream that enters `layer`, computed from the highest layer at which it is kept."""
         start, x = self._highest(params, layer, batch)
         if start == 0:
             x = self.network.embed(params, batch.data)
@@ -47,7 +53,7 @@ class Streams:
             self._keep(params, index + 1, batch, x)
         return x
 
-    def _highest(self, params: Params, layer: int, batch: Batch) -> tuple[int, Stream]:
+    def _highest(self, params: Params, layer: int, batch: WeightedBatch) -> tuple[int, Stream]:
         known = self._known.get(batch.name, {})
         for index in range(layer, 0, -1):
             if index in known:
@@ -57,7 +63,7 @@ class Streams:
                     return index, jax.tree.map(jnp.asarray, x) if self.on_host else x
         return 0, None
 
-    def _keep(self, params: Params, layer: int, batch: Batch, x: Stream) -> None:
+    def _keep(self, params: Params, layer: int, batch: WeightedBatch, x: Stream) -> None:
         known = self._known.setdefault(batch.name, {})
         if layer in known:
             self.held -= _bytes(known.pop(layer)[1])

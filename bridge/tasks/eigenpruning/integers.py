@@ -6,9 +6,9 @@
 import pathlib
 from collections.abc import Sequence
 
-from bridge.tasks.card import Card, Published
-from bridge.tasks.example import Encode, Marking, Task
-from bridge.tasks.own import arithmetic
+from truncated_weights.bridge.tasks.card import Card, Published
+from truncated_weights.bridge.tasks.example import Encode, Marking, Task
+from truncated_weights.bridge.tasks.own import arithmetic
 
 _FAULT = (
     "the published split is a permutation by torch, seed 42; here it is by seed too, but "

@@ -9,10 +9,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Example, Marking, Task, TaskError, choose
-from bridge.tasks.files import rows
-from bridge.tasks.files.json_rows import Row
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import Encode, Example, Marking, Task, TaskError, choose
+from truncated_weights.bridge.tasks.files import rows
+from truncated_weights.bridge.tasks.files.json_rows import Row
 
 Prompts = Literal["eigenpruning", "harness"]
 

@@ -7,7 +7,7 @@ huggingface_hub and is found there without a network.
 
 import pathlib
 
-from bridge.tasks.example import TaskError
+from truncated_weights.bridge.tasks.example import TaskError
 
 PREFIX = "hub:"
 REVISION = "refs/convert/parquet"

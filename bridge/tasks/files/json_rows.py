@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from bridge.tasks.example import TaskError
-from truncation.files import regular, strict
+from truncated_weights.bridge.tasks.example import TaskError
+from truncated_weights.truncation.files import regular, strict
 
 _SPACE = " \t\r\n"
 

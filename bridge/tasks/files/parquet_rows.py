@@ -7,9 +7,9 @@ import os
 import pathlib
 from typing import Any, BinaryIO
 
-from bridge.tasks.example import TaskError
-from bridge.tasks.files.json_rows import Row
-from truncation.files import regular, room
+from truncated_weights.bridge.tasks.example import TaskError
+from truncated_weights.bridge.tasks.files.json_rows import Row
+from truncated_weights.truncation.files import regular, room
 
 # What one value costs as a Python object beside its own bytes: itself and its place in a row.
 _OBJECT = 100

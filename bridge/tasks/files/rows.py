@@ -2,8 +2,8 @@
 
 import pathlib
 
-from bridge.tasks.files import json_rows, parquet_rows
-from bridge.tasks.files.json_rows import Row
+from truncated_weights.bridge.tasks.files import json_rows, parquet_rows
+from truncated_weights.bridge.tasks.files.json_rows import Row
 
 
 def read(path: pathlib.Path) -> list[Row]:

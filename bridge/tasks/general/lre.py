@@ -8,8 +8,8 @@ import os
 import pathlib
 import random
 
-from bridge.tasks.example import Example, TaskError, spaced
-from bridge.tasks.files import json_rows
+from truncated_weights.bridge.tasks.example import Example, TaskError, spaced
+from truncated_weights.bridge.tasks.files import json_rows
 
 
 def read(

@@ -10,8 +10,8 @@ suites strip the space in front of the continuation, others mean "17*94=" to be 
 import os
 import pathlib
 
-from bridge.tasks.example import Example, TaskError, spaced
-from bridge.tasks.files import json_rows
+from truncated_weights.bridge.tasks.example import Example, TaskError, spaced
+from truncated_weights.bridge.tasks.files import json_rows
 
 
 def read(path: str | os.PathLike[str], *, add_space: bool = True) -> list[Example]:

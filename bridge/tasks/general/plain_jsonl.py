@@ -7,8 +7,8 @@ other number ("frequency", "p_the") is kept as a covariate, any other field igno
 import os
 import pathlib
 
-from bridge.tasks.example import Example, TaskError, spaced
-from bridge.tasks.files import json_rows
+from truncated_weights.bridge.tasks.example import Example, TaskError, spaced
+from truncated_weights.bridge.tasks.files import json_rows
 
 
 def read(path: str | os.PathLike[str], *, add_space: bool = True) -> list[Example]:

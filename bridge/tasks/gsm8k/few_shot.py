@@ -11,10 +11,10 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Example, Marking, Task
-from bridge.tasks.gsm8k import problems
-from bridge.tasks.gsm8k.problems import Problem, require
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import Encode, Example, Marking, Task
+from truncated_weights.bridge.tasks.gsm8k import problems
+from truncated_weights.bridge.tasks.gsm8k.problems import Problem, require
 
 Style = Literal["thought", "plain", "zero"]
 

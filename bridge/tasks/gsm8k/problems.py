@@ -8,9 +8,9 @@ import dataclasses
 import pathlib
 import re
 
-from bridge.tasks.example import TaskError
-from bridge.tasks.files import rows
-from bridge.tasks.files.json_rows import Row
+from truncated_weights.bridge.tasks.example import TaskError
+from truncated_weights.bridge.tasks.files import rows
+from truncated_weights.bridge.tasks.files.json_rows import Row
 
 _GOLD = re.compile(r"^#### (-?[\d.,]+)\s*$", re.MULTILINE)
 _NOTES = re.compile(r"<<[^<>]*>>")

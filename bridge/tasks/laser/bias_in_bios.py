@@ -7,12 +7,12 @@ of the alphabetical list of 28, or as words.
 import pathlib
 from collections.abc import Sequence
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Marking, Task, TaskError, choose, words
-from bridge.tasks.files import rows
-from bridge.tasks.files.json_rows import Row
-from bridge.tasks.laser.prompts import FULL_STOP_MISSING, stopped
-from bridge.tasks.laser.table import FIGURES
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import Encode, Marking, Task, TaskError, choose, words
+from truncated_weights.bridge.tasks.files import rows
+from truncated_weights.bridge.tasks.files.json_rows import Row
+from truncated_weights.bridge.tasks.laser.prompts import FULL_STOP_MISSING, stopped
+from truncated_weights.bridge.tasks.laser.table import FIGURES
 
 GENDERS = (" male", " female")
 PROFESSIONS = tuple(

@@ -11,12 +11,12 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Marking, Task, TaskError, choose, spaced
-from bridge.tasks.files import json_rows, rows
-from bridge.tasks.files.json_rows import Row
-from bridge.tasks.laser.prompts import YES_NO
-from bridge.tasks.laser.table import FIGURES
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import Encode, Marking, Task, TaskError, choose, spaced
+from truncated_weights.bridge.tasks.files import json_rows, rows
+from truncated_weights.bridge.tasks.files.json_rows import Row
+from truncated_weights.bridge.tasks.laser.prompts import YES_NO
+from truncated_weights.bridge.tasks.laser.table import FIGURES
 
 _READS = "the original task file, or validation and then train of the hub (JSON or Parquet)"
 # What BIG-bench puts around an input where the task file does not say.

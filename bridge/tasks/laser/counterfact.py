@@ -10,11 +10,11 @@ as they are.
 import pathlib
 from collections.abc import Sequence
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Example, Marking, Task, TaskError, spaced
-from bridge.tasks.files import rows
-from bridge.tasks.files.json_rows import Row
-from bridge.tasks.laser.table import FIGURES
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import Encode, Example, Marking, Task, TaskError, spaced
+from truncated_weights.bridge.tasks.files import rows
+from truncated_weights.bridge.tasks.files.json_rows import Row
+from truncated_weights.bridge.tasks.laser.table import FIGURES
 
 CARD = Card(
     name="counterfact",

@@ -9,12 +9,12 @@ then repetitions, which leaves each claim where it first stood.
 import pathlib
 from collections.abc import Sequence
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Example, Marking, Task, TaskError, choose
-from bridge.tasks.files import rows
-from bridge.tasks.files.json_rows import Row
-from bridge.tasks.laser.prompts import FULL_STOP_MISSING, TRUE_FALSE, stopped
-from bridge.tasks.laser.table import FIGURES
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import Encode, Example, Marking, Task, TaskError, choose
+from truncated_weights.bridge.tasks.files import rows
+from truncated_weights.bridge.tasks.files.json_rows import Row
+from truncated_weights.bridge.tasks.laser.prompts import FULL_STOP_MISSING, TRUE_FALSE, stopped
+from truncated_weights.bridge.tasks.laser.table import FIGURES
 
 CARD = Card(
     name="fever",

@@ -6,12 +6,12 @@
 import pathlib
 from collections.abc import Sequence
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Marking, Task, TaskError, spaced
-from bridge.tasks.files import rows
-from bridge.tasks.files.json_rows import Row
-from bridge.tasks.laser.prompts import stopped
-from bridge.tasks.laser.table import FIGURES
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import Encode, Marking, Task, TaskError, spaced
+from truncated_weights.bridge.tasks.files import rows
+from truncated_weights.bridge.tasks.files.json_rows import Row
+from truncated_weights.bridge.tasks.laser.prompts import stopped
+from truncated_weights.bridge.tasks.laser.table import FIGURES
 
 CARD = Card(
     name="hotpotqa",

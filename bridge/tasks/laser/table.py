@@ -4,7 +4,7 @@ Read from the paper's tables. Cuts are written in this project's notation; of th
 the paper's fc_in is the gate of the feed-forward (its U_in), written fc_gate here.
 """
 
-from bridge.tasks.card import Published
+from truncated_weights.bridge.tasks.card import Published
 
 MODELS = ("RoBERTa", "GPT-J", "Llama-2-7B")
 

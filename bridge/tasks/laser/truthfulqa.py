@@ -7,12 +7,12 @@ original, and {"mc2_targets": {"choices": [...], "labels": [...]}} of the hub.
 import pathlib
 from collections.abc import Sequence
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Example, Marking, Task, choose
-from bridge.tasks.files import rows
-from bridge.tasks.files.json_rows import Row
-from bridge.tasks.laser.prompts import TRUE_FALSE
-from bridge.tasks.laser.table import FIGURES
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import Encode, Example, Marking, Task, choose
+from truncated_weights.bridge.tasks.files import rows
+from truncated_weights.bridge.tasks.files.json_rows import Row
+from truncated_weights.bridge.tasks.laser.prompts import TRUE_FALSE
+from truncated_weights.bridge.tasks.laser.table import FIGURES
 
 CARD = Card(
     name="truthfulqa",

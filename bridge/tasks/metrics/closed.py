@@ -15,7 +15,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from truncation.finite import NotFiniteError
+from truncated_weights.truncation.finite import NotFiniteError
 
 CONSTANT_SHARE = 0.95
 """From this share of one answer on, choices are called constant."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from bridge.tasks.example import Example, Marking
-from bridge.tasks.metrics import numbers, text
+from truncated_weights.bridge.tasks.example import Example, Marking
+from truncated_weights.bridge.tasks.metrics import numbers, text
 
 NAMES = {
     "contains": ("contains", "contains_published", "f1", "answer_in_prompt"),

@@ -11,7 +11,7 @@ import operator
 import random
 from typing import Literal
 
-from bridge.tasks.example import Encode, Example, Task, TaskError
+from truncated_weights.bridge.tasks.example import Encode, Example, Task, TaskError
 
 Operation = Literal["sum", "product"]
 _SIGNS = {"sum": "+", "product": "x"}

@@ -7,7 +7,7 @@ for every task (bridge.scoring).
 
 import random
 
-from bridge.tasks.example import Encode, Example, Task, only_single_tokens
+from truncated_weights.bridge.tasks.example import Encode, Example, Task, only_single_tokens
 
 TEMPLATES = (
     "{} is located in",

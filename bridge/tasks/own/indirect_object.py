@@ -9,7 +9,14 @@ lists are our own. After "to", English often goes on with " the", which is the n
 
 import random
 
-from bridge.tasks.example import Encode, Example, Task, TaskError, single_tokens, words
+from truncated_weights.bridge.tasks.example import (
+    Encode,
+    Example,
+    Task,
+    TaskError,
+    single_tokens,
+    words,
+)
 
 TEMPLATES = (
     "After {first} and {second} had finished at the {place}, {giver} handed a {thing} to",

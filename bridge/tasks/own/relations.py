@@ -6,7 +6,13 @@ without an article, and its objects are each other's distractors.
 
 import random
 
-from bridge.tasks.example import Encode, Example, Task, TaskError, only_single_tokens
+from truncated_weights.bridge.tasks.example import (
+    Encode,
+    Example,
+    Task,
+    TaskError,
+    only_single_tokens,
+)
 
 NUM_DISTRACTORS = 5
 

@@ -4,10 +4,10 @@ import pathlib
 import random
 from collections.abc import Sequence
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Marking, Task, TaskError, spaced
-from bridge.tasks.files import rows
-from bridge.tasks.files.json_rows import Row
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import Encode, Marking, Task, TaskError, spaced
+from truncated_weights.bridge.tasks.files import rows
+from truncated_weights.bridge.tasks.files.json_rows import Row
 
 NUM_DISTRACTORS = 5
 CARD = Card(

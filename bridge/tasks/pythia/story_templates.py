@@ -11,9 +11,16 @@ import pathlib
 import random
 from collections.abc import Sequence
 
-from bridge.tasks.card import Card
-from bridge.tasks.example import Encode, Example, Marking, Task, TaskError, single_tokens
-from bridge.tasks.files import json_rows
+from truncated_weights.bridge.tasks.card import Card
+from truncated_weights.bridge.tasks.example import (
+    Encode,
+    Example,
+    Marking,
+    Task,
+    TaskError,
+    single_tokens,
+)
+from truncated_weights.bridge.tasks.files import json_rows
 
 CARD = Card(
     name="ioi",

@@ -15,10 +15,14 @@ strict: what is not a finite number is null. Nothing here follows a link that li
 and nothing is removed that the run did not write.
 """
 
-from experiments.run.directory.files import RunDirectory
-from experiments.run.directory.opening import open_finished, open_run
-from experiments.run.directory.reading import read_config, require_same_stream, settings_of
-from experiments.run.directory.strict import plain
+from truncated_weights.experiments.run.directory.files import RunDirectory
+from truncated_weights.experiments.run.directory.opening import open_finished, open_run
+from truncated_weights.experiments.run.directory.reading import (
+    read_config,
+    require_same_stream,
+    settings_of,
+)
+from truncated_weights.experiments.run.directory.strict import plain
 
 __all__ = [
     "RunDirectory",

@@ -8,16 +8,19 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.run import program, style
-from experiments.run.directory import links, previous, spreadsheet
-from experiments.run.directory.strict import line, plain
-from experiments.run.program import RunFailedError, UserError, one_line
-from training import atomic
-from truncation.files import arrays, room, strict
+from truncated_weights.experiments.run import program
+from truncated_weights.experiments.run.directory import links, previous, spreadsheet
+from truncated_weights.experiments.run.directory.strict import line, plain
+from truncated_weights.experiments.run.drawing import style
+from truncated_weights.experiments.run.program import RunFailedError, UserError, one_line
+from truncated_weights.training import atomic, records
+from truncated_weights.training.records import Records
+from truncated_weights.truncation.files import arrays, regular, room, strict
 
 # Of a PNG, and of what a PDF holds as pixels.
 DOTS_PER_INCH = 160
@@ -147,6 +150,22 @@ class RunDirectory:
         except Exception as error:  # zipfile, zlib and numpy have an exception for every damage
             raise UserError(f"{file} is damaged; add --overwrite to begin again") from error
 
+    def write_records(self, found: Records, name: str = records.FILE) -> None:
+        """Write all blocks as one netCDF file."""
+        self.begin()
+        atomic.write_bytes(self.own(name), records.encoded(found))
+
+    def read_records(self, name: str = records.FILE) -> Records:
+        """What write_records wrote; empty where nothing was, UserError where it is damaged."""
+        if not (self.path / name).exists():
+            return Records({})
+        try:
+            return records.decoded(regular.content(self.path / name))
+        except (OSError, records.DamagedRecordsError) as error:
+            raise UserError(
+                f"{self.path / name}: {error}; add --overwrite to begin again"
+            ) from error
+
     def keep(self, name: str, arrays: Mapping[str, Any], value: Any = None) -> None:
         """Keep a finished part of the run, arrays and a JSON-able value: checkpoints/NAME.npz."""
         self.own("checkpoints/")
@@ -162,10 +181,24 @@ class RunDirectory:
             program.note(f"checkpoints/{name}.npz is damaged; that part is made again")
             return None
 
+    def keep_records(self, name: str, found: Records) -> None:
+        """Keep a finished part of the run: checkpoints/NAME.nc."""
+        self.own("checkpoints/")
+        self.write_records(found, _part(name))
+
+    def kept_records(self, name: str) -> Records | None:
+        """What keep_records kept; None where it did not, or where it is damaged: make it again."""
+        try:
+            return self.read_records(_part(name)) or None
+        except UserError:
+            program.note(f"{_part(name)} is damaged; that part is made again")
+            return None
+
     def forget(self, name: str) -> None:
         """Remove what was kept under a name, file or folder, and is no longer needed."""
         links.refuse(self.path, ("checkpoints/",))
-        (self.path / "checkpoints" / f"{name}.npz").unlink(missing_ok=True)
+        for suffix in ("npz", "nc"):
+            (self.path / "checkpoints" / f"{name}.{suffix}").unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints" / name, ignore_errors=True)
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
@@ -224,6 +257,9 @@ class Bystander(RunDirectory):
     def write_arrays(self, arrays: Mapping[str, Any], name: str = "trajectory.npz") -> None:
         """Nothing: process 0 does."""
 
+    def write_records(self, found: Records, name: str = records.FILE) -> None:
+        """Nothing: process 0 does."""
+
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Nothing: process 0 does."""
 
@@ -242,3 +278,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _part(name: str) -> str:
+    """The file of a part, whatever signs its name has."""
+    return f"checkpoints/{quote(name, safe='@+:=,. ')}.nc"

@@ -8,10 +8,10 @@ import socket
 import tempfile
 from pathlib import Path
 
-from experiments.run import stop
-from experiments.run.program import UserError
-from training import atomic
-from truncation.files import regular
+from truncated_weights.experiments.run import stop
+from truncated_weights.experiments.run.program import UserError
+from truncated_weights.training import atomic
+from truncated_weights.truncation.files import regular
 
 # Where a file system knows no locks, this file says which process has the folder.
 HELD = ".held"

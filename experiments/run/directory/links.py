@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from experiments.run.program import UserError
+from truncated_weights.experiments.run.program import UserError
 
 
 def refuse(folder: Path, names: Iterable[str], *, leaf: bool = True) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.run import program, provenance, stop
-from experiments.run.directory import holding, numerics, previous, reading
-from experiments.run.directory.files import Bystander, RunDirectory
-from experiments.run.directory.strict import plain
-from experiments.run.program import Place, UserError, one_line
-from training import atomic, processes
+from truncated_weights.experiments.run import program, provenance, stop
+from truncated_weights.experiments.run.directory import holding, numerics, previous, reading
+from truncated_weights.experiments.run.directory.files import Bystander, RunDirectory
+from truncated_weights.experiments.run.directory.strict import plain
+from truncated_weights.experiments.run.program import Place, UserError, one_line
+from truncated_weights.training import atomic, processes
 
 Config = TypeVar("Config")
 

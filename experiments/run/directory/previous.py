@@ -18,9 +18,9 @@ is opened (require_own), before anything is touched.
 import shutil
 from pathlib import Path
 
-from experiments.run.directory import links
-from experiments.run.program import UserError
-from truncation.files import strict
+from truncated_weights.experiments.run.directory import links
+from truncated_weights.experiments.run.program import UserError
+from truncated_weights.truncation.files import strict
 
 MANIFEST = "manifest.json"
 _ASIDE, _DISCARDED = ".previous", ".discarded"

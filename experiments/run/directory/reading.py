@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.run.directory import numerics, previous
-from experiments.run.program import UserError, one_line, user_errors
-from truncation.files import strict
+from truncated_weights.experiments.run.directory import numerics, previous
+from truncated_weights.experiments.run.program import UserError, one_line, user_errors
+from truncated_weights.truncation.files import strict
 
 Config = TypeVar("Config")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from truncation.files import telling
+from truncated_weights.truncation.files import telling
 
 # Also as the full-width signs that some spreadsheets take for the same; a sign alone is none.
 _FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20].", re.DOTALL)

@@ -21,9 +21,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.run import progress, stop
-from experiments.run.processes import meeting
-from training.settings import Settings, setting
+from truncated_weights.experiments.run import progress, stop
+from truncated_weights.experiments.run.processes import meeting
+from truncated_weights.training.settings import Settings, setting
 
 # Seconds without a sign of life after which JAX counts a process as dead.
 PATIENCE = 30
@@ -95,7 +95,7 @@ def join(config: Processes) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import jax
 
-    from training import processes
+    from truncated_weights.training import processes
 
     if config.coordinator:
         meeting.meet(
@@ -136,7 +136,7 @@ def require_alike(program: str, config: Any) -> None:
     """ValueError, the same in all, where a process differs in settings, code or devices."""
     if _lines:
         # Imported here: it asks JAX, which most programs have not imported yet.
-        from experiments.run.processes import alike
+        from truncated_weights.experiments.run.processes import alike
 
         alike.require_alike(program, config)
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.run import provenance
-from experiments.run.directory.strict import plain
+from truncated_weights.experiments.run import provenance
+from truncated_weights.experiments.run.directory.strict import plain
+from truncated_weights.truncation.files import regular
 
 # What is compared first: of fixed size, whatever a process runs.
 PARTS = ("the code", "the versions of packages", "the devices", "the settings")
@@ -74,7 +75,7 @@ def _of_sources(folder: Path) -> str:
     """Digest of a package's modules: not of what Python or an editor leaves beside them."""
     found = hashlib.sha256()
     for file in sorted(folder.rglob("*.py")):
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        content = hashlib.sha256(regular.content(file)).hexdigest()
         found.update(f"{file.relative_to(folder)} {content}\n".encode())
     return found.hexdigest()
 

@@ -12,7 +12,7 @@ import errno
 import socket
 import time
 
-from experiments.run import stop
+from truncated_weights.experiments.run import stop
 
 HELLO, GO, TAKEN, COUNT = "truncated-weights", "go", "taken", "count"
 # Seconds between two looks at the clock and at signals, and that a stranger may take for its line.

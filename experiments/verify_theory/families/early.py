@@ -8,11 +8,12 @@ import functools
 import numpy as np
 from jaxtyping import Float
 
-from theory import lazy
-from toy import linearised, recall, transformer
-from toy.recall_problem import RecallProblem
-from training import optimizer
-from training.loop import Trainer
+from truncated_weights.theory import lazy
+from truncated_weights.toy import linearised, recall, transformer
+from truncated_weights.toy.recall_problem import RecallProblem
+from truncated_weights.training import optimizer
+from truncated_weights.training.loop import Trainer
+from truncated_weights.training.records import name
 
 WIDTH, LENGTH, BATCH = 64, 64, 64
 # Room for the losses of so many steps, whatever is run: families then share their programs.
@@ -45,10 +46,10 @@ def trained(
     )
     measure = trainer.measure(linearised.measure(problem, batch_size=BATCH))
     state = trainer.init()
-    found = [np.asarray(measure(state)["p_noise"], np.float64)]
+    found = [np.asarray(measure(state)[name("p_noise")], np.float64)]
     for _ in range(steps):
         state = trainer.advance(state, 1)
-        found.append(np.asarray(measure(state)["p_noise"], np.float64))
+        found.append(np.asarray(measure(state)[name("p_noise")], np.float64))
     return np.array(found)
 
 

@@ -8,11 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.verify_theory.effort import Arrays, Effort, Outcome
-from experiments.verify_theory.families import sampling, simplified
-from experiments.verify_theory.table import Row, deviation_and_error, mean_and_error, worst
-from theory import finite_samples, first_step
-from toy import language, recall
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.families import sampling, simplified
+from truncated_weights.experiments.verify_theory.table import (
+    Row,
+    deviation_and_error,
+    mean_and_error,
+    worst,
+)
+from truncated_weights.theory import finite_samples, first_step
+from truncated_weights.toy import language, recall
 
 FAMILY = "first step"
 ALPHA = 0.3

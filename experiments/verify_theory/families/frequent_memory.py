@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.verify_theory.effort import Arrays, Effort, Outcome
-from experiments.verify_theory.families import descent
-from experiments.verify_theory.table import Row, worst
-from theory import frequent_memory, frequent_window
-from toy import memory, memory_descent
-from truncation import spectrum
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.families import descent
+from truncated_weights.experiments.verify_theory.table import Row, worst
+from truncated_weights.theory import frequent_memory, frequent_window
+from truncated_weights.toy import memory, memory_descent
+from truncated_weights.truncation import spectrum
 
 FAMILY = "frequent"
 SIZE = 64

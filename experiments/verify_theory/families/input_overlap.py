@@ -5,10 +5,15 @@ One step of descent of a linear memory on random rows, and wide rectified layers
 
 import numpy as np
 
-from experiments.verify_theory.effort import Arrays, Effort, Outcome
-from experiments.verify_theory.families import descent
-from experiments.verify_theory.table import Row, deviation_and_error, mean_and_error, worst
-from theory import input_overlap
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.families import descent
+from truncated_weights.experiments.verify_theory.table import (
+    Row,
+    deviation_and_error,
+    mean_and_error,
+    worst,
+)
+from truncated_weights.theory import input_overlap
 
 FAMILY = "overlap"
 SIZE, WIDTH, ALPHA = 10, 16, 0.3

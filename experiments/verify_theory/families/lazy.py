@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from experiments.verify_theory.effort import Arrays, Effort, Outcome
-from experiments.verify_theory.families import early, sampling
-from experiments.verify_theory.families.early import LENGTH, WIDTH
-from experiments.verify_theory.table import Row, mean_and_error, worst
-from theory import lazy, recall_chain
-from toy import language, linearised, network, recall, transformer
-from toy.layer import take
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.families import early, sampling
+from truncated_weights.experiments.verify_theory.families.early import LENGTH, WIDTH
+from truncated_weights.experiments.verify_theory.table import Row, mean_and_error, worst
+from truncated_weights.theory import lazy, recall_chain
+from truncated_weights.toy import language, linearised, network, recall, transformer
+from truncated_weights.toy.layer import take
 
 FAMILY = "lazy"
 # The noise over the first steps of training.
@@ -298,8 +298,8 @@ def _path_measure(task: recall.Task):  # type: ignore[no-untyped-def]
 
     def attended(weights: transformer.Weights, batch: recall.Batch) -> list[Array]:
         """Mean over triggers of what attention brings: uniform, of layer 0 and of layer 1."""
-        entering = network.enter(config, weights, batch.tokens)
-        stages = network.walk(config, weights, entering, 0, batch.positions)[1]
+        entering = network.embed(config, weights, batch.tokens)
+        stages = network.suffix_and_stages(config, weights, entering, 0, batch.positions)[1]
         count = jnp.arange(1, LENGTH + 1)[None, :, None]
         uniform = take(jnp.cumsum(entering, axis=1) / count, batch.positions)
         brought = (uniform, take(stages[0].gathered, batch.positions), stages[1].gathered)

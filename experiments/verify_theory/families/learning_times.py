@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.verify_theory.effort import Arrays, Effort, Outcome
-from experiments.verify_theory.families import sampling, simplified
-from experiments.verify_theory.table import Row
-from theory import learning_times
-from toy import language
-from training import loop as training
-from training.loop import Measurement, Record, Trainer
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.families import sampling, simplified
+from truncated_weights.experiments.verify_theory.table import Row
+from truncated_weights.theory import learning_times
+from truncated_weights.toy import language
+from truncated_weights.training import loop as training
+from truncated_weights.training.loop import Measurement, Trainer
+from truncated_weights.training.records import Recorder
 
 FAMILY = "learning"
 ALPHA = 0.3
@@ -140,13 +141,13 @@ def _train(size: int, effort: Effort, seed: int) -> dict[str, np.ndarray]:
     measurement = Measurement(
         "model", simplified.measure(problem, EVALUATION), frozenset({*early, *late, num_steps})
     )
-    records: list[Record] = []
-    training.run(trainer, [measurement], report=records.append)
-    found = {
-        name: np.stack([record.measured["model"][name] for record in records])
-        for name in records[0].measured["model"]
+    recorder = Recorder(trainer.seeds)
+    training.run(trainer, [measurement], report=recorder.add)
+    found = recorder.records()["model"]
+    return {
+        "times": found.step.values * step,
+        **{str(variable): values.values for variable, values in found.items()},
     }
-    return {"times": np.array([record.step * step for record in records]), **found}
 
 
 def _first(times: np.ndarray, values: np.ndarray, level: float) -> tuple[float, float]:

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.verify_theory.effort import Arrays, Effort, Outcome
-from experiments.verify_theory.table import Row, worst
-from theory import memory_decay
-from toy import memory
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.table import Row, worst
+from truncated_weights.theory import memory_decay
+from truncated_weights.toy import memory
 
 FAMILY = "decay"
 SIZES = (2, 8, 32)

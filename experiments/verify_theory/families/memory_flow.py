@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.verify_theory.effort import Arrays, Effort, Outcome
-from experiments.verify_theory.table import Row, mean_and_error, worst
-from theory import memory_corrections, memory_flow, memory_spectrum
-from toy import memory, memory_descent
-from truncation import spectrum
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.table import Row, mean_and_error, worst
+from truncated_weights.theory import memory_corrections, memory_flow, memory_spectrum
+from truncated_weights.toy import memory, memory_descent
+from truncated_weights.truncation import spectrum
 
 FAMILY = "memory"
 ALPHA = 0.3

@@ -10,12 +10,12 @@ import math
 
 import numpy as np
 
-from experiments.verify_theory.effort import Arrays, Effort, Outcome
-from experiments.verify_theory.table import Row, deviation_and_error, worst
-from theory import plateau
-from toy import language, recall, transformer
-from toy.probes import wander
-from toy.recall_problem import RecallProblem
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.table import Row, deviation_and_error, worst
+from truncated_weights.theory import plateau
+from truncated_weights.toy import language, recall, transformer
+from truncated_weights.toy.probes import wander
+from truncated_weights.toy.recall_problem import RecallProblem
 
 FAMILY = "plateau"
 WIDTH, LENGTH, TOKENS, ALPHA = 32, 32, 16, 0.5

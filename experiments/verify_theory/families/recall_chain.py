@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.verify_theory.effort import Arrays, Effort, Outcome
-from experiments.verify_theory.families import sampling, simplified
-from experiments.verify_theory.table import Row, mean_and_error, worst
-from theory import recall_chain
-from toy import language, recall
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.families import sampling, simplified
+from truncated_weights.experiments.verify_theory.table import Row, mean_and_error, worst
+from truncated_weights.theory import recall_chain
+from truncated_weights.toy import language, recall
 
 FAMILY = "chain"
 ALPHA, LENGTH, TRIGGER = 0.4, 24, 2

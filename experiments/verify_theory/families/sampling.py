@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from toy import language, recall
+from truncated_weights.toy import language, recall
 
 GROUPS = 256
 

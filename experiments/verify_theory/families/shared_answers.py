@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from experiments.verify_theory.effort import Arrays, Effort, Outcome
-from experiments.verify_theory.families import descent
-from experiments.verify_theory.table import Row, worst
-from theory.text import shared_answers
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.families import descent
+from truncated_weights.experiments.verify_theory.table import Row, worst
+from truncated_weights.theory.text import shared_answers
 
 FAMILY = "answers"
 SIZE, ANSWERS, ALPHA, SHARED = 24, 4, 0.4, 0.3

@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from toy import recall
+from truncated_weights.toy import recall
+from truncated_weights.training.loop import Measure
+from truncated_weights.training.records import Name, name
 
 Weights = dict[str, Array]
 
@@ -91,12 +93,12 @@ class Simplified:
         return loss(params, batch.tokens, batch.labels[:, 0])
 
 
-def measure(task: recall.Task, batch_size: int):  # type: ignore[no-untyped-def]
-    """Measures of fixed noisy sequences, named as in theory.learning_times.Curves."""
+def measure(task: recall.Task, batch_size: int) -> Measure:
+    """The Measure of fixed noisy sequences, named as in theory.learning_times.Curves."""
 
     def one(
         _problem: Simplified, params: Weights, frozen: Weights, key: PRNGKeyArray
-    ) -> dict[str, Array]:
+    ) -> dict[Name, Array]:
         batch = recall.sample(task, key, batch_size=batch_size)
         run = trace(params, batch.tokens)
         noise, correct = task.noise[0], batch.correct[:, 0]
@@ -111,11 +113,11 @@ def measure(task: recall.Task, batch_size: int):  # type: ignore[no-untyped-def]
             return jnp.mean(logits[:, noise] - chosen)
 
         return {
-            "p_noise": jnp.mean(jax.nn.softmax(run.logits, axis=-1)[:, noise]),
-            "attention_correct": mass(correct[:, None]),
-            "attention_noise": mass(jnp.full((batch_size, 1), noise)),
-            "feed_forward_margin": margin(run.feed_forward),
-            "attention_margin": margin(run.attended),
+            name("p_noise"): jnp.mean(jax.nn.softmax(run.logits, axis=-1)[:, noise]),
+            name("attention_correct"): mass(correct[:, None]),
+            name("attention_noise"): mass(jnp.full((batch_size, 1), noise)),
+            name("feed_forward_margin"): margin(run.feed_forward),
+            name("attention_margin"): margin(run.attended),
         }
 
     return one

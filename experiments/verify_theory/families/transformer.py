@@ -10,14 +10,19 @@ import math
 import jax
 import numpy as np
 
-from experiments.verify_theory.effort import Arrays, Effort, Outcome
-from experiments.verify_theory.families import early
-from experiments.verify_theory.families.early import LENGTH, WIDTH
-from experiments.verify_theory.table import Row, deviation_and_error, mean_and_error
-from theory import lazy
-from toy import language, recall, transformer
-from toy.probes import deviation
-from toy.recall_problem import RecallProblem
+from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.families import early
+from truncated_weights.experiments.verify_theory.families.early import LENGTH, WIDTH
+from truncated_weights.experiments.verify_theory.table import (
+    Row,
+    deviation_and_error,
+    mean_and_error,
+)
+from truncated_weights.theory import lazy
+from truncated_weights.toy import language, recall, transformer
+from truncated_weights.toy.probes import deviation
+from truncated_weights.toy.recall_problem import RecallProblem
+from truncated_weights.training.records import Name, name
 
 FAMILY = "transformer"
 # p(noise) passes alpha / 2 within these steps at every point.
@@ -89,14 +94,14 @@ def _first_gradients(effort: Effort, size: int, seed: int) -> np.ndarray:
     measure = deviation.measure(effort.first_draws)
 
     @jax.jit
-    def one(key: jax.Array) -> dict[str, jax.Array]:
+    def one(key: jax.Array) -> dict[Name, jax.Array]:
         start, data = jax.random.split(key)
         params, frozen = problem.init(start)
         return dict(measure(problem, params, frozen, data))
 
     found = [one(jax.random.key(seed + k)) for k in range(STARTS)]
     return np.array(
-        [[float(f[f"first_step/{name}"]) for f in found] for name in ("deviation", "labels")]
+        [[float(f[name(variable)]) for f in found] for variable in ("deviation", "labels")]
     )
 
 

@@ -16,10 +16,10 @@ import numpy as np
 
 def write(root: pathlib.Path) -> None:
     """DIR/CASE/{original,fresh}/ and DIR/CASE/expected.npz."""
-    import bridge
-    from bridge import export, surgery
     from tests.bridge.families.test_goldens import CASES, checkpoint, golden
-    from truncation import editing
+    from truncated_weights import bridge
+    from truncated_weights.bridge import export, surgery
+    from truncated_weights.truncation import editing
 
     for case in CASES:
         found = checkpoint(case)

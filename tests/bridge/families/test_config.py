@@ -5,8 +5,8 @@ import json
 import jax
 import pytest
 
-import bridge
-from bridge import families, module
+from truncated_weights import bridge
+from truncated_weights.bridge import families, module
 
 # Layers, d_model, heads, rotary dimensions, parameters, as published.
 PUBLISHED = {

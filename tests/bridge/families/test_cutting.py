@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import bridge
-from bridge import encoding, packing, scoring, surgery
-from bridge import network as model
-from bridge.tasks import Example
 from tests.bridge.families.test_goldens import checkpoint, golden
 from tests.bridge.make import matrix_inputs
 from tests.bridge.words import Words
-from truncation import editing, notation
+from truncated_weights import bridge
+from truncated_weights.bridge import encoding, packing, scoring, surgery
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.tasks import Example
+from truncated_weights.truncation import editing, notation
 
 # Every topology, activation, kind of position and way of sharing heads once.
 CASES = ("gptj", "gpt2", "llama3", "qwen2_windows", "phi_groups", "phi3_long")
@@ -49,7 +49,7 @@ def test_every_matrix_of_every_layer(case, packed, monkeypatch):
     monkeypatch.setattr(packing, "_SPARED", -np.inf)
     scorer = surgery.scorer(found, encoded())
     (batch,) = scorer.network.pack([encoded().batch])
-    assert isinstance(batch, packing.Packed) == packed
+    assert isinstance(batch, packing.PackedBatch) == packed
     keys = list(scorer.network.matrices)
     gate = 1 if found.config.gated else 0
     products = 1 if found.config.groups == found.config.num_heads else 0
@@ -72,7 +72,7 @@ def test_what_matrices_read_is_what_their_gradients_say(case):
     config, names = found.config.of_layer(0), found.config.matrices
     tokens, mask = (jnp.asarray(recorded[f"none_{key}"]) for key in ("tokens", "mask"))
     context = model.context_of(mask)
-    x = model.first_stream(found.params, config, tokens, context.positions)
+    x = model.embed(found.params, config, tokens, context.positions)
     first = found.params["layers"][0]
     inputs = matrix_inputs(first, config, x, context)
     assert set(inputs) == set(names)
@@ -151,7 +151,7 @@ def test_a_shared_norm_reaches_both_its_readers():
     found, recorded = checkpoint("gptj"), golden("gptj")
     tokens, mask = (jnp.asarray(recorded[f"none_{key}"]) for key in ("tokens", "mask"))
     context = model.context_of(mask)
-    x = model.first_stream(found.params, found.config, tokens, context.positions)
+    x = model.embed(found.params, found.config, tokens, context.positions)
     first = found.params["layers"][0]
     norm = {**first["attn_norm"], "scale": 2 * first["attn_norm"]["scale"]}
     before, after = (
@@ -166,8 +166,9 @@ def test_a_shared_norm_reaches_both_its_readers():
 def test_a_masked_model_is_asked_where_its_masks_are():
     """Every token of an answer hidden at once; log-probabilities from the logits there."""
     found, words = checkpoint("roberta"), Words(longest=6)
+    size = found.config.vocab_size
     masked = encoding.encode_examples(
-        EXAMPLES, words, num_tokens=50, prefix=(57,), mask_token=60, suffix=(58,)
+        EXAMPLES, words, num_tokens=size, prefix=(57,), mask_token=60, suffix=(58,)
     )
     scores = scoring.evaluate(found.params, found.config, masked)
     for index, example in enumerate(EXAMPLES):
@@ -175,7 +176,7 @@ def test_a_masked_model_is_asked_where_its_masks_are():
         text = np.array([[57, *prompt, *[60] * len(answer), 58]])
         # The mask is given because one of these ids is what RoBERTa pads with.
         logits = bridge.logits(found, text, mask=np.ones_like(text, bool))
-        logits = np.asarray(logits, np.float64)[0, 1 + len(prompt) :, :50]
+        logits = np.asarray(logits, np.float64)[0, 1 + len(prompt) :, :size]
         log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         loss = -sum(log_p[place, token] for place, token in enumerate(answer))
         np.testing.assert_allclose(scores["loss"][index], loss, rtol=1e-5)

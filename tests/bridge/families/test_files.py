@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-import bridge
-from bridge import export, sharding
-from bridge import network as model
 from tests.bridge import make
 from tests.bridge.families.test_goldens import CASES, ROOT, checkpoint, error, golden
+from truncated_weights import bridge
+from truncated_weights.bridge import export, sharding
+from truncated_weights.bridge import network as model
 
 
 def tensors(case):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import bridge
-from bridge import network as model
+from truncated_weights import bridge
+from truncated_weights.bridge import network as model
 
 ROOT = pathlib.Path(__file__).parents[2] / "data" / "families"
 CASES = tuple(sorted(path.name for path in ROOT.iterdir()))

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import bridge
-from bridge import families
-from bridge import network as model
+from truncated_weights import bridge
+from truncated_weights.bridge import families
+from truncated_weights.bridge import network as model
 
 DATA = pathlib.Path(__file__).parents[2] / "data"
 TINY = DATA / "tiny_gpt_neox"

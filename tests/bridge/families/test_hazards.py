@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import bridge
-from bridge import network as model
-from bridge.network import one_layer
 from tests.bridge.families import test_goldens as goldens
+from truncated_weights import bridge
+from truncated_weights.bridge import network as model
+from truncated_weights.bridge.network import one_layer
 
 NOTICED = 5e-5
 

@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-import bridge
-from bridge import export, families
-from bridge.config import LongRope
 from tests.bridge.families.test_goldens import CASES, ROOT, checkpoint
+from truncated_weights import bridge
+from truncated_weights.bridge import export, families
+from truncated_weights.bridge.config import LongRope
 
 
 def raw(case):

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-import bridge
-from bridge.families import laser
+from truncated_weights import bridge
+from truncated_weights.bridge.families import laser
 
 LLAMA = bridge.Config(
     vocab_size=8, num_layers=2, d_model=16, num_heads=2, d_ff=8, family="llama", gated=True

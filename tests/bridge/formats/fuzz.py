@@ -22,9 +22,9 @@ import time
 import jax
 import numpy as np
 
-import bridge
-from bridge import checkpoint, families
-from bridge.formats import weight_sets
+from truncated_weights import bridge
+from truncated_weights.bridge import checkpoint, families
+from truncated_weights.bridge.formats import weight_sets
 
 DATA = pathlib.Path(__file__).parents[2] / "data"
 TINY = DATA / "tiny_gpt_neox"

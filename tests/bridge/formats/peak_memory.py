@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import bridge
-from bridge import families
-from bridge.checkpoint import DTYPES
-from bridge.families import layout
-from bridge.formats import safetensors_file
+from truncated_weights import bridge
+from truncated_weights.bridge import families
+from truncated_weights.bridge.checkpoint import DTYPES
+from truncated_weights.bridge.families import layout
+from truncated_weights.bridge.formats import safetensors_file
 
 FAMILIES = pathlib.Path(__file__).parents[2] / "data" / "families"
 

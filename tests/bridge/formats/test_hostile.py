@@ -11,8 +11,9 @@ import zipfile
 import numpy as np
 import pytest
 
-import bridge
-from bridge.formats import (
+from tests.bridge import make
+from truncated_weights import bridge
+from truncated_weights.bridge.formats import (
     pickle_reader,
     safetensors_file,
     strict_json,
@@ -20,7 +21,6 @@ from bridge.formats import (
     weight_sets,
     zip_file,
 )
-from tests.bridge import make
 
 WEIGHTS = {
     "a": np.arange(12, dtype=np.float32).reshape(3, 4),

@@ -35,6 +35,6 @@ def samples():
 @pytest.fixture(scope="session")
 def neox(samples):
     """The tokenizer of GPT-NeoX, with which the counts of the notes were made."""
-    from bridge import tokenizer
+    from truncated_weights.bridge import tokenizer
 
     return tokenizer.read(samples / "pythia_tokenizer")

@@ -3,10 +3,10 @@ import re
 
 import pytest
 
-from bridge import tasks
-from bridge.tasks import TaskError
-from bridge.tasks.own import arithmetic, country_facts, indirect_object, relations
 from tests.bridge.words import Words
+from truncated_weights.bridge import tasks
+from truncated_weights.bridge.tasks import TaskError
+from truncated_weights.bridge.tasks.own import arithmetic, country_facts, indirect_object, relations
 
 
 def test_the_receiver_is_named_once_and_the_giver_twice():

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from bridge.tasks import TaskError, load
-from bridge.tasks.eigenpruning import super_glue
+from truncated_weights.bridge.tasks import TaskError, load
+from truncated_weights.bridge.tasks.eigenpruning import super_glue
 
 
 def test_all_pairs_of_the_published_ranges(encode):

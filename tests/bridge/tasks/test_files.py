@@ -7,9 +7,9 @@ import types
 
 import pytest
 
-from bridge.tasks import TaskError, load
-from bridge.tasks.files import hub_rows, rows
-from bridge.tasks.laser import fever
+from truncated_weights.bridge.tasks import TaskError, load
+from truncated_weights.bridge.tasks.files import hub_rows, rows
+from truncated_weights.bridge.tasks.laser import fever
 
 CLAIMS = [{"claim": "Cats purr.", "label": "SUPPORTS"}, {"claim": "Cats bark.", "label": "REFUTES"}]
 

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from bridge.tasks import TaskError, load
-from bridge.tasks.gsm8k import problems
+from truncated_weights.bridge.tasks import TaskError, load
+from truncated_weights.bridge.tasks.gsm8k import problems
 
 ROW = {
     "question": "Ada has 2 boxes of 540 pens. How many pens? ",

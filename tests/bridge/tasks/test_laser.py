@@ -5,9 +5,16 @@ import re
 
 import pytest
 
-from bridge.tasks import TaskError, load
-from bridge.tasks.laser import bias_in_bios, big_bench, counterfact, fever, hotpotqa, truthfulqa
-from bridge.tasks.laser.table import FIGURES
+from truncated_weights.bridge.tasks import TaskError, load
+from truncated_weights.bridge.tasks.laser import (
+    bias_in_bios,
+    big_bench,
+    counterfact,
+    fever,
+    hotpotqa,
+    truthfulqa,
+)
+from truncated_weights.bridge.tasks.laser.table import FIGURES
 
 REWRITE = {
     "case_id": 7,

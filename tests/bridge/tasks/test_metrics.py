@@ -7,8 +7,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from bridge.tasks import Example, Marking
-from bridge.tasks.metrics import closed, generated, numbers, text
+from truncated_weights.bridge.tasks import Example, Marking
+from truncated_weights.bridge.tasks.metrics import closed, generated, numbers, text
 
 
 def test_contains_is_of_the_answer_alone():
@@ -83,7 +83,7 @@ def test_comparisons():
 
 def test_gold_solutions_are_found_right(samples):
     """On published solutions themselves comparison as numbers never errs."""
-    from bridge.tasks.gsm8k import problems
+    from truncated_weights.bridge.tasks.gsm8k import problems
 
     found = problems.read(samples / "gsm8k" / "test_200.jsonl")
     for problem in found:

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from bridge.tasks import Example, Task, TaskError, card_of, load, protocol, split
-from bridge.tasks.frequency import join
+from truncated_weights.bridge.tasks import Example, Task, TaskError, card_of, load, protocol, split
+from truncated_weights.bridge.tasks.frequency import join
 
 
 def facts(count, paraphrases=3):

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from bridge.tasks import TaskError, load
 from tests.bridge.words import Words
+from truncated_weights.bridge.tasks import TaskError, load
 
 STORIES = {
     "NAMES": ["Ann", "Bob", "Cyd", "Elizabeth"],

@@ -3,10 +3,10 @@ import re
 
 import pytest
 
-from bridge import tasks
-from bridge.tasks import TaskError
-from bridge.tasks.general import lre, pairs, plain_jsonl
 from tests.bridge.words import Words
+from truncated_weights.bridge import tasks
+from truncated_weights.bridge.tasks import TaskError
+from truncated_weights.bridge.tasks.general import lre, pairs, plain_jsonl
 
 RELATION = {
     "name": "fruit colour",

@@ -4,7 +4,7 @@ import collections
 
 import pytest
 
-from bridge.tasks import load
+from truncated_weights.bridge.tasks import load
 
 # name, options, file, examples, what was left out
 SAMPLES = [
@@ -53,8 +53,8 @@ def test_answers_are_distributed_as_noted(samples, neox):
 
 
 def test_closed_answers_are_tokens_as_noted(neox):
-    from bridge.tasks.laser import bias_in_bios, big_bench
-    from bridge.tasks.laser.prompts import TRUE_FALSE, YES_NO
+    from truncated_weights.bridge.tasks.laser import bias_in_bios, big_bench
+    from truncated_weights.bridge.tasks.laser.prompts import TRUE_FALSE, YES_NO
 
     single = (*TRUE_FALSE, *YES_NO, *bias_in_bios.GENDERS, *bias_in_bios.ASKED)
     assert {len(neox(text)) for text in single} == {1}

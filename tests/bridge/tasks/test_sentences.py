@@ -4,10 +4,10 @@ from decimal import Decimal
 
 import pytest
 
-from bridge import encoding
-from bridge.tasks import Example, TaskError
-from bridge.tasks.example import spaced
-from bridge.tasks.metrics import numbers, text
+from truncated_weights.bridge import encoding
+from truncated_weights.bridge.tasks import Example, TaskError
+from truncated_weights.bridge.tasks.example import spaced
+from truncated_weights.bridge.tasks.metrics import numbers, text
 
 CAFE, CAFE_APART = "Caf\N{LATIN SMALL LETTER E WITH ACUTE}", "Cafe\N{COMBINING ACUTE ACCENT}"
 

@@ -4,13 +4,18 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.benchmark import experiment as benchmark
-from experiments.benchmark import plain
-from experiments.benchmark.operation_count import Count, count, matrix_product_operations
-from experiments.benchmark.settings import Benchmark
-from experiments.run.program import UserError
-from toy.probes import records
-from truncation import notation
+from truncated_weights.experiments.benchmark import measure as benchmark
+from truncated_weights.experiments.benchmark import plain
+from truncated_weights.experiments.benchmark.operation_count import (
+    Count,
+    count,
+    matrix_product_operations,
+)
+from truncated_weights.experiments.benchmark.settings import Benchmark
+from truncated_weights.experiments.run.program import UserError
+from truncated_weights.toy.probes import records
+from truncated_weights.training.records import name
+from truncated_weights.truncation import notation
 
 
 def test_operations_of_known_products():
@@ -77,8 +82,8 @@ def test_the_plain_step_and_record_have_the_values_of_ours():
     measures = [m.measure_models(cuts, batch_size=4) for m in (records, plain)]
     found = [jax.jit(functools.partial(m, ours))(params, frozen, key) for m in measures]
     assert len(found[1]) == 2 * 4 * 4
-    for name, value in found[1].items():
-        assert float(found[0][name]) == pytest.approx(float(value), abs=2e-5), name
+    for key, value in found[1].items():
+        assert float(found[0][key]) == pytest.approx(float(value), abs=2e-5), key
 
 
 def test_what_is_timed_runs():
@@ -88,7 +93,7 @@ def test_what_is_timed_runs():
     seconds = benchmark.medians({"step": lambda: advance(1)}, 2)
     assert seconds["step"] > 0
     found = benchmark.record(records, config)()
-    assert "clean/1.ov@0.1/p_noise" in found
+    assert name("p_noise", set="clean", model="1.ov@0.1") in found
 
 
 def test_the_published_truncations_are_fifteen():

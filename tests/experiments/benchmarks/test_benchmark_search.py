@@ -2,16 +2,25 @@ import jax
 import numpy as np
 import pytest
 
-import bridge
-from bridge import module, packing, surgery
-from experiments.benchmark_search import experiment as benchmark_search
-from experiments.benchmark_search import prompts, shapes
-from experiments.benchmark_search.settings import PYTHIA, SHAPES, BenchmarkSearch
-from truncation.notation import candidates as every_candidate
+from truncated_weights import bridge
+from truncated_weights.bridge import module, packing, surgery
+from truncated_weights.experiments.benchmark_search import measure as benchmark_search
+from truncated_weights.experiments.benchmark_search import prompts, shapes
+from truncated_weights.experiments.benchmark_search.settings import PYTHIA, SHAPES, BenchmarkSearch
+from truncated_weights.experiments.run.directory import open_run
+from truncated_weights.experiments.run.program import Place
+from truncated_weights.training.records import costs_of
+from truncated_weights.truncation.notation import candidates as every_candidate
+
+
+def timed(config, shape, candidates, path):
+    plan = benchmark_search.Plan(config, shape, candidates)
+    directory = open_run(Place("benchmark_search", str(path / "run")), config)
+    return costs_of(benchmark_search.measure(plan, directory))
 
 
 @pytest.mark.parametrize(("baseline", "kind"), [("batched", "random"), ("one_by_one", "facts")])
-def test_both_sides_agree_and_are_timed(baseline, kind):
+def test_both_sides_agree_and_are_timed(baseline, kind, tmp_path):
     """On a shape so small that only the agreement means anything."""
     config = BenchmarkSearch(
         shape="pythia-14m",
@@ -26,7 +35,7 @@ def test_both_sides_agree_and_are_timed(baseline, kind):
     )
     shape = bridge.Config(vocab_size=40, num_layers=2, d_model=16, num_heads=2, d_ff=32)
     candidates = every_candidate([(0, "fc_in"), (1, "fc_in")], config.rhos)
-    found = benchmark_search.run(config, shape, candidates)
+    found = timed(config, shape, candidates, tmp_path)
     assert found["candidates"] == 4
     assert found["baseline_candidates"] == 2
     assert found["baseline_prompts"] == (3 if baseline == "batched" else 2)
@@ -37,7 +46,7 @@ def test_both_sides_agree_and_are_timed(baseline, kind):
     assert found["seconds_per_candidate/full"] > 0
 
 
-def test_what_is_timed_is_whole_batches_of_the_search_of_all(monkeypatch):
+def test_what_is_timed_is_whole_batches_of_the_search_of_all(monkeypatch, tmp_path):
     shape = bridge.Config(vocab_size=32000, num_layers=2, d_model=16, num_heads=2, d_ff=32)
     # Batches of some sixty tokens, as if no more fitted the caches.
     monkeypatch.setattr(surgery, "_CACHED", 60 * 4 * shape.d_ff)
@@ -56,7 +65,7 @@ def test_what_is_timed_is_whole_batches_of_the_search_of_all(monkeypatch):
     arranged = packing.arrange(found.batch, size, share=True)
     whole = {frozenset(arranged[start : start + size]) for start in range(0, 300 - size, size)}
     assert {frozenset(batch) for batch in rows.reshape(-1, size)} <= whole
-    summary = benchmark_search.run(config, shape, every_candidate([(0, "fc_in")], config.rhos))
+    summary = timed(config, shape, every_candidate([(0, "fc_in")], config.rhos), tmp_path)
     assert summary["timed_prompts"] == len(rows)
     assert summary["baseline_prompts"] == 5
     assert summary["difference/rank"] == 0

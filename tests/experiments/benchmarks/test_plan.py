@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.benchmark import experiment, plan
-from experiments.benchmark.operation_count import Count
-from experiments.benchmark.settings import Benchmark
-from experiments.run.program import Place, UserError
-from training.settings import rule
+from truncated_weights.experiments.benchmark import plan
+from truncated_weights.experiments.benchmark.measure import STUDY
+from truncated_weights.experiments.benchmark.operation_count import Count
+from truncated_weights.experiments.benchmark.settings import Benchmark
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.program import Place, UserError
+from truncated_weights.training.settings import rule
 
 pytestmark = pytest.mark.fault("G2")
 
-PRESETS = next(rule(f).choices for f in dataclasses.fields(Benchmark) if f.name == "preset")
+PRESETS = next(rule(f).choices for f in dataclasses.fields(Benchmark) if f.name == "plan_preset")
 
 
 def test_what_is_told_of_one_product():
@@ -50,15 +52,17 @@ def test_a_preset_is_read_from_its_flag_file(preset):
 
 def test_plan_and_quick_exclude_each_other(tmp_path):
     with pytest.raises(UserError, match=r"--quick measures and --plan runs nothing"):
-        experiment.main(Benchmark(quick=True, plan="h200"), Place("benchmark", str(tmp_path / "x")))
+        study.run(
+            STUDY, Benchmark(quick=True, plan="h200"), Place("benchmark", str(tmp_path / "x"))
+        )
 
 
 @pytest.mark.thorough
 def test_the_whole_table_of_a_small_preset(tmp_path, monkeypatch, capsys):
     small = {"d_model": 16, "length": 16, "steps": 20, "eval_every": 10, "rhos": ("0.5",)}
-    whole = plan.read("demo")
+    whole, out = plan.read("demo"), str(tmp_path / "x")
     monkeypatch.setattr(plan, "read", lambda preset: dataclasses.replace(whole, **small))
-    experiment.main(Benchmark(plan="h200", preset="demo"), Place("benchmark", str(tmp_path / "x")))
+    study.run(STUDY, Benchmark(plan="h200", plan_preset="demo"), Place("benchmark", out))
     said = capsys.readouterr().out
     assert "demo on one h200: at least" in said
     assert "nothing was run" in said
@@ -75,5 +79,5 @@ def test_the_whole_table_of_a_small_preset(tmp_path, monkeypatch, capsys):
     assert summary["h200/step/products_operations"] > 3 * 2 * 48 * 16 * 16 * 16
     # Each of the ten recorded spectra decomposes every matrix once.
     assert summary["h200/record_of_spectra/products_decompositions"] >= 10
-    with pytest.raises(UserError, match="made with --plan"):
-        experiment.redraw(str(tmp_path / "x"))
+    with pytest.raises(UserError, match="has nothing to draw"):
+        study.redraw(STUDY, str(tmp_path / "x"))

@@ -2,8 +2,8 @@
 
 import json
 
-from experiments.fact_frequency import facts
 from tests.experiments.model_checkpoint import write_checkpoint
+from truncated_weights.experiments.fact_frequency import facts
 
 COLOURS = (" red", " green", " white")
 

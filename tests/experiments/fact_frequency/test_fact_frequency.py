@@ -5,15 +5,22 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import stats
 
-import bridge
-from bridge import encoding, scoring, surgery
-from experiments.fact_frequency import compared, experiment, facts, predicted
-from experiments.fact_frequency.settings import FactFrequency
-from experiments.run.program import Place, UserError
 from tests.experiments.fact_frequency.mini_run import write_run
-from truncation import editing
+from truncated_weights import bridge
+from truncated_weights.bridge import encoding, scoring, surgery
+from truncated_weights.experiments.fact_frequency import compared, facts, predicted, tables
+from truncated_weights.experiments.fact_frequency.fitted import fit_all
+from truncated_weights.experiments.fact_frequency.measure import STUDY
+from truncated_weights.experiments.fact_frequency.plan import prepare
+from truncated_weights.experiments.fact_frequency.settings import FactFrequency
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.directory import RunDirectory, open_run
+from truncated_weights.experiments.run.program import Place, UserError
+from truncated_weights.training import records as naming
+from truncated_weights.truncation import editing
 
 pytest.importorskip("tokenizers")
 
@@ -35,12 +42,12 @@ def config(runs):
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "run"
-    experiment.main(config, Place("fact_frequency", str(out)))
+    study.run(STUDY, config, Place("fact_frequency", str(out)))
     return out
 
 
 def test_before_and_after_against_the_edited_weights(config, finished):
-    arrays = dict(np.load(finished / "trajectory.npz"))
+    measured = RunDirectory(finished).read_records().measured.sel(run="a", step=64)
     line = json.loads((finished / "metrics.jsonl").read_text().splitlines()[0])
     folder = f"{config.runs[0]}/checkpoints/step64"
     checkpoint = bridge.load(folder)
@@ -48,57 +55,66 @@ def test_before_and_after_against_the_edited_weights(config, finished):
         facts.read(config.runs[0]).examples, checkpoint.tokenizer,
         num_tokens=checkpoint.config.vocab_size,
     )  # fmt: skip
+    assert measured.chosen == line["cut"]
     cut = editing.apply(checkpoint.params, line["cut"], surgery.matrices(checkpoint.config))
     for label, params in (("before", checkpoint.params), ("after", cut)):
         expected = scoring.evaluate(params, checkpoint.config, asked)
         for name in ("p_answer", "p_the", "loss"):
-            found = arrays[f"measured/{label}/{name}"][0, 0]
+            found = measured[name].sel(model=label)
             np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-6)
 
 
 def test_what_is_written(config, finished):
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["a/shared/shared"] in config.shared
-    arrays = dict(np.load(finished / "trajectory.npz"))
-    test = arrays["test"]
-    mean = arrays["measured/before/p_the"][:, 1][:, test].mean()
-    assert summary["all/128/measured/whole_p_the"] == pytest.approx(mean)
+    assert summary["a/64/measured/cut"] in (
+        "1.fc_out@0.5",
+        "1.fc_out@0",
+        "0.fc_out@0.5",
+        "0.fc_out@0",
+    )
+    records = RunDirectory(finished).read_records()
+    measured, said = (facts.tested(records[b]).p_answer for b in ("measured", "predicted"))
+    before = facts.tested(records.measured).p_the.sel(step=128, model="before")
+    assert summary["all/128/measured/whole_p_the"] == pytest.approx(float(before.mean()))
     gains = [
-        (arrays[f"{side}/p_answer"] - arrays[f"{base}/p_answer"])[:, 1][:, test].mean(axis=0)
-        for side, base in (("measured/after", "measured/before"),
-                           ("predicted/own/top", "predicted/own/none"))
-    ]  # fmt: skip
+        (values.sel(model=cut) - values.sel(model="before")).sel(step=128).mean("run")
+        for values, cut in ((measured, "after"), (said.sel(answers="own"), "top"))
+    ]
     rho = summary["all/128/own/top/p_answer/rank_correlation"]
     assert rho == pytest.approx(stats.spearmanr(*gains).statistic)
     for name in ("by_frequency", "window"):
         assert (finished / "figures" / f"{name}.png").stat().st_size > 10_000
         (finished / "figures" / f"{name}.png").unlink()
-    experiment.redraw(str(finished))
+    study.redraw(STUDY, str(finished))
     assert (finished / "figures" / "window.png").exists()
 
 
 def test_facts_that_obey_the_memory_give_it_back(config, finished, tmp_path):
     """r and clock are found, and the gains agree in rank."""
-    plan = experiment.make_plan(config)
+    plan = prepare(config)
     times = predicted.clocks(config.longest)
     cuts = (predicted.Whole(), predicted.Row(0.35))
     said = predicted.predict(plan.facts, "shared", 0.3, times[[20, 33]], cuts)
-    measured = {
-        f"{label}/{name}": np.stack([values, values])
-        for label, cut in zip(("before", "after"), cuts, strict=True)
-        for name, values in said[cut].items()
+    obeys = {
+        naming.name(score, "fact", step=step, model=model): values[row]
+        for model, cut in zip(("before", "after"), cuts, strict=True)
+        for score, values in said[cut].items()
+        for row, step in enumerate(plan.steps)
     }
-    directory = experiment.open_run(Place("fact_frequency", str(tmp_path / "run")), config)
-    fits, arrays = experiment.fit_all(plan, directory, measured)
+    measured = plan.facts.labelled(obeys).assign_coords(step=list(plan.steps))
+    measured = measured.expand_dims(run=list(plan.names))
+    directory = open_run(Place("fact_frequency", str(tmp_path / "run")), config)
+    records = fit_all(plan, directory, measured)
     assert plan.names == ("a", "b")
-    for run in plan.names:
-        assert fits[f"{run}/shared/shared"] == 0.3
-        assert fits[f"{run}/128/shared/clock"] == pytest.approx(times[33])
-        assert fits[f"{run}/128/shared/misfit"] < 1e-9
-        assert fits[f"{run}/64/shared/matched_share"] == pytest.approx(0.35)
-    arrays |= {f"measured/{name}": values for name, values in measured.items()}
-    arrays["steps"] = np.array(plan.steps)
-    rows, correlations = experiment.compare(plan, arrays, [["x", "y"]] * 2)
+    fits = records.fits.sel(answers="shared")
+    assert (fits.shared == 0.3).all()
+    np.testing.assert_allclose(fits.clock.sel(step=128), times[33])
+    assert (fits.misfit < 1e-9).all()
+    np.testing.assert_allclose(fits.matched_share, 0.35)
+    chosen = xr.DataArray([["x", "y"]] * 2, dims=("run", "step"))
+    records = records.with_block("measured", measured.assign(chosen=chosen))
+    rows, correlations = tables.compare(plan, records)
     chosen = [c for c in correlations if (c["answers"], c["cut"]) == ("shared", "matched")]
     assert all(c["rho"] == pytest.approx(1.0) for c in chosen)
     said_rows = {r["who"]: r for r in rows if r["run"] == "all" and r["step"] == 128}
@@ -164,4 +180,4 @@ def test_what_cannot_be_compared_is_told(config, runs, tmp_path):
         ({"rhos": ("2",)}, "2"),
     ):
         with pytest.raises(UserError, match=told):
-            experiment.make_plan(dataclasses.replace(config, **change))
+            prepare(dataclasses.replace(config, **change))

@@ -12,12 +12,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
-from experiments.report import execute, page, verdicts
-from experiments.report.claims import SUBJECTS
-from experiments.report.plan import plan
-from experiments.report.reading import Found
-from experiments.report.runs import RUNS
+from truncated_weights.experiments.report import execute, page, verdicts
+from truncated_weights.experiments.report.pictures import pictures
+from truncated_weights.experiments.report.plan import plan
+from truncated_weights.experiments.report.reading import Found
+from truncated_weights.experiments.report.runs import RUNS
+from truncated_weights.experiments.report.subjects import SUBJECTS
+from truncated_weights.training import records
 
 DATA = Path(__file__).parents[2] / "data" / "report"
 
@@ -38,28 +41,36 @@ class Watched(dict):
 
 
 class Watching(Found):
-    """A run whose summary and arrays are watched."""
+    """A run whose summary is watched."""
 
     def __init__(self, path):
         super().__init__(path)
-        self._summary = Watched(self._summary)
-        # A cached property: this stands in its place.
-        self.__dict__["arrays"] = Watched(self.arrays) if (path / "trajectory.npz").exists() else {}
+        self.summary = Watched(self.summary)
 
     def write(self, folder):
         folder.mkdir(parents=True)
-        numbers = {key: self._summary[key] for key in self._summary if key in self._summary.read
-                   and key != "rows_of_table"}  # fmt: skip
+        numbers = {key: self.summary[key] for key in self.summary if key in self.summary.read}
         (folder / "summary.json").write_text(json.dumps(numbers, indent=0) + "\n")
-        config = json.dumps(self.config, indent=0)
-        (folder / "config.json").write_text(config + "\n")
-        if arrays := {key: self.arrays[key] for key in sorted(getattr(self.arrays, "read", ()))}:
-            single = {k: v.astype(np.float32) if v.dtype == np.float64 else v
-                      for k, v in arrays.items()}  # fmt: skip
-            np.savez_compressed(folder / "trajectory.npz", **single)
-        for name in ("table.json", "dynamics.jsonl"):
-            if (self.path / name).exists():
-                shutil.copyfile(self.path / name, folder / name)
+        (folder / "config.json").write_text(json.dumps(self.config, indent=0) + "\n")
+        if self.records:
+            lean_records = records.Records({k: lean(k, v) for k, v in self.records.items()})
+            (folder / records.FILE).write_bytes(records.encoded(lean_records))
+        for name in self._tables:
+            shutil.copyfile(self.path / name, folder / name)
+
+
+def lean(block: str, data: xr.Dataset) -> xr.Dataset:
+    """What figures and claims read of a block, in single precision."""
+    if block == "spectra":
+        shown = [m for m in ("1.fc_in", "1.fc_out", "1.ov") if m in data.matrix]
+        data = data[["singular_values", "noise_share"]].sel(matrix=shown)
+    if block in ("models", "final"):
+        read = ("p_", "loss", "accuracy", "attention_correct", "attention_noise",
+                "attention_previous", "margin", "first_bad")  # fmt: skip
+        data = data[[v for v in data if str(v).startswith(read)]]
+    used = [d for d in data.coords if any(d in data[v].coords for v in data)]
+    data = data[list(data)].drop_vars([d for d in data.coords if d not in used])
+    return data.map(lambda v: v.astype(np.float32) if v.dtype == np.float64 else v, keep_attrs=True)
 
 
 def main(report: Path) -> None:
@@ -73,7 +84,7 @@ def main(report: Path) -> None:
     }
     judged = verdicts.judge(SUBJECTS, done, found)
     told = page.Report(SUBJECTS, judged, planned, done, found, "record")
-    page.build(told, page.drawn(told))
+    page.build(told, pictures(SUBJECTS, found))
     shutil.rmtree(DATA, ignore_errors=True)
     for name, run in found.items():
         run.write(DATA / name)

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
-from experiments.run import flags
-from experiments.run.program import Shared
+from truncated_weights.experiments.run import flags
+from truncated_weights.experiments.run.program import Shared
 
 
 def main():
     name, *arguments = sys.argv[1:]
-    program = importlib.import_module(f"experiments.{name}.__main__").PROGRAM
+    program = importlib.import_module(f"truncated_weights.experiments.{name}.__main__").PROGRAM
     values = absl_flags.FlagValues()
     flags.define(program.settings, values)
     flags.define(Shared, values)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report import execute, experiment
-from experiments.report.claim import AtMost, Claim, Near, Subject
-from experiments.report.plan import plan
-from experiments.report.runs import Run
-from experiments.report.settings import Report
-from experiments.run import directory as run_directory
-from experiments.run import stop
-from experiments.run.program import Place
+from truncated_weights.experiments.report import execute, experiment
+from truncated_weights.experiments.report.plan import plan
+from truncated_weights.experiments.report.runs import Run
+from truncated_weights.experiments.report.settings import Report
+from truncated_weights.experiments.run import directory as run_directory
+from truncated_weights.experiments.run import stop
+from truncated_weights.experiments.run.claim import AtMost, Claim, Key, Near, Subject
+from truncated_weights.experiments.run.program import Place
 
 RUNS = {
     "first": Run("associative_memory", ("--alpha=0.25",)),
@@ -34,10 +34,10 @@ SUBJECTS = {
     "memory": Subject(
         "Memory", "About.",
         (
-            claim("right", "first", Near("full/p_noise", 0.3, 0.01, "law")),
-            claim("cut", "second", AtMost("full/p_noise", 0.5, "law")),
-            claim("same", "third", AtMost("largest_logit_error", 0.01, "law")),
-            claim("waits", "asked", AtMost("full/p_noise", 0.5, "law")),
+            claim("right", "first", Near(Key("full/p_noise"), 0.3, 0.01, "law")),
+            claim("cut", "second", AtMost(Key("full/p_noise"), 0.5, "law")),
+            claim("same", "third", AtMost(Key("largest_logit_error"), 0.01, "law")),
+            claim("waits", "asked", AtMost(Key("full/p_noise"), 0.5, "law")),
         ),
     )
 }  # fmt: skip
@@ -45,8 +45,8 @@ WRONG = {
     "memory": dataclasses.replace(
         SUBJECTS["memory"],
         claims=(
-            claim("wrong", "first", Near("full/p_noise", 0.5, 0.01, "law")),
-            claim("right", "first", Near("full/p_noise", 0.3, 0.01, "law")),
+            claim("wrong", "first", Near(Key("full/p_noise"), 0.5, 0.01, "law")),
+            claim("right", "first", Near(Key("full/p_noise"), 0.3, 0.01, "law")),
         ),
     )
 }
@@ -196,7 +196,7 @@ def test_a_run_that_fails_is_no_success_though_no_claim_fails(tmp_path, monkeypa
 
 def test_a_claim_whose_key_is_gone_is_a_fault_and_no_verdict(tmp_path, capsys):
     gone = {"memory": dataclasses.replace(
-        SUBJECTS["memory"], claims=(claim("gone", "first", AtMost("no/such", 1, "law")),)
+        SUBJECTS["memory"], claims=(claim("gone", "first", AtMost(Key("no/such"), 1, "law")),)
     )}  # fmt: skip
     code, summary, _ = whole(tmp_path / "out", gone)
     assert code == 1

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report import execute, figures, page, verdicts
-from experiments.report.claims import SUBJECTS
-from experiments.report.plan import plan
-from experiments.report.reading import Found
-from experiments.report.runs import RUNS
 from tests.experiments.report.browser import Browser, Tab, executable
+from truncated_weights.experiments.report import execute, page, verdicts
+from truncated_weights.experiments.report.pictures import pictures as drawn
+from truncated_weights.experiments.report.plan import plan
+from truncated_weights.experiments.report.reading import Found
+from truncated_weights.experiments.report.runs import RUNS
+from truncated_weights.experiments.report.subjects import SUBJECTS
+from truncated_weights.experiments.run.drawing import panel
 
 DATA = Path(__file__).parents[2] / "data" / "report"
 MEGABYTES = 10
@@ -38,9 +40,9 @@ def report():
 @pytest.fixture(scope="module")
 def pictures(report):
     with contextlib.redirect_stderr(io.StringIO()) as told:
-        drawn = page.drawn(report)
+        found = drawn(report.subjects, report.found)
     assert told.getvalue() == ""
-    return drawn
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +79,21 @@ def test_every_claim_that_needs_nothing_was_judged(report):
     assert without == {"model", "published"}
 
 
-def test_every_subject_with_runs_has_a_picture_told_in_words(pictures):
-    for subject in set(SUBJECTS) - {"models"}:
-        assert pictures[subject], subject
-        for panel in pictures[subject]:
-            assert len(panel.alt) > 20
-            assert 'role="img"' in panel.svg
-    names = [panel.name for panels in pictures.values() for panel in panels]
+def test_every_picture_is_there_and_told_in_words(report, pictures):
+    for key, subject in SUBJECTS.items():
+        wanted = [run for run, _ in subject.pictures if run in report.found]
+        assert len(pictures[key]) >= len(wanted), key
+        for picture in pictures[key]:
+            assert len(picture.caption) > 20
+            assert 'role="img"' in picture.svg
+            # Letters are letters, in the colour of the page.
+            assert "<text" in picture.svg
+            assert "currentColor" in picture.svg
+    names = [picture.name for pictured in pictures.values() for picture in pictured]
     assert len(names) == len(set(names))
-    assert "var(" not in pictures["recall"][0].standalone()
+    ids = re.findall(r'\bid="([^"]+)"', "".join(p.svg for many in pictures.values() for p in many))
+    assert len(ids) == len(set(ids))
+    assert "var(" not in panel.standalone(pictures["recall"][0].svg)
 
 
 def test_it_is_one_file_of_reasonable_weight(index):
@@ -101,7 +109,8 @@ def test_the_same_runs_give_the_same_page(report, pictures, index):
     stamp = re.compile(r"Written [\d-]+ [\d:]+ UTC")
     again = page.build(report, pictures)
     assert stamp.sub("", again) == stamp.sub("", index.read_text())
-    assert figures.panels("attention", report.found) == pictures["attention"]
+    attention = {"attention": SUBJECTS["attention"]}
+    assert drawn(attention, report.found)["attention"] == pictures["attention"]
 
 
 def test_it_opens_without_error_and_asks_for_nothing(tab, index):

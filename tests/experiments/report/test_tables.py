@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report import tables
-from experiments.report.claims import SUBJECTS
+from truncated_weights.experiments.report import tables
+from truncated_weights.experiments.report.subjects import SUBJECTS
 
 ROOT = Path(__file__).parents[3]
 ROWS = [

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from experiments.benchmark_generation import experiment
-from experiments.benchmark_generation.settings import BenchmarkGeneration
-from experiments.run.program import Place, RunFailedError
+from truncated_weights.experiments.benchmark_generation import measure
+from truncated_weights.experiments.benchmark_generation.settings import BenchmarkGeneration
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.program import Place, RunFailedError
 
 SMALL = {
     "num_layers": 1, "d_model": 16, "num_heads": 2, "num_groups": 1, "d_ff": 24,
@@ -16,8 +17,10 @@ SMALL = {
 
 
 def test_the_three_ways_are_timed_and_agree(tmp_path, capsys):
-    experiment.main(
-        BenchmarkGeneration(**SMALL), Place("benchmark_generation", str(tmp_path / "a"))
+    study.run(
+        measure.STUDY,
+        BenchmarkGeneration(**SMALL),
+        Place("benchmark_generation", str(tmp_path / "a")),
     )
     summary = json.loads((tmp_path / "a" / "summary.json").read_text())
     for name in ("uncached", "cached", "factored"):
@@ -27,19 +30,21 @@ def test_the_three_ways_are_timed_and_agree(tmp_path, capsys):
 
 def test_a_shared_beginning_is_timed_beside(tmp_path, capsys):
     config = BenchmarkGeneration(**(SMALL | {"length": 40, "shared": 36, "whole": False}))
-    experiment.main(config, Place("benchmark_generation", str(tmp_path / "a")))
+    study.run(measure.STUDY, config, Place("benchmark_generation", str(tmp_path / "a")))
     summary = json.loads((tmp_path / "a" / "summary.json").read_text())
     assert summary["ratio/shared"] > 0
     assert "ratio/cached" not in summary
     assert "a beginning of 36 tokens run once" in capsys.readouterr().out
     with pytest.raises(ValueError, match="shared 40 leaves nothing of a prompt of 40"):
-        experiment.architecture(dataclasses.replace(config, shared=40))
+        measure.architecture(dataclasses.replace(config, shared=40))
 
 
 def test_other_tokens_fail_the_run(tmp_path, monkeypatch):
-    right = experiment.whole_passes
-    monkeypatch.setattr(experiment, "whole_passes", lambda *rest: right(*rest) + 1)
+    right = measure.whole_passes
+    monkeypatch.setattr(measure, "whole_passes", lambda *rest: right(*rest) + 1)
     with pytest.raises(RunFailedError, match="chose other tokens"):
-        experiment.main(
-            BenchmarkGeneration(**SMALL), Place("benchmark_generation", str(tmp_path / "b"))
+        study.run(
+            measure.STUDY,
+            BenchmarkGeneration(**SMALL),
+            Place("benchmark_generation", str(tmp_path / "b")),
         )

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.run import program, stop
-from experiments.run.directory import holding, open_finished, previous
-from experiments.run.program import RunFailedError, UserError
 from tests.experiments.run.test_run_directory import Config, begin, bytes_of, fail, finished
+from truncated_weights.experiments.run import program, stop
+from truncated_weights.experiments.run.directory import holding, open_finished, previous
+from truncated_weights.experiments.run.program import RunFailedError, UserError
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 from absl import flags as absl_flags
 
-from experiments.run import flags
-from toy.settings import NoisyRecall
-from training.settings import Settings, setting
+from truncated_weights.experiments.run import flags
+from truncated_weights.toy.settings import NoisyRecall
+from truncated_weights.training.settings import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)

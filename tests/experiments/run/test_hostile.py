@@ -13,13 +13,19 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-from experiments.report.reading import Found
-from experiments.run import flags, program, progress, streams, style, table
-from experiments.run.directory import RunDirectory, read_config, settings_of, spreadsheet
-from experiments.run.program import UserError
-from training.checkpoint import CheckpointError, Store
-from training.settings import Settings, setting
-from truncation.files import regular
+from truncated_weights.experiments.report.reading import Found
+from truncated_weights.experiments.run import flags, program, progress, streams, table
+from truncated_weights.experiments.run.directory import (
+    RunDirectory,
+    read_config,
+    settings_of,
+    spreadsheet,
+)
+from truncated_weights.experiments.run.drawing import style
+from truncated_weights.experiments.run.program import UserError
+from truncated_weights.training.checkpoint import CheckpointError, Store
+from truncated_weights.training.settings import Settings, setting
+from truncated_weights.truncation.files import regular
 
 HUGE = "9" * 400
 DEEP = "[" * 2000 + "]" * 2000
@@ -130,7 +136,7 @@ def test_a_pipe_in_a_finished_run(tmp_path, name):
     (tmp_path / "summary.json").write_text("{}")
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
-    refused(lambda: Found(tmp_path), "not a regular file", UserError)
+    refused(lambda: Found(tmp_path).rows("table.json"), "not a regular file", UserError)
     if name == "config.json":
         refused(lambda: read_config(tmp_path), "not a run directory", UserError)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from experiments.run import memory
-from experiments.run.program import UserError
-from toy.settings import NoisyRecall
+from truncated_weights.experiments.run import ram as memory
+from truncated_weights.experiments.run.program import UserError
+from truncated_weights.toy.settings import NoisyRecall
 
 
 def test_refusals_say_how_much_and_what_to_lower():

@@ -5,11 +5,11 @@ import json
 import jax
 import pytest
 
-from experiments.run import recall_setup
-from experiments.run.directory import numerics, require_same_stream
-from experiments.run.program import UserError
 from tests.experiments.run.test_run_directory import begin
-from toy.settings import NoisyRecall
+from truncated_weights.experiments.run.directory import numerics, require_same_stream
+from truncated_weights.experiments.run.inputs import recall_setup
+from truncated_weights.experiments.run.program import UserError
+from truncated_weights.toy.settings import NoisyRecall
 
 
 def recorded(path):

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import importlib
+import itertools
 import os
 import re
 import signal
@@ -12,16 +13,19 @@ import time
 
 import pytest
 
-from experiments.run import program, stop
-from experiments.run.program import RunFailedError, UserError
-from truncation.finite import NotFiniteError
+from truncated_weights.experiments.run import program, stop
+from truncated_weights.experiments.run.program import RunFailedError, UserError
+from truncated_weights.truncation.finite import NotFiniteError
 
+NUMBER = itertools.count()
 PROGRAMS = sorted(program.programs())
 SCRIPT = """
-import dataclasses, sys, time, types
-from experiments.run import stop
-from experiments.run.program import Program
-from training.settings import Settings, setting
+import dataclasses, time
+from truncated_weights.experiments.run import stop
+from truncated_weights.experiments.run.program import Program
+from truncated_weights.experiments.run.study import Study
+from truncated_weights.training.records import Records
+from truncated_weights.training.settings import Settings, setting
 
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
@@ -31,20 +35,24 @@ class Config(Settings):
     loud: bool = setting(False, "Shout.")
     model: str = setting("m", "A name.", required=True)
 
-def main(config, place):
+def measure(config, directory):
     assert hash(config)
-    print(config.alpha, config.names, config.sizes, place.out, place.overwrite, flush=True)
+    print(config.alpha, config.names, config.sizes, directory.path, flush=True)
     if config.loud:
         stop.promise(lambda: "nothing is kept")
         while config.alpha == 0.75:  # a loop that looks between two pieces of work
             stop.check()
             time.sleep(0.01)
         time.sleep(60)  # one long piece of work
+    return Records({})
 
-sys.modules["experiments.nothing"] = types.ModuleType("experiments.nothing")
-experiment = sys.modules["experiments.nothing.experiment"] = types.ModuleType("experiment")
-experiment.main = main
-Program("nothing", Config, "Does nothing.").start()
+def study():
+    return Study(
+        name="nothing", settings=Config, prepare=lambda config: config, measure=measure,
+        summarise=lambda plan, records: {}, tell=lambda plan, records, summary: None,
+    )
+
+Program("nothing", Config, "Does nothing.", study).start()
 """
 
 
@@ -56,8 +64,9 @@ def script(tmp_path_factory):
 
 
 def start(script, *arguments):
+    out = script.parent / f"run{next(NUMBER)}"
     return subprocess.Popen(
-        [sys.executable, script, *arguments],
+        [sys.executable, script, f"--out={out}", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -67,8 +76,10 @@ def start(script, *arguments):
 def test_flags_become_a_hashable_configuration(script):
     running = start(script, "--alpha=0.25", "--names=a,b", "--sizes=3,4", "--overwrite")
     out, err = running.communicate(timeout=60)
-    expected = "0.25 ('a', 'b') (3, 4) runs/nothing True\n"
-    assert (out, err, running.returncode) == (expected, "", 0)
+    where = re.escape(str(script.parent))
+    expected = rf"0\.25 \('a', 'b'\) \(3, 4\) ({where}/run\d+)\nfiles: \1\n"
+    assert re.fullmatch(expected, out)
+    assert (err, running.returncode) == ("", 0)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +121,9 @@ def test_signals_end_in_130_and_say_what_is_kept(script, sent, alpha):
     running.send_signal(sent)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert err == "error: interrupted; nothing is kept\n"
+    # What is going on may be told before, where nothing was for a while.
+    assert err.endswith("error: interrupted; nothing is kept\n")
+    assert err.count("\n") <= 2
     # The loop obeys at its next look, the long piece of work after the grace.
     if alpha == 0.5:
         assert time.monotonic() - began > 0.9 * stop.GRACE
@@ -136,7 +149,7 @@ def test_help_shows_every_flag_at_once_and_brings_no_jax(program):
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0
-    module = importlib.import_module(f"experiments.{program}.__main__")
+    module = importlib.import_module(f"truncated_weights.experiments.{program}.__main__")
     fields = dataclasses.fields(module.PROGRAM.settings)
     # from_ is --from: the underscore keeps the setting apart from Python's own word.
     names = {field.name.rstrip("_") for field in fields}
@@ -211,7 +224,8 @@ def test_memory_that_ran_out_is_one_line(capsys, error):
 
 def test_a_terminal_without_the_sign_gets_another(script):
     done = subprocess.run(
-        [sys.executable, script, "--names=±"], capture_output=True, timeout=60, check=False,
+        [sys.executable, script, "--names=±", f"--out={script.parent / 'sign'}"],
+        capture_output=True, timeout=60, check=False,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
@@ -238,7 +252,7 @@ def test_library_errors_about_arguments_become_user_errors():
 CALLED_BACK = """
 import asyncio, sys, time
 import tensorstore
-from experiments.run import program
+from truncated_weights.experiments.run import program
 program._quieten()
 
 async def begin():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.run import progress
+from truncated_weights.experiments.run import progress
 
 
 class Clock:

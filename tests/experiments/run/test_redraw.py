@@ -6,10 +6,12 @@ import json
 
 import pytest
 
-from experiments.run import flags
-from experiments.run.directory import plain
-from experiments.run.program import programs
-from training import settings
+from truncated_weights.experiments.run import flags, study
+from truncated_weights.experiments.run.directory import plain
+from truncated_weights.experiments.run.drawing import style
+from truncated_weights.experiments.run.drawing.panel import Figure
+from truncated_weights.experiments.run.program import programs
+from truncated_weights.training import settings
 
 
 def other(kind, several, rule, value):
@@ -28,7 +30,7 @@ def other(kind, several, rule, value):
 @pytest.mark.fault("A15")
 @pytest.mark.parametrize("name", sorted(programs()))
 def test_a_flag_that_drawing_would_drop_is_refused_by_name(name, drive, tmp_path):
-    program = importlib.import_module(f"experiments.{name}.__main__").PROGRAM
+    program = importlib.import_module(f"truncated_weights.experiments.{name}.__main__").PROGRAM
     required = {
         f.name: (("x",) if settings.kinds(program.settings)[f.name][1] else "a/b")
         for f in dataclasses.fields(program.settings)
@@ -64,21 +66,24 @@ def test_a_flag_that_drawing_would_drop_is_refused_by_name(name, drive, tmp_path
 
 @pytest.mark.fault("A15")
 def test_flags_of_drawing_reach_the_figures(drive, tmp_path, monkeypatch):
-    from experiments.sweep import experiment, figures
-    from experiments.sweep.settings import SETTINGS
+    from truncated_weights.experiments.sweep import measure
+    from truncated_weights.experiments.sweep.settings import SETTINGS
 
     out = tmp_path / "run"
     out.mkdir()
     had = plain(dataclasses.asdict(SETTINGS(alpha=(0.3,))))
     (out / "config.json").write_text(json.dumps({"program": "sweep", "flags": had}))
-    for name in ("summary.json", "metrics.jsonl", "theory.jsonl"):
-        (out / name).write_text("{}" if name == "summary.json" else "")
+    (out / "summary.json").write_text("{}")
     seen = []
-    monkeypatch.setattr(experiment.figures, "draw", lambda config, *_: seen.append(config) or ())
+    drawing = dataclasses.replace(
+        measure.STUDY, figures=lambda config, records: seen.append(config) or (Figure("a", []),)
+    )
+    monkeypatch.setattr(measure, "STUDY", drawing)
+    monkeypatch.setattr(study, "render", lambda figure: style.figure(1, 1)[0])
     (ended,) = drive(
         "sweep", ["--redraw", f"--out={out}", "--shown=half_step/noise", "--alpha=0.3"]
     )
     assert (ended["code"], ended["err"]) == (0, "")
     assert seen[0].shown == ("half_step/noise",)
     assert seen[0].alpha == (0.3,)
-    assert figures.chosen(seen[0], []) == ("half_step/noise",)
+    assert measure.figures.chosen(seen[0], None) == ("half_step/noise",)

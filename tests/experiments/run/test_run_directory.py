@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.run import program
-from experiments.run.directory import (
+from truncated_weights.experiments.run import program
+from truncated_weights.experiments.run.directory import (
     open_finished,
     open_run,
     previous,
     read_config,
     settings_of,
 )
-from experiments.run.program import Place, UserError
-from training.settings import Settings, setting
+from truncated_weights.experiments.run.program import Place, UserError
+from truncated_weights.training.settings import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,9 +230,9 @@ def test_results_and_what_they_are_read_from_do_not_share_a_directory(tmp_path):
 
 HOLDER = """
 import sys, dataclasses
-from experiments.run.directory import open_run
-from experiments.run.program import Place, UserError
-from training.settings import Settings
+from truncated_weights.experiments.run.directory import open_run
+from truncated_weights.experiments.run.program import Place, UserError
+from truncated_weights.training.settings import Settings
 @dataclasses.dataclass(frozen=True)
 class Config(Settings): pass
 try:
@@ -433,7 +433,7 @@ def test_what_a_kill_left_half_written_is_swept_away(tmp_path):
 
 
 def test_the_commit_is_that_of_this_code_alone(tmp_path):
-    from experiments.run import provenance
+    from truncated_weights.experiments.run import provenance
 
     if shutil.which("git") is None:
         pytest.skip("no git")

@@ -9,7 +9,7 @@ import pytest
 
 LOUD = """
 import sys
-from experiments.run import stop, streams
+from truncated_weights.experiments.run import stop, streams
 streams.settle()
 with open(sys.argv[1], "w") as result:  # gets the first descriptor that is free
     for number in range(int(sys.argv[2])):

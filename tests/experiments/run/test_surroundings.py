@@ -7,8 +7,9 @@ import jax
 import matplotlib as mpl
 import pytest
 
-from experiments.run import program, style
-from experiments.run.program import UserError
+from truncated_weights.experiments.run import program
+from truncated_weights.experiments.run.drawing import style
+from truncated_weights.experiments.run.program import UserError
 
 
 @pytest.mark.fault("D1")

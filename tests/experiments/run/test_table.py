@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.run import table
+from truncated_weights.experiments.run import table
 
 ROWS = [
     {"rule": "grid", "p(correct)": 0.98123, "chosen": "1.fc_out@-0.01", "n": 3},

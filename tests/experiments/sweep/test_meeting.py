@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from experiments.run.processes import alike, meeting
-from experiments.sweep.settings import SETTINGS
+from truncated_weights.experiments.run.processes import alike, meeting
+from truncated_weights.experiments.sweep.settings import SETTINGS
 
 
 def free_port():

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.sweep import plan
-from experiments.sweep.settings import AXES, SETTINGS
-from toy.settings import NoisyRecall
+from truncated_weights.experiments.sweep import plan
+from truncated_weights.experiments.sweep.settings import AXES, SETTINGS
+from truncated_weights.toy.settings import NoisyRecall
 
 TINY = {
     "num_tokens": (5,), "length": (8,), "d_model": (6,), "batch_size": (4,), "steps": (4,),

@@ -3,20 +3,17 @@ import json
 import numpy as np
 import pytest
 
-from experiments.associative_memory import experiment as program
-from experiments.associative_memory.settings import Memory
-from experiments.run.directory import open_run
-from experiments.run.program import Place
-from toy import memory
-from truncation import notation
+from truncated_weights.experiments.associative_memory import measure as program
+from truncated_weights.experiments.associative_memory.settings import Memory
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.directory import RunDirectory
+from truncated_weights.experiments.run.program import Place
+from truncated_weights.truncation import notation
 
 
 def run(path, config):
-    problem = memory.Memory(config.num_inputs, config.alpha, d_model=config.d_model)
-    texts = config.interventions or program.default_interventions(config.num_inputs)
-    directory = open_run(Place("associative_memory", str(path)), config)
-    cuts = tuple(notation.parse(text) for text in texts)
-    return program.run(config, problem, cuts, directory), directory
+    assert study.run(program.STUDY, config, Place("associative_memory", str(path))) == 0
+    return json.loads((path / "summary.json").read_text()), RunDirectory(path)
 
 
 def test_two_inputs_end_at_the_published_figures(tmp_path):
@@ -27,9 +24,8 @@ def test_two_inputs_end_at_the_published_figures(tmp_path):
     assert summary["0.fc_in@0.5/p_noise"] == pytest.approx(0.042, abs=1e-3)
     assert summary["0.fc_in@0.5/p_correct"] == pytest.approx(0.956, abs=1e-3)
     assert summary["largest_logit_error"] < 0.01
-    values = directory.read_arrays()["memory/logits/singular_values"][-1, 0]
+    values = directory.read_records().logits.singular_values.isel(step=-1, seed=0)
     np.testing.assert_allclose(values, [6.258, 2.633], atol=2e-3)
-    assert json.loads((directory.path / "summary.json").read_text()) == summary
     assert (directory.path / "figures" / "memory.png").stat().st_size > 10_000
 
 
@@ -37,11 +33,9 @@ def test_truncation_changes_ends_at_the_crossing(tmp_path):
     # N = 4, alpha = 0.3 crosses at t = 233: before it the small end holds the noise.
     config = Memory(num_inputs=4, time=600.0, step_size=0.1)
     _, directory = run(tmp_path / "run", config)
-    arrays = directory.read_arrays()
-    times = arrays["memory/steps"] * config.step_size
-    keep_top, drop_top = program.default_interventions(4)
-    kept = arrays[f"memory/{keep_top}/p_noise"][:, 0]
-    dropped = arrays[f"memory/{drop_top}/p_noise"][:, 0]
+    noise = directory.read_records().memory.p_noise.sel(seed=0)
+    times = noise.step.values * config.step_size
+    kept, dropped = (noise.sel(model=cut).values for cut in program.default_interventions(4))
     early, late = (times > 20) & (times < 200), times > 260
     assert np.all(kept[early] < dropped[early])
     assert np.all(kept[late] > dropped[late])
@@ -50,22 +44,21 @@ def test_truncation_changes_ends_at_the_crossing(tmp_path):
 @pytest.mark.parametrize("num_inputs", [2, 3, 4, 7, 64])
 def test_default_cuts_count_ranks_exactly(num_inputs):
     keep, drop = (notation.parse(t) for t in program.default_interventions(num_inputs))
-    assert notation.kept_places(keep.cuts[0], num_inputs) == (0, num_inputs - 1)
-    assert notation.kept_places(drop.cuts[0], num_inputs) == (1, num_inputs)
+    assert notation.kept_band(keep.cuts[0], num_inputs) == (0, num_inputs - 1)
+    assert notation.kept_band(drop.cuts[0], num_inputs) == (1, num_inputs)
 
 
 def test_facts_by_frequency_follow_their_prediction(tmp_path):
     config = Memory(num_inputs=16, frequencies="zipf", shared=0.5, time=60.0, step_size=0.5)
-    directory = open_run(Place("associative_memory", str(tmp_path / "run")), config)
-    cuts = tuple(notation.parse(text) for text in program.cut_names(config))
     # One row more than facts: the shared feature's.
-    assert notation.kept_places(cuts[1].cuts[0], 17) == (1, 17)
-    summary = program.run(config, program.build(config), cuts, directory)
+    assert notation.kept_band(program.prepare(config).cuts[1].cuts[0], 17) == (1, 17)
+    summary, directory = run(tmp_path / "run", config)
     assert summary["largest_margin_error/full"] < 0.02
     assert summary["largest_margin_error/cut"] < 0.02
     assert summary["accuracy/full"] < summary["accuracy/cut"]
-    margin = directory.read_arrays()["memory/facts/full/margin"][-1, 0]
+    margin = directory.read_records().facts.margin.sel(model="full").isel(step=-1, seed=0)
     assert np.mean(margin > 0) == summary["accuracy/full"]
+    assert np.all(np.diff(margin.frequency) < 0)
     assert (directory.path / "figures" / "by_frequency.png").stat().st_size > 10_000
     assert not (directory.path / "figures" / "memory.png").exists()
 

@@ -3,73 +3,82 @@ import math
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from experiments.phase_diagram import experiment as phase_map
-from experiments.phase_diagram.settings import PhaseDiagram
-from experiments.run import directory as run_directory
-from experiments.run.program import Place
-from theory import memory_spectrum
+from truncated_weights.experiments.phase_diagram import measure as phase_map
+from truncated_weights.experiments.phase_diagram.settings import PhaseDiagram
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.directory import RunDirectory
+from truncated_weights.experiments.run.program import Place
+from truncated_weights.theory import memory_spectrum
+from truncated_weights.training.records import Records
+
+CONFIG = PhaseDiagram(
+    times=(5.0, 500.0), max_inputs=8, resolution=6, points=4, step_size=0.1, seed=1
+)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    config = PhaseDiagram(
-        times=(5.0, 500.0), max_inputs=8, resolution=6, points=4, step_size=0.1, seed=1
-    )
     out = tmp_path_factory.mktemp("phase") / "run"
-    directory = run_directory.open_run(Place("phase_diagram", str(out)), config)
-    return config, directory, phase_map.run(config, directory)
+    assert study.run(phase_map.STUDY, CONFIG, Place("phase_diagram", str(out))) == 0
+    return RunDirectory(out), json.loads((out / "summary.json").read_text())
 
 
 def test_trained_points_lie_on_their_side_of_the_predicted_boundary(finished):
-    _, directory, summary = finished
+    directory, summary = finished
     assert summary["disagree"] == 0
     assert summary["points"] == 8
     assert max(summary["t0/largest_error"], summary["t1/largest_error"]) < 0.05
-    arrays = directory.read_arrays()
-    sides = arrays["points/measured"] > 0
+    sides = directory.read_records().points.measured > 0
     assert sides.any()
     assert not sides.all()
 
 
 def test_the_map_is_the_prediction(finished):
-    _, directory, _ = finished
-    arrays = directory.read_arrays()
-    size, alpha = arrays["map/num_inputs"][2], arrays["map/alpha"][3]
-    values = memory_spectrum.singular_values(int(size), float(alpha), np.array([500.0]))
-    expected = np.log(values.noise / values.signal)[0]
-    assert arrays["map/log_ratio"][2, 3, 1] == pytest.approx(expected)
+    directory, _ = finished
+    here = directory.read_records().map.log_ratio.sel(time=500.0).isel(num_inputs=2, alpha=3)
+    values = memory_spectrum.singular_values(
+        int(here.num_inputs), float(here.alpha), np.array([500.0])
+    )
+    assert float(here) == pytest.approx(np.log(values.noise / values.signal)[0])
     assert (directory.path / "figures" / "phase_diagram.png").stat().st_size > 10_000
     lines = (directory.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
 
 
 def test_an_interrupted_run_trains_only_what_is_missing(finished, monkeypatch):
-    config, directory, summary = finished
+    directory, summary = finished
     # One group was not trained yet, and of another the file is damaged.
-    kept = sorted(directory.checkpoints.glob("up_to_*.npz"))
+    kept = sorted(directory.checkpoints.glob("up_to_*.nc"))
     assert len(kept) == 3
     kept[0].unlink()
     damaged = kept[1]
     damaged.write_bytes(damaged.read_bytes()[:-7])
-    (directory.path / "summary.json").unlink()
     trained = []
     real = phase_map.train
     monkeypatch.setattr(
         phase_map, "train", lambda *rest: (trained.append(rest[0].max()), real(*rest))[1]
     )
-    assert phase_map.run(config, directory) == summary
+    plan = phase_map.prepare(CONFIG)
+    records = phase_map.measure(plan, RunDirectory(directory.path, owned=["checkpoints/"]))
+    assert phase_map.summarise(plan, records) == summary
     assert len(trained) == 2
 
 
 def test_a_point_on_the_wrong_side_is_counted():
-    arrays = {
-        "times": np.array([1.0]),
-        "map/log_ratio": np.ones((2, 2, 1)),
-        "points/measured": np.array([[0.5], [-0.5], [0.01]]),
-        "points/predicted": np.array([[0.4], [0.4], [-0.01]]),
-    }
-    found = phase_map.summarise(arrays)
+    axes = {"num_inputs": [2, 3], "alpha": [0.1, 0.2], "time": [1.0]}
+    measured, predicted = (("point", "time"), [[0.5], [-0.5], [0.01]]), [[0.4], [0.4], [-0.01]]
+    records = Records(
+        {
+            "map": xr.Dataset({"log_ratio": (tuple(axes), np.ones((2, 2, 1)))}, axes),
+            "points": xr.Dataset(
+                {"measured": measured, "predicted": (("point", "time"), predicted)},
+                {"time": [1.0]},
+            ),
+        }
+    )
+    found = phase_map.summarise(phase_map.prepare(CONFIG), records)
     assert (found["disagree"], found["undecided"]) == (1.0, 1.0)
 
 

@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.run import directory as run_directory
-from experiments.run.program import Place, UserError
-from experiments.verify_theory import experiment, table
-from experiments.verify_theory.effort import QUICK, Effort, Family, Outcome
-from experiments.verify_theory.families import (
+from tests.mutation import formulas
+from tests.mutation import table as by_table
+from truncated_weights.experiments.run import directory as run_directory
+from truncated_weights.experiments.run.program import Place, UserError
+from truncated_weights.experiments.verify_theory import experiment, table
+from truncated_weights.experiments.verify_theory.effort import QUICK, Effort, Family, Outcome
+from truncated_weights.experiments.verify_theory.families import (
     memory_flow,
     plateau,
     recall_chain,
     sampling,
     transformer,
 )
-from experiments.verify_theory.settings import FAMILIES, VerifyTheory
-from experiments.verify_theory.table import Row
-from tests.mutation import formulas
-from tests.mutation import table as by_table
-from theory import recall_chain as exact_chain
+from truncated_weights.experiments.verify_theory.settings import FAMILIES, VerifyTheory
+from truncated_weights.experiments.verify_theory.table import Row
+from truncated_weights.theory import recall_chain as exact_chain
 
 TRAINED = ("learning", "lazy")
 # Those that train no network. The last two, which train the largest, run in the slow test.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from theory import frequent_memory, frequent_window, memory_flow
+from truncated_weights.theory import frequent_memory, frequent_window, memory_flow
 
 ALPHA = 0.3
 

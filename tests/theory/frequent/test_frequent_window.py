@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from theory import frequent_memory, frequent_window
-from theory.frequent_window import edge, margins
+from truncated_weights.theory import frequent_memory, frequent_window
+from truncated_weights.theory.frequent_window import edge, margins
 
 
 def memory_of(size, alpha, shared, exponent=1.0):

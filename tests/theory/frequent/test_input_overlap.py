@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from theory import frequent_memory, input_overlap
+from truncated_weights.theory import frequent_memory, input_overlap
 
 
 def test_shared_feature_gives_its_own_r_back():

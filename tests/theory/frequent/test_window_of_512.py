@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from theory import frequent_memory, frequent_window
-from toy import memory, memory_descent
-from truncation import editing, notation
+from truncated_weights.theory import frequent_memory, frequent_window
+from truncated_weights.toy import memory, memory_descent
+from truncated_weights.truncation import editing, notation
 
 SIZE, STEP, STOPS = 512, 4.0, (25, 75, 250)
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from theory import frequent_memory
-from theory.text import shared_answers
+from truncated_weights.theory import frequent_memory
+from truncated_weights.theory.text import shared_answers
 
 ZIPF = frequent_memory.zipf(12)
 

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, network, recall, recall_problem, transformer
-from toy.probes import outputs as probes
-from toy.probes import records
-from toy.transformer import TransformerConfig
-from truncation import editing, notation
+from truncated_weights.toy import language, network, recall, recall_problem, transformer
+from truncated_weights.toy.probes import outputs as probes
+from truncated_weights.toy.probes import records
+from truncated_weights.toy.transformer import TransformerConfig
+from truncated_weights.training.records import name as named
+from truncated_weights.truncation import editing, notation
 
 
 @pytest.fixture(scope="module")
@@ -73,24 +74,24 @@ def test_attention_masses_by_reading_each_context(world, monkeypatch):
     below = np.asarray(trace.patterns[0], np.float64)
     previous = [below[row, t, t - 1] for row in range(40) for t in range(1, 16)]
     got = probes.attention(task, trace, batch)
-    assert float(got["attention_correct"]) == pytest.approx(np.mean(correct), rel=1e-5)
-    assert float(got["attention_noise"]) == pytest.approx(np.mean(noise), rel=1e-5)
-    assert float(got["attention_previous"]) == pytest.approx(np.mean(previous), rel=1e-5)
+    assert float(got[named("attention_correct")]) == pytest.approx(np.mean(correct), rel=1e-5)
+    assert float(got[named("attention_noise")]) == pytest.approx(np.mean(noise), rel=1e-5)
+    assert float(got[named("attention_previous")]) == pytest.approx(np.mean(previous), rel=1e-5)
     hits = [np.argmax(below[row, t]) == t - 1 for row in range(40) for t in range(1, 16)]
-    assert float(got["attention_previous_argmax"]) == pytest.approx(np.mean(hits), rel=1e-5)
+    assert float(got[named("attention_previous_argmax")]) == pytest.approx(np.mean(hits), rel=1e-5)
     tops = [
         tokens[row, np.argmax(last[row, slot]) - 1] == tokens[row, int(batch.positions[row, slot])]
         and np.argmax(last[row, slot]) > 0
         for row, slot in scored(batch)
     ]
-    assert float(got["attention_argmax"]) == pytest.approx(np.mean(tops), rel=1e-5)
+    assert float(got[named("attention_argmax")]) == pytest.approx(np.mean(tops), rel=1e-5)
     early = [below[row, t, t - 1] for row in range(40) for t in range(1, 9)]
     monkeypatch.setattr(probes, "FIRST_ATTENTION", 9)
-    few = probes.attention(task, trace, batch)["attention_previous_first"]
+    few = probes.attention(task, trace, batch)[named("attention_previous_first")]
     assert float(few) == pytest.approx(np.mean(early), rel=1e-5)
     assert min(np.mean(correct), np.mean(noise)) > 0.01
     single = trace._replace(patterns=trace.patterns[-1:])
-    assert "attention_previous" not in probes.attention(task, single, batch)
+    assert named("attention_previous") not in probes.attention(task, single, batch)
 
 
 def test_public_attention_masses_by_reading_each_sequence(world):
@@ -116,7 +117,9 @@ def test_public_attention_masses_by_reading_each_sequence(world):
     assert 0 < len(means["trigger"]) <= 40
     got = probes.attention(task, trace, batch)
     for name, values in means.items():
-        assert float(got[f"attention_after_{name}"]) == pytest.approx(np.mean(values), rel=1e-5)
+        assert float(got[named(f"attention_after_{name}")]) == pytest.approx(
+            np.mean(values), rel=1e-5
+        )
     assert np.mean(means["noise"]) > 0.01
 
 
@@ -129,14 +132,15 @@ def test_label_accuracy_at_the_start_and_at_the_end(world):
         hits[""].append(hit)
         hits["_first"] += [hit] * (time < 10)
         hits["_last"] += [hit] * (time == 15)
-    got = probes.means_of(probes.said(task, trace.logits, batch))
+    got = probes.means_of(probes.label_metrics(task, trace.logits, batch))
     assert 0 < len(hits["_last"]) < len(hits["_first"]) < len(hits[""])
     for name, values in hits.items():
-        assert float(got[f"label_accuracy{name}"]) == pytest.approx(np.mean(values), rel=1e-5)
+        assert float(got[named(f"label_accuracy{name}")]) == pytest.approx(
+            np.mean(values), rel=1e-5
+        )
     nowhere = batch._replace(positions=jnp.zeros_like(batch.positions))
-    assert (
-        float(probes.means_of(probes.said(task, trace.logits, nowhere))["label_accuracy_last"]) == 0
-    )
+    got = probes.means_of(probes.label_metrics(task, trace.logits, nowhere))
+    assert float(got[named("label_accuracy_last")]) == 0
 
 
 def test_confusion_counts_predictions_against_labels(world):
@@ -154,8 +158,8 @@ def test_confusion_counts_predictions_against_labels(world):
 def test_attribution_sums_to_the_margin_and_each_part_is_what_its_block_does(world):
     task, config, weights, batch, trace = world
     parts = probes.attribution(task, config, weights, trace, batch)
-    assert list(parts) == ["embedding", "attention_0", "feed_forward_0", *list(parts)[3:]]
-    assert list(parts)[3:] == ["attention_1", "feed_forward_1"]
+    blocks = ["embedding", "attention_0", "feed_forward_0", "attention_1", "feed_forward_1"]
+    assert list(parts) == [named("margin", block=block) for block in blocks]
     margins, without = [], []
     removed = editing.apply(weights, "1.mlp@0", transformer.matrices(config))
     cut = network.run(config, removed, batch.tokens, batch.positions).logits
@@ -166,7 +170,7 @@ def test_attribution_sums_to_the_margin_and_each_part_is_what_its_block_does(wor
     assert sum(map(float, parts.values())) == pytest.approx(np.mean(margins), abs=1e-5)
     # Nothing reads the last feed-forward but the unembedding: its part is what removal takes.
     effect = np.mean(margins) - np.mean(without)
-    assert float(parts["feed_forward_1"]) == pytest.approx(effect, abs=1e-5)
+    assert float(parts[named("margin", block="feed_forward_1")]) == pytest.approx(effect, abs=1e-5)
 
 
 def test_evaluation_measures_full_and_truncated_models_on_both_sets(world):
@@ -179,13 +183,15 @@ def test_evaluation_measures_full_and_truncated_models_on_both_sets(world):
     got = jax.jit(functools.partial(measure, problem))(params, frozen, key)
     metrics = ("p_correct", "p_noise", "accuracy", "loss")
     for name in ("clean", "noisy"):
-        assert {f"{name}/{m}/{x}" for m in ("full", "1.mlp@0") for x in metrics} <= set(got)
-        assert float(got[f"{name}/dropped"]) == 0
+        models = ("full", "1.mlp@0")
+        assert {named(x, set=name, model=m) for m in models for x in metrics} <= set(got)
+        assert float(got[named("dropped", set=name)]) == 0
     weights = transformer.combine(params, frozen)
     clean = recall.sample(task, key, batch_size=12, alpha=0.0)
     trace = network.run(config, weights, clean.tokens, clean.positions)
     expected = probes.means(task, trace.logits, clean)
-    assert float(got["clean/full/loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
+    loss = float(got[named("loss", set="clean", model="full")])
+    assert loss == pytest.approx(float(expected["loss"]), rel=1e-5)
 
 
 def test_training_loss_is_the_cross_entropy_at_scored_positions(world):
@@ -208,7 +214,7 @@ def test_logits_that_are_not_finite_are_no_hits(world):
     row, slot = scored(batch)[0]
     logits = trace.logits.at[row, slot, 0].set(jnp.nan)
     found = probes.predictions(task, logits, batch) | {
-        name: values.numbers for name, values in probes.said(task, logits, batch).items()
+        name: values.numbers for name, values in probes.label_metrics(task, logits, batch).items()
     }
     for name, values in found.items():
         assert np.isnan(values[row, slot]).all(), name

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, recall
-from toy.probes import packed
+from truncated_weights.toy import language, recall
+from truncated_weights.toy.probes import packed
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def sets():
 @pytest.mark.parametrize("rows", [80, 20])
 def test_every_filled_slot_has_its_row_in_order(sets, rows):
     assert sets[0].positions.shape != sets[1].positions.shape
-    packing = packed.pack(sets, rows=rows, spare=40)
+    row_map = packed.pack(sets, rows=rows, spare=40)
     wanted, values = [], []
     for index, batch in enumerate(sets):
         shape = batch.positions.shape
@@ -35,17 +35,17 @@ def test_every_filled_slot_has_its_row_in_order(sets, rows):
             wanted.append((index, *field, float(value[row, slot, 0])))
     assert rows == 20 or len(wanted) < rows
     wanted = wanted[:rows]
-    assert int(packing.filled) == len(wanted)
+    assert int(row_map.filled) == len(wanted)
 
-    buffer = packed.blank(values[0], packing)
+    buffer = packed.zeros(values[0], row_map)
     first = 0
     for value in values:
         for three in (value[:3], value[3:]):
-            buffer = packed.append(buffer, three, packing, jnp.int32(first))
+            buffer = packed.append(buffer, three, row_map, jnp.int32(first))
             first += three.shape[0] * three.shape[1]
     got = []
     for start in range(0, len(wanted), 5):
-        scored, of_set = packed.known(packing, jnp.int32(start), 5)
+        scored, of_set = packed.scored_of(row_map, jnp.int32(start), 5)
         taken = packed.rows_of(buffer, jnp.int32(start), 5)[0]
         np.testing.assert_array_equal(taken[:, 1], taken[:, 0] + 1000)
         found = (of_set, scored.positions[0], scored.labels[0], scored.correct[0], taken[:, 0])

@@ -3,9 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toy import language, network, recall, transformer
-from toy.probes import spectra
-from toy.transformer import TransformerConfig
+from truncated_weights.toy import language, network, recall, transformer
+from truncated_weights.toy.probes import spectra
+from truncated_weights.toy.transformer import TransformerConfig
+from truncated_weights.training.records import name as named
 
 
 @pytest.fixture(scope="module")
@@ -32,31 +33,37 @@ def test_planted_noise_direction_is_found_where_it_was_planted(world):
         where = transformer.matrices(config)[0, "fc_out"]
         edited = where.write(weights, jnp.asarray(planted, jnp.float32))
         got = spectra.spectra(task, config, edited)
-        np.testing.assert_allclose(got["spectrum/0.fc_out/singular_values"], values, rtol=1e-5)
-        share = np.asarray(got["spectrum/0.fc_out/noise_share"])
+        np.testing.assert_allclose(
+            got[named("singular_values", "rank", matrix="0.fc_out")], values, rtol=1e-5
+        )
+        share = np.asarray(got[named("noise_share", "rank", matrix="0.fc_out")])
         np.testing.assert_allclose(share, np.eye(6)[list(order).index(0)], atol=1e-5)
         soft = np.sqrt(np.sum(values**2)) / 5
-        assert float(got["spectrum/0.fc_out/soft_rank"]) == pytest.approx(soft, rel=1e-5)
+        assert float(got[named("soft_rank", matrix="0.fc_out")]) == pytest.approx(soft, rel=1e-5)
 
 
 def test_every_matrix_has_its_singular_values_and_shares_sum_to_at_most_one(world):
     task, config, weights = world
     got = spectra.spectra(task, config, weights)
     names = {f"{i}.{n}" for i in range(2) for n in (*config.names(i), "ov")}
-    assert {k.split("/")[1] for k in got} == names
+    assert {matrix for key in got for _, matrix in key.at} == names
     for name in names:
         layer, matrix = int(name[0]), name[2:]
         block = jax.tree.map(np.asarray, weights["layers"][layer])
         whole = block["v_proj"] @ block["out_proj"] if matrix == "ov" else block[matrix]
         expected = np.sqrt(np.maximum(np.linalg.eigvalsh(whole @ whole.T)[::-1], 0))[:6]
-        np.testing.assert_allclose(got[f"spectrum/{name}/singular_values"], expected, atol=2e-3)
+        values = got[named("singular_values", "rank", matrix=name)]
+        np.testing.assert_allclose(values, expected, atol=2e-3)
         norm = np.sqrt(np.sum(whole**2))
-        assert float(got[f"spectrum/{name}/norm"]) == pytest.approx(norm, rel=1e-5)
-        assert (f"spectrum/{name}/noise_share" in got) == (matrix not in ("q_proj", "k_proj"))
-        if f"spectrum/{name}/noise_share" in got:
-            assert float(np.sum(got[f"spectrum/{name}/noise_share"])) < 1 + 1e-5
+        assert float(got[named("norm", matrix=name)]) == pytest.approx(norm, rel=1e-5)
+        share = named("noise_share", "rank", matrix=name)
+        assert (share in got) == (matrix not in ("q_proj", "k_proj"))
+        if share in got:
+            assert float(np.sum(got[share])) < 1 + 1e-5
     # A square matrix writes everywhere.
-    assert float(np.sum(got["spectrum/1.fc_in/noise_share"])) == pytest.approx(1, abs=1e-5)
+    assert float(np.sum(got[named("noise_share", "rank", matrix="1.fc_in")])) == pytest.approx(
+        1, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("matrix", ["v_proj", "out_proj", "fc_in", "fc_out"])

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from toy import language, network, recall, transformer
-from toy.probes import cuts as toy_cuts
-from toy.probes import outputs, truncated
-from toy.transformer import TransformerConfig
-from truncation import editing, notation
+from truncated_weights.toy import language, network, recall, transformer
+from truncated_weights.toy.probes import cuts as toy_cuts
+from truncated_weights.toy.probes import outputs, truncated
+from truncated_weights.toy.transformer import TransformerConfig
+from truncated_weights.truncation import editing, notation
 
 CONFIGS = {
     "published": {},
@@ -107,7 +107,8 @@ def test_no_interventions_leave_the_full_model_alone():
     weights = transformer.combine(*transformer.init(config, jax.random.key(0)))
     sets = {"one": recall.sample(task, jax.random.key(0), batch_size=2)}
     whole, cut, _ = truncated.measure(task, config, weights, sets, [])
-    assert {"p_noise", "attention_correct", "confusion"} <= set(whole["one"])
+    variables = {key.variable for key in whole["one"]}
+    assert {"p_noise", "attention_correct", "confusion"} <= variables
     assert cut == {"one": {}}
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import optax
 import pytest
 
-from toy import language, linearised, recall, transformer
-from toy.probes import wander
-from toy.probes.outputs import predictions
-from toy.recall_problem import RecallProblem
+from truncated_weights.toy import language, linearised, recall, transformer
+from truncated_weights.toy.probes import wander
+from truncated_weights.toy.probes.outputs import predictions
+from truncated_weights.toy.recall_problem import RecallProblem
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_steps_are_heavy_ball_on_the_loss_of_training(watcher):
     watched, series = watcher.watch(state, numbers, 3, 48)
     assert series.shape == (48,)
     task = watcher.problem.task
-    clean = recall.sample(task, jax.random.key(98), batch_size=wander.WATCHED_ON, alpha=0.0)
+    clean = recall.sample(task, jax.random.key(98), batch_size=wander.CLEAN_SEQUENCES, alpha=0.0)
     logits = linearised.scored_logits(watcher.problem.config, watched.params, watched.frozen, clean)
     last = recall.mean(predictions(task, logits, clean)["p_noise"], clean)
     assert float(series[-1]) == pytest.approx(float(last), rel=1e-4)
@@ -70,7 +70,7 @@ def test_fair_labels_are_the_mean_of_drawn_ones(watcher):
 def test_modes_weigh_the_gradient_of_p_noise(watcher):
     state, task = watcher.start(1), watcher.problem.task
     found = watcher.curvature(state)
-    clean = recall.sample(task, jax.random.key(98), batch_size=wander.WATCHED_ON, alpha=0.0)
+    clean = recall.sample(task, jax.random.key(98), batch_size=wander.CLEAN_SEQUENCES, alpha=0.0)
 
     def p_noise(params):
         logits = linearised.scored_logits(watcher.problem.config, params, state.frozen, clean)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from truncation.files import regular, room
+from truncated_weights.truncation.files import regular, room
 
 pytestmark = pytest.mark.fault("C1")
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from truncation.files import strict
+from truncated_weights.truncation.files import strict
 
 pytestmark = pytest.mark.fault("C8")
 WRONG = {

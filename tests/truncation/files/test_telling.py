@@ -2,7 +2,7 @@
 
 import pytest
 
-from truncation.files import telling
+from truncated_weights.truncation.files import telling
 
 
 @pytest.mark.fault("C5")

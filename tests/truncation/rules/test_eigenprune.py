@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import linear, notation
-from truncation.rules import eigenprune, random_pruning
-from truncation.search import effects, statistics
-from truncation.search.examples import Examples
-from truncation.search.problem import NO_CHOICE, SearchProblem
+from truncated_weights.truncation import linear, notation
+from truncated_weights.truncation.rules import eigenprune, random_pruning
+from truncated_weights.truncation.search import effects, statistics
+from truncated_weights.truncation.search.examples import Examples
+from truncated_weights.truncation.search.problem import NO_CHOICE, SearchProblem
 
 EXAMPLES = np.arange(60)
 KEY = (0, "fc_out")
@@ -41,20 +41,19 @@ def test_effects_agree_with_exact_recomputation_for_small_sigma(planted, scorer,
     partners = EXAMPLES[effects.derangement(60, 5)]
     network, params = planted.network, planted.params
     batch, other = planted.select(EXAMPLES), planted.select(partners)
-    entry, counterfactual = (network.enter(params, key, None, b) for b in (batch, other))
-    outputs = entry.inputs @ network.matrices[key].read(params)
-    both = (entry.valid & counterfactual.valid)[..., None]
+    stopped, counterfactual = (network.stop(params, key, None, b) for b in (batch, other))
+    outputs = stopped.inputs @ network.matrices[key].read(params)
+    both = (stopped.valid & counterfactual.valid)[..., None]
     u, s, vt = scorer.decompositions[key]
     weights = planted.examples.weights / planted.examples.weights.sum(axis=1, keepdims=True)
 
     def losses(change):
-        scores = network.leave(params, key, outputs + change, entry.rest, batch)
+        scores = network.resume(params, key, outputs + change, stopped.rest, batch)
         return np.sum(np.asarray(scores["loss"], np.float64) * weights, axis=1)
 
     for i in (0, 2, 9):
-        patch = ((counterfactual.inputs - entry.inputs) * both @ u[:, i : i + 1]) * (s[i] * vt[i])[
-            None, None
-        ]
+        moved = (counterfactual.inputs - stopped.inputs) * both
+        patch = (moved @ u[:, i : i + 1]) * (s[i] * vt[i])[None, None]
         errors = []
         for t in (0.2, 0.1):
             exact = (losses(t * patch) - losses(-t * patch)) / (2 * t)
@@ -92,9 +91,9 @@ def test_padding_has_no_effect(planted, scorer):
 
 def mean_output(world, params, key, leaf):
     """Mean over valid positions of what the matrix, with its bias, gives."""
-    entry = world.network.enter(params, key, None, world.select(EXAMPLES))
-    outputs = linear.apply(leaf, entry.inputs)
-    return np.asarray(outputs)[np.asarray(entry.valid)].mean(axis=0)
+    stopped = world.network.stop(params, key, None, world.select(EXAMPLES))
+    outputs = linear.apply(leaf, stopped.inputs)
+    return np.asarray(outputs)[np.asarray(stopped.valid)].mean(axis=0)
 
 
 def test_compensation_keeps_the_mean_output(planted, scorer):
@@ -269,6 +268,6 @@ def test_bad_arguments(planted, options, words):
         eigenprune.run(problem_of(planted, "0.fc_in"), **options)
 
 
-def test_needs_a_model_that_stops(planted):
+def test_needs_a_model_that_can_stop(planted):
     with pytest.raises(ValueError, match="stop in front of a matrix"):
-        effects.effects(planted.scorer(stops=False), KEY, EXAMPLES)
+        effects.effects(planted.scorer(can_stop=False), KEY, EXAMPLES)

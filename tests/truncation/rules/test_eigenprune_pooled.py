@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.truncation.conftest import SHAPES
-from truncation import notation
-from truncation.address import Address, at_path
-from truncation.rules import eigenprune_pooled
-from truncation.search import blocks, effects, statistics
-from truncation.search.problem import SearchProblem
+from truncated_weights.truncation import notation
+from truncated_weights.truncation.address import Address, at_path
+from truncated_weights.truncation.rules import eigenprune_pooled
+from truncated_weights.truncation.search import blocks, effects, statistics
+from truncated_weights.truncation.search.problem import SearchProblem
 
 HEADS = {"v_proj": (1, 4), "out_proj": (4, 1)}
 EXAMPLES = np.arange(60)
@@ -43,14 +43,15 @@ def test_the_largest_effect_by_brute_force(world, batch_size):
     weights = world.examples.weights / world.examples.weights.sum(axis=1, keepdims=True)
     scorer = world.scorer(batch_size=batch_size)
     for key in ((1, "v_proj"), (1, "out_proj"), (0, "fc_in")):
-        entry, away = (network.enter(params, key, None, b) for b in (batch, other))
+        stopped, away = (network.stop(params, key, None, b) for b in (batch, other))
         matrix = np.asarray(network.matrices[key].read(params))
 
-        def loss(outputs, key=key, entry=entry):
-            return jnp.sum(network.leave(params, key, outputs, entry.rest, batch)["loss"] * weights)
+        def loss(outputs, key=key, stopped=stopped):
+            scores = network.resume(params, key, outputs, stopped.rest, batch)
+            return jnp.sum(scores["loss"] * weights)
 
-        gradient = np.asarray(jax.grad(loss)(entry.inputs @ matrix))
-        moved = np.asarray(away.inputs - entry.inputs)
+        gradient = np.asarray(jax.grad(loss)(stopped.inputs @ matrix))
+        moved = np.asarray(away.inputs - stopped.inputs)
         parts = blocks.blocks_of(network.matrices, key, params)
         known = blocks.decompositions(network.matrices, parts, params)
         found = eigenprune_pooled.largest(scorer, key, parts, known, examples=EXAMPLES)
@@ -58,7 +59,7 @@ def test_the_largest_effect_by_brute_force(world, batch_size):
         for part in parts:
             u, s, vt = np.linalg.svd(matrix[part.rows, part.columns], full_matrices=False)
             expected = np.full(len(s), -np.inf)
-            for example, position in np.argwhere(np.asarray(entry.valid & away.valid)):
+            for example, position in np.argwhere(np.asarray(stopped.valid & away.valid)):
                 pull = vt @ gradient[example, position, part.columns]
                 push = u.T @ moved[example, position, part.rows]
                 expected = np.maximum(expected, pull * s * push)
@@ -67,9 +68,9 @@ def test_the_largest_effect_by_brute_force(world, batch_size):
 
 def test_one_list_over_layers_for_each_type(world):
     parts = [
-        blocks.Block((layer, "fc_in"), (layer, "fc_in"), slice(0, 4), slice(0, 4))
+        blocks.HeadBlock((layer, "fc_in"), (layer, "fc_in"), slice(0, 4), slice(0, 4))
         for layer in (0, 1)
-    ] + [blocks.Block((0, "fc_out"), (0, "fc_out"), slice(0, 4), slice(0, 4))]
+    ] + [blocks.HeadBlock((0, "fc_out"), (0, "fc_out"), slice(0, 4), slice(0, 4))]
     zero = np.zeros(4)
     found = {
         (0, "fc_in"): (np.array([5.0, 6.0, 7.0, 8.0]), zero),
@@ -99,8 +100,8 @@ def test_what_a_choice_does_to_the_weights(world):
             u, s, vt = np.linalg.svd(old[part.rows, part.columns], full_matrices=False)
             expected = u * (s * choice.masks[part.key]) @ vt
             np.testing.assert_allclose(new[part.rows, part.columns], expected, atol=1e-5)
-        entry = world.network.enter(after, key, None, world.select(problem.validation))
-        mean = np.asarray(entry.inputs)[np.asarray(entry.valid)].mean(axis=0)
+        stopped = world.network.stop(after, key, None, world.select(problem.validation))
+        mean = np.asarray(stopped.inputs)[np.asarray(stopped.valid)].mean(axis=0)
         np.testing.assert_allclose(mean @ new + choice.biases[key], mean @ old, atol=1e-5)
     tested = [row["intervention"] for row in outcome.rows if "test/loss" in row]
     assert tested[:2] == ["full", choice.name]

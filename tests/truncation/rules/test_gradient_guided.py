@@ -2,11 +2,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import notation
-from truncation.editing import edit
-from truncation.rules import gradient_guided, grid
-from truncation.search import statistics
-from truncation.search.problem import Choice, Outcome, SearchProblem
+from truncated_weights.truncation import notation
+from truncated_weights.truncation.editing import edit
+from truncated_weights.truncation.rules import gradient_guided, grid
+from truncated_weights.truncation.search import statistics
+from truncated_weights.truncation.search.problem import Choice, Outcome, SearchProblem
 
 RHOS = (*notation.LASER_RHOS, "-0.07", "-0.2", "-0.5")
 EXAMPLES = np.arange(0, 40)

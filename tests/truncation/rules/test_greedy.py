@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from truncation import editing, notation
-from truncation.address import at_path
-from truncation.rules import greedy, grid
-from truncation.search import statistics
-from truncation.search.examples import Examples
-from truncation.search.network import Whole
-from truncation.search.problem import NO_CHOICE, SearchProblem
-from truncation.search.scorer import Scorer
+from truncated_weights.truncation import editing, notation
+from truncated_weights.truncation.address import at_path
+from truncated_weights.truncation.rules import greedy, grid
+from truncated_weights.truncation.search import statistics
+from truncated_weights.truncation.search.examples import Examples
+from truncated_weights.truncation.search.network import BlackBox
+from truncated_weights.truncation.search.problem import NO_CHOICE, SearchProblem
+from truncated_weights.truncation.search.scorer import Scorer
 
 RHOS = ("0.5", "0.2", "0", "-0.07", "-0.2")
 
@@ -30,7 +30,7 @@ def switches(losses, *, num_examples=10):
     examples = Examples({"x": jnp.zeros((num_examples, 1))}, np.ones((num_examples, 1)))
     params = {str(i): jnp.ones((1, 1)) for i in range(size)}
     candidates = tuple(notation.candidates(list(matrices), ["0"]))
-    scorer = Scorer(Whole(matrices, scores), params, examples)
+    scorer = Scorer(BlackBox(matrices, scores), params, examples)
     return SearchProblem(scorer, candidates, np.arange(5), np.arange(5, 10))
 
 

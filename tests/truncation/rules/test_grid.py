@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from truncation import editing, notation
-from truncation.rules import grid
-from truncation.search import statistics
-from truncation.search.problem import NO_CHOICE, SearchProblem
+from truncated_weights.truncation import editing, notation
+from truncated_weights.truncation.rules import grid
+from truncated_weights.truncation.search import statistics
+from truncated_weights.truncation.search.problem import NO_CHOICE, SearchProblem
 
 RHOS = (*notation.LASER_RHOS, "-0.07", "-0.2", "-0.5")
 HALVES = statistics.split(60, validation=0.5, seed=1)

@@ -1,13 +1,13 @@
 import jax
 import numpy as np
 
-from truncation import notation
-from truncation.address import at_path
-from truncation.rules import random_matrix
-from truncation.search.examples import Examples
-from truncation.search.network import Whole
-from truncation.search.problem import SearchProblem
-from truncation.search.scorer import Scorer
+from truncated_weights.truncation import notation
+from truncated_weights.truncation.address import at_path
+from truncated_weights.truncation.rules import random_matrix
+from truncated_weights.truncation.search.examples import Examples
+from truncated_weights.truncation.search.network import BlackBox
+from truncated_weights.truncation.search.problem import SearchProblem
+from truncated_weights.truncation.search.scorer import Scorer
 
 
 def spiked(spikes, sigma, shape=(90, 120)):
@@ -26,7 +26,7 @@ def spiked(spikes, sigma, shape=(90, 120)):
         return {"loss": loss * batch["x"], "accuracy": 0 * batch["x"]}
 
     examples = Examples({"x": np.ones((4, 1), np.float32)}, np.ones((4, 1)))
-    return Scorer(Whole(matrices, scores), params, examples)
+    return Scorer(BlackBox(matrices, scores), params, examples)
 
 
 def test_keeps_what_is_planted_and_writes_it_as_an_intervention():
@@ -34,8 +34,8 @@ def test_keeps_what_is_planted_and_writes_it_as_an_intervention():
     edge = sigma * (np.sqrt(90) + np.sqrt(120))
     scorer = spiked([8 * edge, 5 * edge, 3 * edge, 2 * edge], sigma)
     keys = list(scorer.network.matrices)
-    assert random_matrix.kept(scorer, keys) == {keys[0]: 0, keys[1]: 4}
-    known = random_matrix.kept(scorer, keys, dict.fromkeys(keys, sigma * 1.05))
+    assert random_matrix.num_kept(scorer, keys) == {keys[0]: 0, keys[1]: 4}
+    known = random_matrix.num_kept(scorer, keys, dict.fromkeys(keys, sigma * 1.05))
     assert known == {keys[0]: 0, keys[1]: 4}
     texts = [str(i) for i in random_matrix.interventions(scorer, keys)]
     assert texts == ["0.fc_in@0", "0.fc_out@0.05"]
@@ -48,7 +48,7 @@ def test_the_shortest_rho_keeps_exactly_so_many():
         for kept in {0, 1, rank // 3, rank - 1, rank}:
             cut = notation.keep_top(2, "fc_in", kept, rank)
             again = notation.parse(str(cut)).cuts[0]
-            assert notation.kept_places(again, rank) == (0, kept)
+            assert notation.kept_band(again, rank) == (0, kept)
 
 
 def test_as_a_rule_all_together_or_the_best_one_alone():

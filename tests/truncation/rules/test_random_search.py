@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from truncation import notation
-from truncation.rules import grid, random_search
-from truncation.search import statistics
-from truncation.search.problem import SearchProblem
+from truncated_weights.truncation import notation
+from truncated_weights.truncation.rules import grid, random_search
+from truncated_weights.truncation.search import statistics
+from truncated_weights.truncation.search.problem import SearchProblem
 
 RHOS = ("0.5", "0.2", "0", "-0.07")
 
