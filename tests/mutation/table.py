@@ -114,7 +114,7 @@ def simulated(path: Path) -> dict[str, Arrays]:
 
 
 def dotted(file: Path) -> str:
-    return ".".join(file.with_suffix("").parts)
+    return ".".join(("truncated_weights", *file.with_suffix("").parts))
 
 
 def reached(module: str, seen: frozenset[Path] = frozenset()) -> frozenset[Path]:
