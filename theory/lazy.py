@@ -35,7 +35,7 @@ squared norm by three, and learns with what is attended to: with o_0 its overlap
       (1 / 9) ((H / 9) (kappa_1(0) + (kappa_1(1/2) - kappa_1(0)) o_0) + (d / 18) kappa_0(1/2) o_0);
 - values and outputs of layer 0, written by layer 1:      (1 / 9) (2 d / 9) o_0.
 
-So layer 1 writes more than twice what layer 0 does. Keys have a mean effect too, for which there
+So layer 1 writes about twice what layer 0 does. Keys have a mean effect too, for which there
 is no formula yet: measured, they add about a tenth to the sum of the four (KEYS).
 
 What follows. Feed-forwards carry the noise, first and second alike, W_out 1.8 H / d times what
