@@ -11,10 +11,20 @@ simulated first and judged afterwards. How many wrong formulas the table notices
 `python -m tests.mutation.table`.
 """
 
+from typing import Any
+
 from truncated_weights.experiments.run.program import Program
 from truncated_weights.experiments.verify_theory.settings import VerifyTheory
 
-PROGRAM = Program("verify_theory", VerifyTheory, __doc__)
+
+def study() -> Any:
+    """Imported when there is work to do, so that --help answers at once."""
+    from truncated_weights.experiments.verify_theory.measure import STUDY
+
+    return STUDY
+
+
+PROGRAM = Program("verify_theory", VerifyTheory, __doc__, study)
 
 if __name__ == "__main__":
     PROGRAM.start()

@@ -1,33 +1,38 @@
 """How much each verification simulates: the quick and the full version."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import numpy as np
+import xarray as xr
 
 from truncated_weights.experiments.verify_theory.table import Row
-
-Arrays = dict[str, np.ndarray]
+from truncated_weights.training.records import Records
 
 
 class Outcome(NamedTuple):
-    """What judging one family returns: its rows and what its figures are drawn from."""
+    """What judging one family returns: its rows, and further blocks that its figures show."""
 
     rows: list[Row]
-    arrays: Arrays
+    shown: Mapping[str, xr.Dataset] = {}
 
 
 class Family(NamedTuple):
     """Predictions of one kind, in two halves that do not see each other.
 
     simulate: what is measured, by simulation alone; nothing of theory/ is asked, so that neither
-    a setting nor an allowance of the simulation can follow a wrong formula.
+    a setting nor an allowance of the simulation can follow a wrong formula. Names of blocks begin
+    with the family's, so that those of all families fit into one file.
     judge: the rows, from what was measured and from theory/.
     """
 
-    simulate: Callable[["Effort", int], Arrays]
-    judge: Callable[["Effort", Arrays], Outcome]
+    simulate: Callable[["Effort", int], Records]
+    judge: Callable[["Effort", Records], Outcome]
+
+
+def at(block: xr.Dataset, **where: object) -> xr.Dataset:
+    """A block that `records.labelled` made, whose coordinates are text, at these coordinates."""
+    return block.sel({axis: str(place) for axis, place in where.items()})
 
 
 @dataclasses.dataclass(frozen=True)

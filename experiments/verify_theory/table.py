@@ -21,9 +21,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import xarray as xr
 from scipy import stats
 
 from truncated_weights.experiments.run import table as terminal
+from truncated_weights.training import records as labelled
 
 FALSE_ALARMS = 1e-3
 
@@ -152,6 +154,7 @@ def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     allowed: what they may be off by. tolerance: null where that is standard errors alone, else
     all that is allowed as a share of the prediction, which is what readers of one number want.
+    tolerated: the row's own tolerance, absolute.
     """
     limits = levels(rows)
     found = []
@@ -161,9 +164,24 @@ def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
         share = None if random else allowed / size if size else 0.0
         found.append(
             dataclasses.asdict(row)
-            | {"tolerance": share, "allowed": allowed, "discrepancy": row.difference,
-               "verdict": "ok" if limits.passes(row) else "FAIL"}
+            | {"tolerance": share, "tolerated": row.tolerance, "allowed": allowed,
+               "discrepancy": row.difference, "verdict": "ok" if limits.passes(row) else "FAIL"}
         )  # fmt: skip
+    return found
+
+
+def of_block(block: xr.Dataset) -> list[Row]:
+    """The rows whose `records` are the block of a table (training/records.py)."""
+    found = []
+    for cells in labelled.rows_of(block):
+        # A block has NaN for none: of a row with an error that is not a number nothing is allowed.
+        error = math.nan if cells["error"] is cells["allowed"] is None else cells["error"]
+        given = {field.name: cells[field.name] for field in dataclasses.fields(Row)} | {
+            "tolerance": cells["tolerated"], "error": error,
+            "note": cells["note"] or "",
+        }  # fmt: skip
+        lost = ("predicted", "measured", "tolerance")
+        found.append(Row(**given | {key: math.nan for key in lost if given[key] is None}))
     return found
 
 

@@ -3,7 +3,7 @@
     python -m tests.mutation.table --sample=300
     python -m tests.mutation.table theory/lazy.py theory/plateau.py
 
-Every family is simulated once (`--quick`, two minutes; kept in --arrays for the next time). No
+Every family is simulated once (`--quick`, two minutes; kept in --records for the next time). No
 simulation asks the theory for anything, so that a mutant costs only the predictions: its source is
 run in place of the module's, in a fork of this process, and the rows are judged again.
 
@@ -19,7 +19,6 @@ import argparse
 import ast
 import importlib
 import os
-import pickle
 import signal
 import sys
 import time
@@ -32,9 +31,11 @@ from tests.mutation import __main__ as by_tests
 from tests.mutation import formulas
 from tests.mutation.operators import Mutant, mutants
 from truncated_weights.experiments.verify_theory import table
-from truncated_weights.experiments.verify_theory.effort import QUICK, Arrays
-from truncated_weights.experiments.verify_theory.experiment import FAMILIES
+from truncated_weights.experiments.verify_theory.effort import QUICK
+from truncated_weights.experiments.verify_theory.measure import FAMILIES
 from truncated_weights.experiments.verify_theory.table import Row
+from truncated_weights.training import records
+from truncated_weights.training.records import Records
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=["theory"])
     parser.add_argument("--sample", type=int, default=0, help="mutants in all; 0: every one")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--arrays", default="/tmp/truncated_weights_verified.pickle")
+    parser.add_argument("--records", default="/tmp/truncated_weights_verified.nc")
     parser.add_argument("--only", default="", help="line numbers, comma separated")
     parser.add_argument("--formulas", action="store_true", help="those of formulas.py instead")
     parser.add_argument("--tests", action="store_true", help="ask the module's tests, no table")
@@ -63,14 +64,14 @@ def main() -> None:
     if options.tests:
         ask_tests(chosen)
         return
-    arrays = simulated(Path(options.arrays))
-    right = {name: FAMILIES[name].judge(QUICK, arrays[name]).rows for name in FAMILIES}
+    measured = simulated(Path(options.records))
+    right = {name: family.judge(QUICK, measured).rows for name, family in FAMILIES.items()}
     if table.failures([row for rows in right.values() for row in rows]):
         sys.exit("error: rows fail on the code as it is")
     counts, survivors = {}, []
     for number, (file, mutant) in enumerate(chosen):
         asked = [name for name in FAMILIES if file in reached(FAMILIES[name].judge.__module__)]
-        verdict = judge(dotted(file), mutant.source, asked, arrays, right)
+        verdict = judge(dotted(file), mutant.source, asked, measured, right)
         counts.setdefault(str(file), []).append(verdict)
         if verdict in ("missed", "faint"):
             survivors.append((verdict, file, mutant))
@@ -104,16 +105,17 @@ def report(counts: dict[str, list[str]], survivors: list) -> None:
         print(f"{verdict}  {file}:{mutant}")
 
 
-def simulated(path: Path) -> dict[str, Arrays]:
-    """What every family measures, from the file where there is one."""
-    if path.exists():
-        return pickle.loads(path.read_bytes())
-    found = {name: family.simulate(QUICK, 0) for name, family in FAMILIES.items()}
-    path.write_bytes(pickle.dumps(found))
-    return found
+def simulated(path: Path) -> Records:
+    """What all families measure, from the file where there is one."""
+    if not path.exists():
+        found = [family.simulate(QUICK, 0) for family in FAMILIES.values()]
+        blocks = {block: data for each in found for block, data in each.items()}
+        path.write_bytes(records.encoded(Records(blocks)))
+    return records.decoded(path.read_bytes())
 
 
 def dotted(file: Path) -> str:
+    """The name under which the families import a file."""
     return ".".join(("truncated_weights", *file.with_suffix("").parts))
 
 
@@ -138,7 +140,7 @@ def judge(
     name: str,
     source: str,
     asked: list[str],
-    arrays: dict[str, Arrays],
+    measured: Records,
     right: dict[str, list[Row]],
 ) -> str:
     """The verdict, from a fork in which the module is the mutant."""
@@ -152,7 +154,7 @@ def judge(
             replace(importlib.import_module(name), source)
             rows = dict(right)
             for family in asked:
-                rows[family] = FAMILIES[family].judge(QUICK, arrays[family]).rows
+                rows[family] = FAMILIES[family].judge(QUICK, measured).rows
             code = compare(right, rows)
         except BaseException:
             code = 0  # no table at all

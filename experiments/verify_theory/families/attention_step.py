@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome, at
 from truncated_weights.experiments.verify_theory.families import sampling, simplified
 from truncated_weights.experiments.verify_theory.table import Row, mean_and_error, worst
 from truncated_weights.theory import attention_step
 from truncated_weights.toy import language, recall
+from truncated_weights.training import records
+from truncated_weights.training.records import Records
 
 FAMILY = "attention"
 ALPHA = 0.3
@@ -33,30 +35,42 @@ PER_TOKEN = 8
 TOLERANCES = {1: 0.015, 2: 0.005}
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
+def simulate(effort: Effort, seed: int) -> Records:
     """Steps of the scores, [groups, features], of two languages and of growing uniform ones."""
-    arrays = {
-        f"attention/{label}/samples": _sampled(law, length, effort.sequences // 2, seed)
+    languages = {
+        records.name("step", "group", "feature", language=label): _sampled(
+            law, length, effort.sequences // 2, seed
+        )
         for label, (law, length) in CASES.items()
     }
-    for size in effort.score_sizes:
-        arrays[f"attention/{size}/samples"] = _sampled(
+    sizes = {
+        records.name("step", "group", "feature", size=size): _sampled(
             language.uniform(size), PER_TOKEN * size, effort.sequences // 4, seed + size
         )
-    return arrays
+        for size in effort.score_sizes
+    }
+    return Records(
+        {
+            "attention": records.labelled(languages, {}),
+            "attention_sizes": records.labelled(sizes, {}),
+        }
+    )
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
+def judge(effort: Effort, found: Records) -> Outcome:
     """Rows, and prediction, mean and error of every score, which the figure draws."""
     rows: list[Row] = []
-    arrays: Arrays = {}
+    scores = {}
     for label, (law, length) in CASES.items():
-        samples = found[f"attention/{label}/samples"]
-        more, arrays[f"attention/{label}"] = _rows(label, law, length, samples)
+        samples = at(found.attention, language=label).step.values[:, : 2 * (law.num_tokens + 1)]
+        more, scores[records.name("score", "feature", language=label)] = _rows(
+            label, law, length, samples
+        )
         rows += more
     if len(effort.score_sizes) == 2:
         rows += _asymptotic_rows(effort.score_sizes, found)
-    return Outcome(rows, arrays)
+    of = {"of": ["predicted", "mean", "error"]}
+    return Outcome(rows, {"attention_scores": records.labelled(scores, of)})
 
 
 def _sampled(law: language.Language, length: int, sequences: int, seed: int) -> np.ndarray:
@@ -70,7 +84,7 @@ def _sampled(law: language.Language, length: int, sequences: int, seed: int) -> 
     )
 
 
-def _asymptotic_rows(sizes: tuple[int, ...], found: Arrays) -> list[Row]:
+def _asymptotic_rows(sizes: tuple[int, ...], found: Records) -> list[Row]:
     """N g at etilde(q) and N^2 g at e(tau), the term of order 1/N removed by two sizes."""
     rows = []
     limits = [attention_step.asymptotic_scores(size, ALPHA) for size in sizes]
@@ -80,7 +94,8 @@ def _asymptotic_rows(sizes: tuple[int, ...], found: Arrays) -> list[Row]:
     ):
         means, errors = [], []
         for size in sizes:
-            mean, error = mean_and_error(found[f"attention/{size}/samples"][:, place(size)])
+            steps = at(found.attention_sizes, size=size).step.values
+            mean, error = mean_and_error(steps[:, place(size)])
             means.append(size**power * mean)
             errors.append(size**power * error)
         low, high = sizes

@@ -7,8 +7,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome, at
 from truncated_weights.experiments.verify_theory.families import sampling, simplified
 from truncated_weights.experiments.verify_theory.table import (
     Row,
@@ -18,6 +19,8 @@ from truncated_weights.experiments.verify_theory.table import (
 )
 from truncated_weights.theory import finite_samples, first_step
 from truncated_weights.toy import language, recall
+from truncated_weights.training import records
+from truncated_weights.training.records import Records
 
 FAMILY = "first step"
 ALPHA = 0.3
@@ -30,13 +33,15 @@ TRIGGER = 3
 SMALL_LENGTH = 4
 AGAINST = 2
 BLOCKS: tuple[Literal["feed_forward", "value"], ...] = ("feed_forward", "value")
+# Axes of the step of each matrix.
+DIMS = dict.fromkeys(BLOCKS, ("class", "feature")) | {"query_key": ("feature", "key")}
 # Sequences whose features are checked one by one.
 FEW = 64
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
+def simulate(effort: Effort, seed: int) -> Records:
     """Steps at zero: their means, the margins they give, and how they vary."""
-    arrays: Arrays = {}
+    means, margins = {}, {}
     for label, (law, length) in CASES.items():
         problem = sampling.task(law, alpha=ALPHA, length=length, trigger=TRIGGER)
         found = sampling.group_means(
@@ -46,8 +51,9 @@ def simulate(effort: Effort, seed: int) -> Arrays:
             sequences=effort.sequences,
             seed=seed,
         )
-        for name, value in found.items():
-            arrays[f"first/{label}/{name}"] = np.stack(mean_and_error(value))
+        for matrix, dims in DIMS.items():
+            here = records.name(matrix, *dims, language=label)
+            means[here] = np.stack(mean_and_error(found[matrix]))
     for size in effort.margin_sizes:
         problem = sampling.task(language.uniform(size), alpha=ALPHA, length=_length(size))
         found = sampling.group_means(
@@ -57,14 +63,21 @@ def simulate(effort: Effort, seed: int) -> Arrays:
             sequences=effort.margin_sequences,
             seed=seed + size,
         )
-        fed = _bilinear(found["feed_forward"], found["final"], found["correct_final"])
-        value = _bilinear(found["value"], found["attended"], found["correct_attended"])
-        arrays[f"first/margins/{size}"] = np.stack([fed, value])
-        arrays[f"first/best/{size}"] = np.array(_best_other_margins(problem, found, seed + size))
-    return arrays | _deviations(effort, seed)
+        best = _best_other_margins(problem, found, seed + size)
+        for block, seen, other in zip(BLOCKS, ("final", "attended"), best, strict=True):
+            margin = _bilinear(found[block], found[seen], found[f"correct_{seen}"])
+            margins[records.name("over_correct", "group", size=size, matrix=block)] = margin
+            margins[records.name("over_best_other", size=size, matrix=block)] = np.array(other)
+    return Records(
+        {
+            "first": records.labelled(means, {"of": ["mean", "error"]}),
+            "first_margins": records.labelled(margins, {}),
+            **_deviations(effort, seed),
+        }
+    )
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
+def judge(effort: Effort, found: Records) -> Outcome:
     """Rows, and the tables that the figure draws."""
     rows: list[Row] = []
     for label, (law, length) in CASES.items():
@@ -72,7 +85,7 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
     margin_rows, margins = _margin_rows(effort.margin_sizes, found)
     deviation_rows, deviations = _deviation_rows(effort, found)
     rows += margin_rows + deviation_rows + _single_rows(found)
-    return Outcome(rows, {"first/margins": margins, "first/deviations": deviations})
+    return Outcome(rows, {"first_by_size": margins, "first_by_samples": deviations})
 
 
 def _length(size: int) -> int:
@@ -85,24 +98,28 @@ def steps(batch: recall.Batch, weights: simplified.Weights) -> simplified.Weight
     return jax.tree.map(jnp.negative, gradient)
 
 
-def _gradient_rows(label: str, law: language.Language, length: int, found: Arrays) -> list[Row]:
+def _gradient_rows(label: str, law: language.Language, length: int, found: Records) -> list[Row]:
     """Every entry of both population steps."""
     predicted = first_step.population_gradients(
         law.unigram, law.bigram, trigger=TRIGGER, alpha=ALPHA, length=length
     )
     setting = f"{label} N={law.num_tokens}, T={length}, alpha={ALPHA}"
+    tokens = law.num_tokens + 1
+    here = at(found["first"], language=label).isel(
+        {"class": slice(tokens), "feature": slice(2 * tokens), "key": slice(2 * tokens)}
+    )
     rows = [
-        worst(FAMILY, f"step of {name}", setting, value, *found[f"first/{label}/{key}"])
-        for name, key, value in (
-            ("F", "feed_forward", predicted.feed_forward),
-            ("V", "value", predicted.value),
+        worst(FAMILY, f"step of {letter}", setting, value, *measured.values)
+        for letter, value, measured in (
+            ("F", predicted.feed_forward, here.feed_forward),
+            ("V", predicted.value, here.value),
         )
     ]
-    largest = float(np.max(np.abs(found[f"first/{label}/query_key"])))
+    largest = float(np.max(np.abs(here.query_key.values)))
     return [*rows, Row(FAMILY, "step of W", setting, 0.0, largest, note="the largest entry")]
 
 
-def _margin_rows(sizes: tuple[int, ...], found: Arrays) -> tuple[list[Row], np.ndarray]:
+def _margin_rows(sizes: tuple[int, ...], found: Records) -> tuple[list[Row], xr.Dataset]:
     """Margins of both blocks on fresh test sequences, and their ratio times N.
 
     Each group of sequences gives a sampled step and each a test set; the margin over the
@@ -115,8 +132,8 @@ def _margin_rows(sizes: tuple[int, ...], found: Arrays) -> tuple[list[Row], np.n
         exact = first_step.mean_margins(
             law.unigram, law.bigram, trigger=0, alpha=ALPHA, length=length
         )
-        fed, value = found[f"first/margins/{size}"]
-        best = found[f"first/best/{size}"]
+        here = at(found.first_margins, size=size).sel(matrix=list(BLOCKS))
+        (fed, value), best = here.over_correct.values, here.over_best_other.values
         setting = f"uniform N={size}, T={length}, alpha={ALPHA}"
         middle = (exact.value_lower + exact.value_upper) / 2
         errors = []
@@ -142,16 +159,20 @@ def _margin_rows(sizes: tuple[int, ...], found: Arrays) -> tuple[list[Row], np.n
         )  # fmt: skip
         table.append(
             [
-                size,
-                *(fed.mean(), errors[0], exact.feed_forward_over_correct),
-                *(value.mean(), errors[1], exact.value_over_correct),
-                *(size * ratio, size * ratio_error, expected),
+                (fed.mean(), errors[0], exact.feed_forward_over_correct),
+                (value.mean(), errors[1], exact.value_over_correct),
+                (size * ratio, size * ratio_error, expected),
             ]
         )
         margins.append((fed.mean(), errors[0], size * ratio, size * ratio_error))
     if len(sizes) > 1:
         rows += _limits(sizes[-2:], np.array(margins[-2:]))
-    return rows, np.array(table)
+    of = ["measured", "error", "predicted"]
+    shown = {
+        quantity: (("size", "of"), [line[place] for line in table])
+        for place, quantity in enumerate((*BLOCKS, "ratio"))
+    }
+    return rows, xr.Dataset(shown, {"size": list(sizes), "of": of})
 
 
 def _limits(sizes: tuple[int, ...], margins: np.ndarray) -> list[Row]:
@@ -220,7 +241,7 @@ def _best_other_margins(
     return result[0], result[1]
 
 
-def _deviations(effort: Effort, seed: int) -> Arrays:
+def _deviations(effort: Effort, seed: int) -> dict[str, xr.Dataset]:
     """One entry of F over sets of m sequences; every entry and four margins of single ones."""
     problem = sampling.task(language.uniform(4), alpha=ALPHA, length=SMALL_LENGTH)
     zeros = simplified.zeros(problem.vocab_size)
@@ -232,7 +253,9 @@ def _deviations(effort: Effort, seed: int) -> Arrays:
         count=effort.replicates,
         seed=seed,
     )
-    arrays = {f"first/entry/{m}": value for m, value in entries.items()}
+    by_samples = {
+        records.name("entry", "replicate", samples=m): value for m, value in entries.items()
+    }
 
     def both(batch: recall.Batch, weights: simplified.Weights) -> jax.Array:
         found = steps(batch, weights)
@@ -244,33 +267,45 @@ def _deviations(effort: Effort, seed: int) -> Arrays:
     x = singles.reshape(len(singles), 2, -1)
     # Noise logit, and its margin over one class, at the mean features of the same sequences: the
     # probe is a mean of half of them, the deviations are of the other half.
-    arrays["first/single/mean"] = np.stack(mean_and_error(x)).reshape(2, *singles.shape[1:])
-    arrays["first/single/deviation"] = np.stack(deviation_and_error(x)).reshape(
-        2, *singles.shape[1:]
-    )
+    deviations = np.stack(deviation_and_error(x)).reshape(2, *singles.shape[1:])
     features = sampling.group_means(
         problem, _mean_features, sequences=effort.singles, seed=seed + 2
     )
     probe = np.stack([features["final"].mean(axis=0), features["attended"].mean(axis=0)])
     read = np.einsum("skcf,kf->skc", singles, probe)
     margins = np.stack([read[..., -1], read[..., -1] - read[..., AGAINST]], axis=2)
-    arrays["first/single/margins"] = np.stack(
-        [*mean_and_error(margins), *deviation_and_error(margins)]
-    )
-    arrays["first/single/probe"] = probe
-    arrays["first/single/probe_error"] = np.stack(
-        [mean_and_error(features[name])[1] for name in ("final", "attended")]
-    )
+    probe_error = [mean_and_error(features[seen])[1] for seen in ("final", "attended")]
     drawn = recall.sample(problem, jax.random.key(seed), batch_size=FEW)
-    arrays["first/few/tokens"] = np.asarray(drawn.tokens, np.int64)
     few = simplified.features(drawn.tokens, problem.vocab_size)
-    arrays["first/few/features"] = np.stack([few.mean(axis=1), few[:, -1]])
+    last = np.asarray(few[:, -1])
     weights = np.random.default_rng(seed).normal(size=(problem.vocab_size, few.shape[2]))
-    arrays["first/few/step"] = weights
-    logits = np.einsum("bf,kf->bk", arrays["first/few/features"][1], weights)
+    logits = np.einsum("bf,kf->bk", last, weights)
     ordered = np.sort(logits[:, :-1], axis=1)
-    arrays["first/few/margins"] = logits[:, -1] - ordered[:, -1]
-    return arrays
+    return {
+        "first_entry": records.labelled(by_samples, {}),
+        "first_single": xr.Dataset(
+            {
+                "deviation": (("of", "matrix", "class", "feature"), deviations),
+                "probe": (("of", "matrix", "feature"), np.stack([probe, probe_error])),
+                "margin_mean": (
+                    ("of", "matrix", "over"), np.stack(mean_and_error(margins))
+                ),
+                "margin_deviation": (
+                    ("of", "matrix", "over"), np.stack(deviation_and_error(margins))
+                ),
+            },
+            {"of": ["value", "error"], "matrix": list(BLOCKS), "over": ["nothing", "class"]},
+        ),
+        "first_few": xr.Dataset(
+            {
+                "token": (("sequence", "position"), np.asarray(drawn.tokens, np.int64)),
+                "attended": (("sequence", "feature"), np.asarray(few.mean(axis=1))),
+                "final": (("sequence", "feature"), last),
+                "weight": (("class", "feature"), weights),
+                "margin": ("sequence", logits[:, -1] - ordered[:, -1]),
+            }
+        ),
+    }  # fmt: skip
 
 
 def _mean_features(batch: recall.Batch) -> dict[str, jax.Array]:
@@ -278,13 +313,13 @@ def _mean_features(batch: recall.Batch) -> dict[str, jax.Array]:
     return {"final": jnp.mean(x[:, -1], axis=0), "attended": jnp.mean(x, axis=(0, 1))}
 
 
-def _deviation_rows(effort: Effort, found: Arrays) -> tuple[list[Row], np.ndarray]:
+def _deviation_rows(effort: Effort, found: Records) -> tuple[list[Row], xr.Dataset]:
     """The (tau, e(q)) entry of F from m samples: deviation over decades of m."""
     exact = _exact()
     alone = float(finite_samples.entry_deviations(exact, "feed_forward")[-1, 0])
     rows, table = [], []
     for samples in effort.sample_sizes:
-        deviation, error = deviation_and_error(found[f"first/entry/{samples}"])
+        deviation, error = deviation_and_error(at(found.first_entry, samples=samples).entry.values)
         predicted = alone / math.sqrt(samples)
         setting = f"m={samples}, {effort.replicates} replicates"
         rows.append(
@@ -299,7 +334,8 @@ def _deviation_rows(effort: Effort, found: Arrays) -> tuple[list[Row], np.ndarra
         Row(FAMILY, "exponent of the deviation in m", f"m={line[0, 0]:g}..{line[-1, 0]:g}", -0.5,
             float(fit[0]), error=float(math.sqrt(covariance[0, 0])))
     )  # fmt: skip
-    return rows, line
+    shown = {"deviation": ("samples", line[:, 1]), "error": ("samples", line[:, 2])}
+    return rows, xr.Dataset(shown, {"samples": list(effort.sample_sizes)})
 
 
 def _exact() -> finite_samples.SampledStep:
@@ -309,25 +345,24 @@ def _exact() -> finite_samples.SampledStep:
     )
 
 
-def _single_rows(found: Arrays) -> list[Row]:
+def _single_rows(found: Records) -> list[Row]:
     """Laws of the step of one sequence: every entry, and margins at the mean test features."""
     exact = _exact()
     setting = f"uniform N=4, T={SMALL_LENGTH}, m=1"
     rows = []
-    mean, error = found["first/single/deviation"]
+    single, few = found.first_single, found.first_few
+    mean, error = single.deviation.values
     for index, block in enumerate(BLOCKS):
         rows.append(
             worst(FAMILY, f"deviation of every entry, {block}", setting,
                   finite_samples.entry_deviations(exact, block), mean[index], error[index])
         )  # fmt: skip
     probe = finite_samples.mean_probe(exact)
-    rows.append(
-        worst(FAMILY, "mean test features", setting, np.stack(probe), found["first/single/probe"],
-              found["first/single/probe_error"])
-    )  # fmt: skip
-    means, mean_errors, deviations, errors = found["first/single/margins"]
+    rows.append(worst(FAMILY, "mean test features", setting, np.stack(probe), *single.probe.values))
+    means, mean_errors = single.margin_mean.values
+    deviations, errors = single.margin_deviation.values
     # Margins were read at the measured features, whose own errors are then no matter.
-    read = (found["first/single/probe"][0], found["first/single/probe"][1])
+    read = (single.probe.values[0, 0], single.probe.values[0, 1])
     for column, (label, other) in enumerate(
         (("noise logit", None), (f"margin over class {AGAINST}", AGAINST))
     ):
@@ -346,13 +381,12 @@ def _single_rows(found: Arrays) -> list[Row]:
                 Row(FAMILY, f"{letter}: signal to noise of {label}", setting, ratio[i], measured,
                     error=noise),
             ]  # fmt: skip
-    tokens, features = found["first/few/tokens"], found["first/few/features"]
-    averages, last = first_step.sequence_features(tokens, 5)
+    averages, last = first_step.sequence_features(few.token.values, 5)
     rows += [
         worst(FAMILY, "features of given sequences", setting, np.stack([averages, last]),
-              features, tolerance=1e-6),
+              np.stack([few.attended, few.final]), tolerance=1e-6),
         worst(FAMILY, "margins of given sequences", setting,
-              first_step.margins(found["first/few/step"], last), found["first/few/margins"],
+              first_step.margins(few.weight.values, last), few.margin.values,
               tolerance=1e-5),
     ]  # fmt: skip
     return rows

@@ -7,12 +7,15 @@ with steps h and 2 h (see descent.py). The truncated memory is measured with tru
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome, at
 from truncated_weights.experiments.verify_theory.families import descent
 from truncated_weights.experiments.verify_theory.table import Row, worst
 from truncated_weights.theory import frequent_memory, frequent_window
 from truncated_weights.toy import memory, memory_descent
+from truncated_weights.training import records
+from truncated_weights.training.records import Records
 from truncated_weights.truncation import spectrum
 
 FAMILY = "frequent"
@@ -28,57 +31,70 @@ MANY, MANY_ALPHA, MANY_SHARED, FRACTIONS = 256, 0.3, 0.5, (0.5, 0.9)
 SAME = 1e-3
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
+def simulate(effort: Effort, seed: int) -> Records:
     """W at TIMES of every memory and its margins with and without the top component."""
     del seed
-    arrays: Arrays = {}
+    flows, starts = {}, {}
     pairs = {(r, a) for r in effort.overlaps for a in effort.window_alphas} | {(0.5, 0.3)}
     for shared, alpha in sorted(pairs):
-        name = f"frequent/{shared:g}/{alpha:g}"
-        arrays[f"{name}/w"] = matrices = _descend(alpha, shared)
+        here = {"shared": shared, "alpha": alpha}
+        matrices = _descend(alpha, shared)
+        flows[records.name("w", "input", "class", **here)] = matrices
         features = descent.with_shared(SIZE, shared)
-        for kind, drop in (("full", 0), ("cut", 1)):
+        for model, drop in (("full", 0), ("cut", 1)):
             logits = features @ _without_top(matrices, drop)
-            arrays[f"{name}/{kind}"] = _margins(logits)
-        arrays[f"{name}/start"] = features @ descent.descend(
+            flows[records.name("margin", "fact", model=model, **here)] = _margins(logits)
+        (start,) = features @ descent.descend(
             features, descent.zipf(SIZE), descent.own_answers(SIZE, (alpha,)), (START,), step=START
         )
-    for key, shared, noise in (("independent", 0.0, (0.3,)), ("two_noises", 0.4, NOISES)):
+        starts[records.name("logit", "fact", "class", **here)] = start
+    blocks = {
+        "frequent": records.labelled(flows, {"time": list(TIMES)}),
+        "frequent_start": records.labelled(starts, {}),
+    }
+    for block, shared, noise in (
+        ("frequent_independent", 0.0, (0.3,)), ("frequent_two_noises", 0.4, NOISES),
+    ):  # fmt: skip
         features = descent.with_shared(SMALL, shared)
-        arrays[f"frequent/{key}"] = features @ descent.flow(
+        logits = features @ descent.flow(
             features, descent.zipf(SMALL), descent.own_answers(SMALL, noise), SMALL_TIMES, step=0.1
         )
+        found = {"logit": (("time", "fact", "class"), logits)}
+        blocks[block] = xr.Dataset(found, {"time": list(SMALL_TIMES)})
     features = descent.with_shared(MANY, MANY_SHARED)
     grid = tuple(np.arange(0.0, 60.1, 2.0).tolist())
     w = descent.flow(
         features, np.full(MANY, 1 / MANY), descent.own_answers(MANY, (MANY_ALPHA,)), grid, step=0.5
     )
     one = np.exp(features[0] @ w)
-    arrays["frequent/noise_curve"] = np.stack([grid, one[:, -1] / one.sum(axis=1)])
-    return arrays
+    noise_curve = ("time", one[:, -1] / one.sum(axis=1))
+    blocks["frequent_noise"] = xr.Dataset({"p_noise": noise_curve}, {"time": list(grid)})
+    return Records(blocks)
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
-    """Rows and arrays of the family."""
+def judge(effort: Effort, found: Records) -> Outcome:
+    """Rows of the family."""
     rows: list[Row] = []
     for shared in effort.overlaps:
         for alpha in effort.window_alphas:
             facts = frequent_memory.facts(frequent_memory.zipf(SIZE), alpha, shared)
             exact = frequent_memory.logits(facts, np.array(TIMES), num_nodes=32)
-            name = f"frequent/{shared:g}/{alpha:g}"
-            rows += _flow_rows(facts, exact, found[f"{name}/w"])
-            rows += _edge_rows(facts, exact, found, name)
-            rows.append(_start_row(alpha, shared, found[f"{name}/start"][0]))
-    rows.append(_overtaking_row(0.3, 0.5, found["frequent/0.5/0.3/full"][-1]))
+            here = at(found.frequent, shared=shared, alpha=alpha)
+            rows += _flow_rows(facts, exact, here.w.values)
+            rows += _edge_rows(facts, exact, here.margin)
+            start = at(found.frequent_start, shared=shared, alpha=alpha)
+            rows.append(_start_row(alpha, shared, start.logit.values))
+    last = at(found.frequent, shared=0.5, alpha=0.3, model="full").margin[-1]
+    rows.append(_overtaking_row(0.3, 0.5, last.values))
     law = frequent_memory.zipf(SMALL)
     alone = frequent_memory.independent_logits(
         frequent_memory.facts(law, 0.3), np.array(SMALL_TIMES)
     )
-    table = found["frequent/independent"]
-    here = np.arange(SMALL)
+    table = found.frequent_independent.logit.values
+    own = np.arange(SMALL)
     for name, predicted, measured in (
-        ("correct", alone[:, :, 0], table[:, here, here]),
-        ("other", alone[:, :, 1], table[:, here, (here + 1) % SMALL]),
+        ("correct", alone[:, :, 0], table[:, own, own]),
+        ("other", alone[:, :, 1], table[:, own, (own + 1) % SMALL]),
         ("noise", alone[:, :, 2], table[:, :, -1]),
     ):
         rows.append(
@@ -89,10 +105,12 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
     both = frequent_memory.facts(law, np.array(NOISES), 0.4)
     rows.append(
         worst(FAMILY, "logits with two noise tokens", f"N={SMALL}, Zipf, r=0.4, alpha=.2, .1",
-              frequent_memory.logits(both, np.array(SMALL_TIMES)), found["frequent/two_noises"],
+              frequent_memory.logits(both, np.array(SMALL_TIMES)),
+              found.frequent_two_noises.logit.values,
               tolerance=2 * SAME, note="finite steps, second order")
     )  # fmt: skip
-    return Outcome(rows + _noise_time_rows(*found["frequent/noise_curve"]), found)
+    curve = found.frequent_noise.p_noise
+    return Outcome(rows + _noise_time_rows(curve.time.values, curve.values))
 
 
 def _descend(alpha: float, shared: float) -> np.ndarray:
@@ -158,13 +176,12 @@ def _flow_rows(facts: frequent_memory.Facts, exact: np.ndarray, found: np.ndarra
     ]  # fmt: skip
 
 
-def _edge_rows(
-    facts: frequent_memory.Facts, exact: np.ndarray, found: Arrays, name: str
-) -> list[Row]:
+def _edge_rows(facts: frequent_memory.Facts, exact: np.ndarray, found: xr.DataArray) -> list[Row]:
+    """found: margin [time, model, fact]."""
     rows = []
     for place, time in enumerate(TIMES):
         setting = f"N={SIZE}, r={facts.shared:g}, alpha={facts.alpha:g}, t={time:g}"
-        full, cut = (found[f"{name}/{kind}"][place] for kind in ("full", "cut"))
+        full, cut = (found.sel(time=time, model=model).values for model in ("full", "cut"))
         corrected = frequent_window.corrected(facts, exact[place])
         rows.append(
             Row(FAMILY, "facts corrected by the cut and not foretold, or the reverse", setting,

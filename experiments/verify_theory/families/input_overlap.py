@@ -4,8 +4,9 @@ One step of descent of a linear memory on random rows, and wide rectified layers
 """
 
 import numpy as np
+import xarray as xr
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome
 from truncated_weights.experiments.verify_theory.families import descent
 from truncated_weights.experiments.verify_theory.table import (
     Row,
@@ -14,6 +15,7 @@ from truncated_weights.experiments.verify_theory.table import (
     worst,
 )
 from truncated_weights.theory import input_overlap
+from truncated_weights.training.records import Records
 
 FAMILY = "overlap"
 SIZE, WIDTH, ALPHA = 10, 16, 0.3
@@ -23,41 +25,46 @@ COSINES = np.array([0.0, 0.3, -0.6, 0.9, 1.0])
 STEP = 1e-4
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
+def simulate(effort: Effort, seed: int) -> Records:
     """kappa of every fact over many random embeddings; overlaps of rectified features."""
     rng = np.random.default_rng(seed)
     law = descent.zipf(SIZE)
     draws = DRAWS_PER * effort.embedding_draws
     rows = rng.normal(size=(draws, SIZE, WIDTH)) / np.sqrt(WIDTH)
-    arrays = {"overlap/rows": rows[0], "overlap/step": _drive(rows[0], law)}
     # The gradient at zero is E^T diag(pi) (target - u), noise column and all.
     residual = ALPHA - 1 / (SIZE + 1)
     weights = np.einsum("kid,i->kd", rows, law * residual)
-    arrays["overlap/drives"] = np.einsum("kid,kd->ki", rows, weights) / residual
+    drives = np.einsum("kid,kd->ki", rows, weights) / residual
     z = rng.normal(size=(2, effort.label_draws))
     first = np.maximum(z[0], 0)
     other = [np.maximum(c * z[0] + np.sqrt(1 - c * c) * z[1], 0) for c in COSINES]
-    arrays["overlap/rectified"] = np.array([2 * first * x for x in other])
     # A wide rectified layer of orthonormal inputs, read by a linear map.
     hidden = np.maximum(rng.normal(size=(SIZE, 20 * effort.embedding_draws)), 0)
     hidden /= np.sqrt(np.mean(np.sum(hidden**2, axis=1)))
-    arrays["overlap/wide"] = _drive(hidden, law)
-    arrays["overlap/shared"] = _drive(descent.with_shared(SIZE, 0.25), law)
-    return arrays
+    found = {
+        "rows": (("fact", "d"), rows[0]),
+        "one_step": ("fact", _drive(rows[0], law)),
+        "drive": (("draw", "fact"), drives),
+        "rectified": (("cosine", "point"), np.array([2 * first * x for x in other])),
+        "wide": ("fact", _drive(hidden, law)),
+        "shared": ("fact", _drive(descent.with_shared(SIZE, 0.25), law)),
+    }
+    return Records({"overlap": xr.Dataset(found, {"cosine": COSINES})})
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
+def judge(effort: Effort, found: Records) -> Outcome:
     """Rows of the family."""
-    law, drives = descent.zipf(SIZE), found["overlap/drives"]
+    measured = found.overlap
+    law, drives = descent.zipf(SIZE), measured.drive.values
     predicted = input_overlap.random_drive(law, WIDTH)
     setting = f"N={SIZE}, Zipf, d={WIDTH}, {len(drives)} draws"
-    overlaps = found["overlap/rectified"]
+    overlaps = measured.rectified.values
     middle, error = mean_and_error(overlaps.T)
-    shared = (found["overlap/wide"] - law) / (1 - law)
+    shared = (measured.wide.values - law) / (1 - law)
     one_over_pi = input_overlap.rectified_overlap(np.zeros(1))[0]
     rows = [
         worst(FAMILY, "noise drive of one set of embeddings", f"N={SIZE}, d={WIDTH}",
-              input_overlap.noise_drive(found["overlap/rows"], law), found["overlap/step"],
+              input_overlap.noise_drive(measured.rows.values, law), measured.one_step.values,
               tolerance=5e-4, note="one small step"),
         worst(FAMILY, "mean of the drive", setting, predicted.mean, *mean_and_error(drives)),
         worst(FAMILY, "deviation of the drive", setting, predicted.deviation,
@@ -68,10 +75,10 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
             f"N={SIZE}, width {20 * effort.embedding_draws}", float(one_over_pi),
             float(np.mean(shared)), tolerance=0.03, note="mean over facts; 1 / pi"),
         worst(FAMILY, "effective r of inputs of known r", f"N={SIZE}",
-              input_overlap.effective_shared(found["overlap/shared"], law), np.full(SIZE, 0.25),
+              input_overlap.effective_shared(measured.shared.values, law), np.full(SIZE, 0.25),
               tolerance=1e-3, note="from one small step"),
     ]  # fmt: skip
-    return Outcome(rows, found)
+    return Outcome(rows)
 
 
 def _drive(rows: np.ndarray, law: np.ndarray) -> np.ndarray:

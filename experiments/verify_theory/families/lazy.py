@@ -14,15 +14,18 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from jaxtyping import Array, Float
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome, at
 from truncated_weights.experiments.verify_theory.families import early, sampling
 from truncated_weights.experiments.verify_theory.families.early import LENGTH, WIDTH
 from truncated_weights.experiments.verify_theory.table import Row, mean_and_error, worst
 from truncated_weights.theory import lazy, recall_chain
 from truncated_weights.toy import language, linearised, network, recall, transformer
 from truncated_weights.toy.layer import take
+from truncated_weights.training import records
+from truncated_weights.training.records import Name, Records
 
 FAMILY = "lazy"
 # The noise over the first steps of training.
@@ -47,63 +50,79 @@ FED = ("0.fc_in", "0.fc_out", "1.fc_in", "1.fc_out")
 LEARNING_RATE, MOMENTUM = 0.03, 0.9
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
+def simulate(effort: Effort, seed: int) -> Records:
     """Kernels, overlaps, first steps and curves."""
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(2, effort.label_draws))
     other = np.array([c * z[0] + math.sqrt(1 - c * c) * z[1] for c in COSINES])
-    arrays: Arrays = {
-        "lazy/arc": np.stack(
-            [2 * (z[0] > 0) * (other > 0), 2 * np.maximum(z[0], 0) * np.maximum(other, 0)]
-        ).mean(axis=2),
-        "lazy/arc_error": np.stack(
-            [2 * (z[0] > 0) * (other > 0), 2 * np.maximum(z[0], 0) * np.maximum(other, 0)]
-        ).std(axis=2)
-        / math.sqrt(effort.label_draws),
+    arcs = np.stack([2 * (z[0] > 0) * (other > 0), 2 * np.maximum(z[0], 0) * np.maximum(other, 0)])
+    error = arcs.std(axis=2) / math.sqrt(effort.label_draws)
+    arc = (("of", "order", "cosine"), np.stack([arcs.mean(axis=2), error]))
+    of = ["mean", "error"]
+    agreement = ("of", _agreements(rng, effort.label_draws))
+    layers = {
+        records.name("kernel", "draw", path=path): value
+        for path, value in _layer_kernels(seed).items()
     }
-    arrays["lazy/agreement"] = _agreements(rng, effort.label_draws)
-    arrays |= {f"lazy/layers/{name}": value for name, value in _layer_kernels(seed).items()}
     wide = _wide_kernels(seed)
-    arrays |= {f"lazy/wide/{name}": value for name, value in wide.items()}
-    total = sum(wide[name][:, 0, 1].mean() for name in FED)
-    arrays["lazy/wide_curves"] = _descended(total)
-    arrays |= _linear_descent(rng)
+    total = sum(wide[matrix][:, 0, 1].mean() for matrix in FED)
+    kernels = {
+        records.name("kernel", "draw", "stream", "other", matrix=matrix): value
+        for matrix, value in wide.items()
+    }
+    descended = (("set", "step"), _descended(total))
+    linear, paths = _linear_descent(rng), {}
     for size in effort.path_sizes:
         task = _path_task(size)
         keys = [jax.random.key(seed + 1000 + k) for k in range(effort.lazy_seeds)]
         measure = _path_measure(task)
         found = [jax.device_get(measure(key)) for key in keys]
-        arrays |= {
-            f"lazy/paths/{size}/{name}": np.array([f[name] for f in found], np.float64)
-            for name in found[0]
-        }
+        for key in found[0]:
+            at_size = key.within(size=size)._replace(dims=("network",))
+            paths[at_size] = np.array([f[key] for f in found], np.float64)
     task = recall.make_task(language.zipf(TOKENS), alpha=ALPHA, length=LENGTH)
     seeds = tuple(range(seed, seed + effort.lazy_seeds // 2))
     # Both, so that where they agree says that the noise is learned lazily.
-    arrays["lazy/full/p_noise"] = early.trained(task, seeds, STEPS)
-    arrays["lazy/linearised/p_noise"] = early.trained(task, seeds, STEPS, linear=True)
-    return arrays
+    curves = {
+        records.name("p_noise", "step", "network", model=model): early.trained(
+            task, seeds, STEPS, linear=linearly
+        )
+        for model, linearly in (("full", False), ("linearised", True))
+    }
+    return Records(
+        {
+            "lazy_arc": xr.Dataset({"kappa": arc}, {"of": of, "cosine": list(COSINES)}),
+            "lazy_agreement": xr.Dataset({"agreement": agreement}, {"of": of}),
+            "lazy_layers": records.labelled(layers, {}),
+            "lazy_wide": records.labelled(kernels, {}),
+            "lazy_wide_curves": xr.Dataset({"p": descended}, {"set": ["correct", "noise"]}),
+            "lazy_linear": linear,
+            "lazy_paths": records.labelled(paths, {}),
+            "lazy_curves": records.labelled(curves, {}),
+        }
+    )
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
-    """Rows and arrays of the family."""
+def judge(effort: Effort, found: Records) -> Outcome:
+    """Rows of the family."""
+    linear = found.lazy_linear
     rows = [
         worst(FAMILY, f"kappa_{order}", f"cosines {COSINES}",
               np.array([lazy.arc_cosine(c)[order] for c in COSINES]),
-              found["lazy/arc"][order], found["lazy/arc_error"][order])
+              *found.lazy_arc.kappa.values[:, order])
         for order in (0, 1)
     ]  # fmt: skip
     rows += _wide_rows(found) + _layer_rows(found)
     rows.append(
         worst(FAMILY, "heavy ball in function space", "linear model, 30 steps",
-              lazy.descend(found["lazy/linear/kernel"], found["lazy/linear/targets"],
-                           found["lazy/linear/path"][0], learning_rate=0.1, momentum=0.8,
-                           steps=len(found["lazy/linear/path"]) - 1),
-              found["lazy/linear/path"], tolerance=1e-9)
+              lazy.descend(linear.kernel.values, linear.target.values,
+                           linear.logit.values[0], learning_rate=0.1, momentum=0.8,
+                           steps=linear.sizes["step"] - 1),
+              linear.logit.values, tolerance=1e-9)
     )  # fmt: skip
     for size in effort.path_sizes:
         rows += _path_rows(size, effort.lazy_seeds, found)
-    return Outcome(rows + _curve_rows(effort.lazy_seeds // 2, found), found)
+    return Outcome(rows + _curve_rows(effort.lazy_seeds // 2, found))
 
 
 def _wide_kernels(seed: int) -> dict[str, np.ndarray]:
@@ -138,11 +157,11 @@ def _wide_kernels(seed: int) -> dict[str, np.ndarray]:
     return {name: np.asarray(value, np.float64) for name, value in found.items()}
 
 
-def _wide_rows(found: Arrays) -> list[Row]:
+def _wide_rows(found: Records) -> list[Row]:
     rows = []
     setting = f"no attention, d={WIDE}, H={HIDDEN}, {WIDE_DRAWS} networks"
     for overlap, (i, j) in PAIRS.items():
-        kernels = {name: found[f"lazy/wide/{name}"][:, i, j] for name in FED}
+        kernels = {m: at(found.lazy_wide, matrix=m).kernel.values[:, i, j] for m in FED}
         predicted = lazy.part_kernels(WIDE, HIDDEN, float(overlap))
         for name, values in kernels.items():
             mean, error = mean_and_error(values)
@@ -163,7 +182,7 @@ def _wide_rows(found: Arrays) -> list[Row]:
         learning_rate=LEARNING_RATE, momentum=MOMENTUM, steps=STEPS,
     )  # fmt: skip
     for name, curve, measured in zip(
-        ("correct", "noise"), curves, found["lazy/wide_curves"], strict=True
+        ("correct", "noise"), curves, found.lazy_wide_curves.p.values, strict=True
     ):
         rows.append(
             worst(FAMILY, f"p({name}) of descent with the measured kernel",
@@ -229,8 +248,8 @@ def _agreements(rng: np.random.Generator, draws: int) -> Float[np.ndarray, "2"]:
     return np.stack(mean_and_error(np.sum(one * other, axis=1)))
 
 
-def _layer_rows(found: Arrays) -> list[Row]:
-    mean, error = found["lazy/agreement"]
+def _layer_rows(found: Records) -> list[Row]:
+    mean, error = found.lazy_agreement.agreement.values
     many = 10**5
     rows = [
         Row(FAMILY, "agreement of softmaxes over drawn scores", f"frequencies {LAW}",
@@ -238,7 +257,7 @@ def _layer_rows(found: Arrays) -> list[Row]:
             tolerance=1e-3, note="quadrature; positions many, width infinite"),
     ]  # fmt: skip
     for name, predicted in lazy.attention_paths(WIDE, HIDDEN, 1 / ATTENDED).items():
-        mean, error = mean_and_error(found[f"lazy/layers/{name}"])
+        mean, error = mean_and_error(at(found.lazy_layers, path=name).kernel.values)
         rows.append(
             Row(FAMILY, f"kernel of attention along {name}",
                 f"no scores, d={WIDE}, H={HIDDEN}, {LAYER_DRAWS} networks", predicted,
@@ -268,7 +287,7 @@ def _descended(kernel: float) -> Float[np.ndarray, "curves steps"]:
     return np.stack([p[:, : TOKENS - 1].mean(axis=1), p[:, -1]])
 
 
-def _linear_descent(rng: np.random.Generator) -> Arrays:
+def _linear_descent(rng: np.random.Generator) -> xr.Dataset:
     """Heavy ball on the weights of a linear model of six examples."""
     features, start = rng.normal(size=(6, 4)), rng.normal(size=(4, 3))
     targets = rng.dirichlet(np.ones(3), size=6)
@@ -281,11 +300,13 @@ def _linear_descent(rng: np.random.Generator) -> Arrays:
             path.append(features @ np.asarray(w))
             velocity = 0.8 * velocity - gradient(w)
             w = w + 0.1 * velocity
-    return {
-        "lazy/linear/kernel": features @ features.T,
-        "lazy/linear/targets": targets,
-        "lazy/linear/path": np.array(path),
-    }
+    return xr.Dataset(
+        {
+            "kernel": (("example", "other"), features @ features.T),
+            "target": (("example", "class"), targets),
+            "logit": (("step", "example", "class"), np.array(path)),
+        }
+    )
 
 
 def _path_task(size: int) -> recall.Task:
@@ -306,7 +327,7 @@ def _path_measure(task: recall.Task):  # type: ignore[no-untyped-def]
         return [jnp.einsum("bsd,bs->d", x, batch.weights) / jnp.sum(batch.weights) for x in brought]
 
     @functools.partial(jax.jit, compiler_options=sampling.BRIEFLY)
-    def one(key: Array) -> dict[str, Array]:
+    def one(key: Array) -> dict[Name, Array]:
         start, *data = jax.random.split(key, 3)
         params, frozen = transformer.init(config, start)
         frozen = dict(frozen)
@@ -340,19 +361,22 @@ def _path_measure(task: recall.Task):  # type: ignore[no-untyped-def]
             return jax.jvp(written, (params,), (direction,))[1]
 
         by_group = {groups: along(groups) for groups in {g for g, _ in PATHS.values()}}
-        result = {name: by_group[groups][layer] for name, (groups, layer) in PATHS.items()}
+        result = {
+            records.name("noise_logit", path=path): by_group[groups][layer]
+            for path, (groups, layer) in PATHS.items()
+        }
         weights = transformer.combine(params, frozen)
-        for name, a, b in zip(
+        for scores, a, b in zip(
             ("uniform", "softmax", "above"), attended(weights, batch), attended(weights, test),
             strict=True,
         ):  # fmt: skip
-            result[name] = a @ b / WIDTH
+            result[records.name("overlap", scores=scores)] = a @ b / WIDTH
         return result
 
     return one
 
 
-def _path_rows(size: int, seeds: int, found: Arrays) -> list[Row]:
+def _path_rows(size: int, seeds: int, found: Records) -> list[Row]:
     """What two triggers attend to, and the noise logit that each path writes."""
     task, law = _path_task(size), language.zipf(size)
     chain = recall_chain.chain(
@@ -367,10 +391,11 @@ def _path_rows(size: int, seeds: int, found: Arrays) -> list[Row]:
     expected = {"uniform": uniform, "softmax": softmax} | {
         name: residual * value for name, value in paths.items()
     }
-    rows = []
+    rows, here = [], at(found.lazy_paths, size=size)
     for name, predicted in expected.items():
-        mean, error = mean_and_error(found[f"lazy/paths/{size}/{name}"])
         path = name in paths
+        samples = here.noise_logit.sel(path=name) if path else here.overlap.sel(scores=name)
+        mean, error = mean_and_error(samples.values)
         rows.append(
             Row(FAMILY,
                 f"noise logit per step, {name}" if path else f"overlap attended to, {name}",
@@ -381,11 +406,11 @@ def _path_rows(size: int, seeds: int, found: Arrays) -> list[Row]:
     return rows
 
 
-def _curve_rows(seeds: int, found: Arrays) -> list[Row]:
+def _curve_rows(seeds: int, found: Records) -> list[Row]:
     """p(noise) of the Transformer over its first steps."""
     task = recall.make_task(language.zipf(TOKENS), alpha=ALPHA, length=LENGTH)
     curves = early.foretold(task, ALPHA, STEPS)
-    full, linear = found["lazy/full/p_noise"], found["lazy/linearised/p_noise"]
+    full, linear = found.lazy_curves.p_noise.sel(model=["full", "linearised"]).values
     setting = f"N={TOKENS}, alpha={ALPHA}, d={WIDTH}, T={LENGTH}, {seeds} seeds"
     rows = []
     for step in range(1, STEPS + 1):

@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import xarray as xr
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome, at
 from truncated_weights.experiments.verify_theory.families import sampling, simplified
 from truncated_weights.experiments.verify_theory.table import Row
 from truncated_weights.theory import learning_times
 from truncated_weights.toy import language
 from truncated_weights.training import loop as training
+from truncated_weights.training import records
 from truncated_weights.training.loop import Measurement, Trainer
-from truncated_weights.training.records import Recorder
+from truncated_weights.training.records import Name, Recorder, Records
 
 FAMILY = "learning"
 ALPHA = 0.3
@@ -30,27 +32,39 @@ REACH, EARLY = 4.9, 1.5
 ALONE, MANY = (0.2, 0.5), 10_000
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
-    """p(noise), attention and margins of trained networks over time."""
-    arrays = {
-        f"learning/{size}/{name}": value
+def simulate(effort: Effort, seed: int) -> Records:
+    """p(noise), attention and margins of trained networks over time.
+
+    Every size has times of its own: what lies behind its last record is NaN.
+    """
+    trained = {
+        key.within(size=size): value
         for size in effort.training_sizes
-        for name, value in _train(size, effort, seed).items()
+        for key, value in _train(size, effort, seed).items()
     }
-    return arrays | {"learning/alone": np.array([_noise_alone(alpha) for alpha in ALONE])}
+    alone = ("alpha", [_noise_alone(alpha) for alpha in ALONE])
+    return Records(
+        {
+            "learning": records.labelled(trained, {}),
+            "learning_alone": xr.Dataset({"half_time": alone}, {"alpha": list(ALONE)}),
+        }
+    )
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
+def recorded(block: xr.Dataset, size: int) -> xr.Dataset:
+    """The networks of one size, [record, seed], up to their last record."""
+    return at(block, size=size).dropna("record", subset=["time"])
+
+
+def judge(effort: Effort, found: Records) -> Outcome:
     """Rows, and the half times that the figure draws."""
     rows: list[Row] = []
-    arrays = dict(found)
     measured, predicted = [], []
     for size in effort.training_sizes:
-        prefix = f"learning/{size}/"
-        curves = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
-        half = learning_times.half_times(size, ALPHA)
-        noise, noise_error = _first(curves["times"], curves["p_noise"], ALPHA / 2)
-        attention, attention_error = _first(curves["times"], curves["attention_correct"], 0.5)
+        curves = recorded(found.learning, size)
+        half, times = learning_times.half_times(size, ALPHA), curves.time.values
+        noise, noise_error = _first(times, curves.p_noise.values, ALPHA / 2)
+        attention, attention_error = _first(times, curves.attention_correct.values, 0.5)
         measured.append((noise, attention, attention / noise))
         predicted.append(tuple(half))
         setting = f"uniform N={size}, T={LENGTH_PER_TOKEN * size}, alpha={ALPHA}"
@@ -69,10 +83,16 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
                 Row(FAMILY, name, setting, value, seen, tolerance=allowed * seen, note=note)
             )
         rows += _attribution_rows(size, curves, setting, allowed)
-    arrays["learning/half_times"] = np.column_stack([effort.training_sizes, predicted, measured])
+    both = np.array([predicted, measured])
+    half_times = {
+        quantity: (("of", "size"), both[:, :, place])
+        for place, quantity in enumerate(("noise", "attention", "ratio"))
+    }
+    coords = {"of": ["predicted", "measured"], "size": list(effort.training_sizes)}
+    shown = {"learning_half_times": xr.Dataset(half_times, coords)}
     sizes = np.array(effort.training_sizes, dtype=np.float64)
     if sizes.size < 2:
-        return Outcome(rows, arrays)
+        return Outcome(rows, shown)
     for index, name in ((1, "attention time"), (2, "ratio of times")):
         slopes = [
             np.polyfit(np.log(sizes), np.log([row[index] for row in table]), 1)[0]
@@ -90,7 +110,7 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
                 note="N^(3/2), over log N for the ratio, as N grows",
             )
         )
-    for alpha, time in zip(ALONE, found["learning/alone"], strict=True):
+    for alpha, time in zip(ALONE, found.learning_alone.half_time.values, strict=True):
         rows.append(
             Row(FAMILY, "time to half of a noise that learns alone", f"N={MANY}, alpha={alpha:g}",
                 learning_times.asymptotic_half_times(MANY, alpha).noise, float(time),
@@ -105,7 +125,7 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
             (high * times[1] - low * times[0]) / (high - low), tolerance=0.15,
             note="scaling law; the next order is 1/N^2 and N/T")
     )  # fmt: skip
-    return Outcome(rows, arrays)
+    return Outcome(rows, shown)
 
 
 def _noise_alone(alpha: float) -> float:
@@ -126,7 +146,7 @@ def _noise_alone(alpha: float) -> float:
     return float(np.interp(alpha / 2, p, step * np.arange(p.size)))
 
 
-def _train(size: int, effort: Effort, seed: int) -> dict[str, np.ndarray]:
+def _train(size: int, effort: Effort, seed: int) -> dict[Name, np.ndarray]:
     step = effort.training_step
     num_steps = round(REACH * size**1.5 / step)
     early = range(0, min(num_steps, round(EARLY * size / step)) + 1)
@@ -145,8 +165,11 @@ def _train(size: int, effort: Effort, seed: int) -> dict[str, np.ndarray]:
     training.run(trainer, [measurement], report=recorder.add)
     found = recorder.records()["model"]
     return {
-        "times": found.step.values * step,
-        **{str(variable): values.values for variable, values in found.items()},
+        records.name("time", "record"): found.step.values * step,
+        **{
+            records.name(str(variable), "record", "seed"): values.values
+            for variable, values in found.items()
+        },
     }
 
 
@@ -167,15 +190,16 @@ def _first(times: np.ndarray, values: np.ndarray, level: float) -> tuple[float, 
 
 def _attribution_rows(
     size: int,
-    curves: dict[str, np.ndarray],
+    curves: xr.Dataset,
     setting: str,
     allowed: float,
 ) -> list[Row]:
     """Who writes the noise margin: early, while attention is uniform, and at the end."""
-    times = curves["times"]
+    times = curves.time.values
     predicted = learning_times.curves(size, ALPHA, times)
     attended, fed = (
-        curves[f"{part}_margin"].mean(axis=1) for part in ("attention", "feed_forward")
+        margin.values.mean(axis=1)
+        for margin in (curves.attention_margin, curves.feed_forward_margin)
     )
     early = (times > 0.25 * size) & (times < EARLY * size)
     late = times > 0.9 * times[-1]

@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome, at
 from truncated_weights.experiments.verify_theory.table import Row, worst
 from truncated_weights.theory import memory_decay
 from truncated_weights.toy import memory
+from truncated_weights.training import records
+from truncated_weights.training.records import Records
 
 FAMILY = "decay"
 SIZES = (2, 8, 32)
@@ -20,26 +23,34 @@ CHANGES = {(8, 0.2): (0.03, 0.12), (2, 0.7): (0.01, 0.03), (32, 0.1): (0.06, 0.2
 FINE = 9
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
+def simulate(effort: Effort, seed: int) -> Records:
     """Logits at rest; nothing here is random or depends on the effort."""
     del effort, seed
-    arrays = {f"decay/{size}/rest": _rest(size, ALPHAS, STRENGTHS) for size in SIZES}
+    rest = {
+        records.name("logit", "input", "class", size=size): _rest(size, ALPHAS, STRENGTHS)
+        for size in SIZES
+    }
+    changes = {}
     for (size, alpha), ends in CHANGES.items():
-        strengths = np.geomspace(*ends, FINE)
-        arrays[f"decay/{size}/{alpha:g}/change"] = _rest(size, np.array([alpha]), strengths)[0]
-    return arrays
+        (found,) = _rest(size, np.array([alpha]), np.geomspace(*ends, FINE))
+        changes[records.name("logit", "place", "input", "class", size=size, alpha=alpha)] = found
+    return Records(
+        {
+            "decay": records.labelled(rest, {"alpha": ALPHAS, "strength": STRENGTHS}),
+            "decay_changes": records.labelled(changes, {}),
+        }
+    )
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
-    """Rows and arrays of the family."""
+def judge(effort: Effort, found: Records) -> Outcome:
+    """Rows of the family."""
     del effort
     rows: list[Row] = []
-    arrays = dict(found)
     for size in SIZES:
-        signal, noise = _values(found[f"decay/{size}/rest"])
+        rest = _of_size(size, at(found.decay, size=size).logit)
+        signal, noise = _values(rest)
         predicted = [memory_decay.singular_values(size, a, STRENGTHS / size) for a in ALPHAS]
         logits = [memory_decay.stationary_logits(size, a, STRENGTHS / size) for a in ALPHAS]
-        rest = found[f"decay/{size}/rest"]
         setting = f"N={size}, {ALPHAS.size} alpha, {STRENGTHS.size} decays"
         table = memory_decay.phase_diagram(np.array([size]), ALPHAS, STRENGTHS / size)[0]
         rows += [
@@ -52,9 +63,10 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
                 ("log of noise over signal", table, np.log(noise / signal)),
             )
         ]
-        arrays[f"decay/{size}/ratio"] = noise / signal
     for (size, alpha), ends in CHANGES.items():
-        signal, noise = _values(found[f"decay/{size}/{alpha:g}/change"])
+        signal, noise = _values(
+            _of_size(size, at(found.decay_changes, size=size, alpha=alpha).logit)
+        )
         gap, strengths = np.log(noise / signal), np.log(np.geomspace(*ends, FINE))
         # The log decay as a polynomial of the gap, at gap zero.
         measured = float(np.exp(np.polyfit(gap, strengths, FINE - 3)[-1]) / size)
@@ -69,7 +81,12 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
                     change.asymptotic, measured, tolerance=0.015 * measured,
                     note="s* = 5.8")
             )  # fmt: skip
-    return Outcome(rows, arrays)
+    return Outcome(rows)
+
+
+def _of_size(size: int, logits: xr.DataArray) -> np.ndarray:
+    """Logits [..., N, N + 1], without what the block is filled up with."""
+    return logits[..., :size, : size + 1].values
 
 
 def _values(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,11 +12,14 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome, at
 from truncated_weights.experiments.verify_theory.table import Row, mean_and_error, worst
 from truncated_weights.theory import memory_corrections, memory_flow, memory_spectrum
 from truncated_weights.toy import memory, memory_descent
+from truncated_weights.training import records
+from truncated_weights.training.records import Name, Records
 from truncated_weights.truncation import spectrum
 
 FAMILY = "memory"
@@ -37,57 +40,75 @@ D_MODELS = (64, 128, 256)
 # Up to this size a run reaches the long times of its asymptotic laws.
 REACHING = 8
 KEPT = ("full", "signal", "noise")
+NOISE, SIGNAL = records.name("noise", "record"), records.name("signal", "record")
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
-    """Spectra and outputs over time, crossings, responses to random embeddings."""
-    arrays: Arrays = {}
+def simulate(effort: Effort, seed: int) -> Records:
+    """Spectra and outputs over time, crossings, responses to random embeddings.
+
+    Runs of every size have times of their own: what lies behind their last record is NaN.
+    """
+    flow: dict[Name, np.ndarray] = {}
+    per_step, crossings = flow.copy(), flow.copy()
     for size in SIZES:
         # Rates are of order 1/N, so equal accuracy allows steps of order N.
         step = effort.memory_step * size / 16
         times = _multiples(np.concatenate([[2 * step], DECADES, np.geomspace(2, 1e5, 31)]), step)
-        fine = _descend(size, ALPHA, step, times)
-        coarse = _descend(size, ALPHA, 2 * step, times)
-        arrays[f"memory/{size}/times"] = times
-        for name in fine:
-            arrays[f"memory/{size}/{name}"] = 2 * fine[name] - coarse[name]
-            arrays[f"memory/{size}/{name}/per_step"] = (coarse[name] - fine[name]) / step
-        arrays[f"memory/{size}/first_ratio"] = coarse["noise"][:1] / coarse["signal"][:1]
+        fine, coarse = (_descend(size, ALPHA, h, times) for h in (step, 2 * step))
+        flow[records.name("time", "record", size=size)] = times
+        for key in fine:
+            flow[key.within(size=size)] = 2 * fine[key] - coarse[key]
+            per_step[key.within(size=size)] = (coarse[key] - fine[key]) / step
+        flow[records.name("first_ratio", size=size)] = coarse[NOISE][0] / coarse[SIGNAL][0]
     for size, alpha in (*CROSSINGS, *NO_CROSSINGS):
         step = size / 16
         late = (size, alpha) == LATE_CROSSING
         times = _multiples(LATE_CROSSING_TIMES if late else CROSSING_TIMES, step)
         fine, coarse = (_descend(size, alpha, h, times) for h in (step, 2 * step))
-        gap = [np.log(run["noise"] / run["signal"]) for run in (fine, coarse)]
-        arrays[f"memory/crossing/{size}/{alpha:g}"] = np.stack([times, 2 * gap[0] - gap[1]])
-    for d_model in D_MODELS:
-        arrays[f"memory/embedding/{d_model}"] = _embedding_squares(
-            d_model, effort.embedding_draws, seed
+        gap = [np.log(run[NOISE] / run[SIGNAL]) for run in (fine, coarse)]
+        crossings[records.name("time", "record", size=size, alpha=alpha)] = times
+        crossings[records.name("gap", "record", size=size, alpha=alpha)] = 2 * gap[0] - gap[1]
+    embeddings = {
+        records.name("square", "draw", d_model=width): _embedding_squares(
+            width, effort.embedding_draws, seed
         )
+        for width in D_MODELS
+    }
+    responses = {}
     for size in RESPONSE_SIZES:
         once, twice = (_response(size, k * EMBEDDING_STEP) for k in (1, 2))
-        arrays[f"memory/response/{size}"] = 2 * once - twice
-    return arrays
+        responses[records.name("response", size=size)] = 2 * once - twice
+    return Records(
+        {
+            "memory": records.labelled(flow, {}),
+            "memory_per_step": records.labelled(per_step, {}),
+            "memory_crossings": records.labelled(crossings, {}),
+            "memory_embeddings": records.labelled(embeddings, {}),
+            "memory_responses": records.labelled(responses, {}),
+        }
+    )
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
+def judge(effort: Effort, found: Records) -> Outcome:
     """The rows, and the table of random embeddings that the figure draws."""
     rows: list[Row] = []
     for size in SIZES:
-        run = {
-            name.removeprefix(f"memory/{size}/"): value
-            for name, value in found.items()
-            if name.startswith(f"memory/{size}/")
-        }
-        rows += _spectrum_rows(size, run)
+        run = recorded(found.memory, size=size)
+        rows += _spectrum_rows(size, run, at(found.memory_per_step, size=size))
         if size == 2:
             rows += _power_law_rows(run)
         if size in (2, 8):
             rows += _truncation_rows(size, run)
     for size, alpha in (*CROSSINGS, *NO_CROSSINGS):
-        rows += _crossing_rows(size, alpha, *found[f"memory/crossing/{size}/{alpha:g}"])
+        run = recorded(found.memory_crossings, size=size, alpha=alpha)
+        rows += _crossing_rows(size, alpha, run.time.values, run.gap.values)
     embedding_rows, table = _embedding_rows(effort.embedding_draws, found)
-    return Outcome(rows + embedding_rows, {**found, "memory/embedding": table})
+    return Outcome(rows + embedding_rows, {"memory_deviations": table})
+
+
+def recorded(block: xr.Dataset, **where: object) -> xr.Dataset:
+    """One run of a block of runs with times of their own, up to its last record."""
+    return at(block, **where).dropna("record", subset=["time"])
 
 
 def _multiples(times: np.ndarray, step: float) -> np.ndarray:
@@ -95,18 +116,21 @@ def _multiples(times: np.ndarray, step: float) -> np.ndarray:
     return np.unique(np.maximum(1, np.round(times / (2 * step)))) * 2 * step
 
 
-def _descend(size: int, alpha: float, step: float, times: np.ndarray) -> Arrays:
-    """Gradient descent, measured at `times`, which are multiples of the step."""
+def _descend(size: int, alpha: float, step: float, times: np.ndarray) -> dict[Name, np.ndarray]:
+    """Gradient descent, measured at `times`, which are multiples of the step; [record, ...]."""
     measured = memory_descent.descend(
         memory.Memory(size, alpha),
         step_size=step,
         stops=np.round(times / step).astype(int),
         measure=_measure,
     )
-    return {name: np.array([m[name] for m in measured]) for name in measured[0]}
+    return {
+        key._replace(dims=("record", *key.dims)): np.array([m[key] for m in measured])
+        for key in measured[0]
+    }
 
 
-def _measure(weights: memory.Weights) -> dict[str, jax.Array]:
+def _measure(weights: memory.Weights) -> dict[Name, jax.Array]:
     """Signal and noise singular values, and outputs full and without each of the two parts."""
     found = memory.measure_logits(weights)
     values, share = found["singular_values"], found["noise_share"]
@@ -116,31 +140,31 @@ def _measure(weights: memory.Weights) -> dict[str, jax.Array]:
     decomposition = spectrum.decompose(matrix)
     noise = spectrum.reconstruct(matrix, decomposition, is_noise.astype(matrix.dtype))
     result = {
-        "noise": values[jnp.argmax(share)],
-        "signal": jnp.nanmean(signal),
-        "spread": jnp.nanmax(signal) - jnp.nanmin(signal),
+        records.name("noise"): values[jnp.argmax(share)],
+        records.name("signal"): jnp.nanmean(signal),
+        records.name("spread"): jnp.nanmax(signal) - jnp.nanmin(signal),
         # One row of the noise component over its size: every row is alike.
-        "noise_row": noise[0] / jnp.linalg.norm(noise),
-    } | {name: found[name] for name in ("correct", "other")}
-    for name, keep in (("full", is_noise | True), ("signal", ~is_noise), ("noise", is_noise)):
+        records.name("noise_row", "class"): noise[0] / jnp.linalg.norm(noise),
+    } | {records.name(logit): found[logit] for logit in ("correct", "other")}
+    for kept, keep in (("full", is_noise | True), ("signal", ~is_noise), ("noise", is_noise)):
         cut = spectrum.reconstruct(matrix, decomposition, keep.astype(matrix.dtype))
         outputs = memory.measure_outputs({**weights, "fc_in": cut})
-        result[f"{name}/p_noise"] = outputs["p_noise"]
-        result[f"{name}/p_correct"] = outputs["p_correct"]
+        for metric in ("p_noise", "p_correct"):
+            result[records.name(metric, kept=kept)] = outputs[metric]
     return result
 
 
-def _spectrum_rows(size: int, run: Arrays) -> list[Row]:
+def _spectrum_rows(size: int, run: xr.Dataset, per_step: xr.Dataset) -> list[Row]:
     """Singular values over five decades, their limits, and the error of finite steps itself."""
-    times = run["times"]
+    times, signal = run.time.values, run.signal.values
     exact = memory_spectrum.singular_values(size, ALPHA, times)
     logits = memory_flow.logits(size, ALPHA, times)
     slope = memory_corrections.discretisation_slopes(size, ALPHA, times)
     setting = f"N={size}, alpha={ALPHA}, t={times[0]:.2g}..{times[-1]:.0g}"
     late = memory_flow.asymptotic_logits(size, ALPHA, times[-1:])
     rows = [
-        worst(FAMILY, f"{name}", setting, value, run[key],
-              tolerance=_second_order(times) * run["signal"], note="finite steps, second order")
+        worst(FAMILY, f"{name}", setting, value, run[key].values,
+              tolerance=_second_order(times) * signal, note="finite steps, second order")
         for name, key, value in (
             ("signal singular value", "signal", exact.signal),
             ("noise singular value", "noise", exact.noise),
@@ -154,7 +178,7 @@ def _spectrum_rows(size: int, run: Arrays) -> list[Row]:
         ("signal", "signal", (slope.correct - slope.other)[index]),
         ("noise", "noise", math.sqrt(size + 1) * slope.noise[index]),
     ):
-        measured = float(run[f"{key}/per_step"][index])
+        measured = float(per_step[key][index])
         rows.append(
             Row(FAMILY, f"error of finite steps in the {name} value, per step",
                 f"N={size}, alpha={ALPHA}, t={times[index]:g}", float(value), measured,
@@ -162,14 +186,15 @@ def _spectrum_rows(size: int, run: Arrays) -> list[Row]:
                 note="second order in the step")
         )  # fmt: skip
     direction = memory_spectrum.noise_vectors(size)
+    last = run.noise_row.values[-1, : size + 1]
     rows += [
         Row(FAMILY, "signal value is (N-1)-fold", setting, 0.0,
-            float(np.max(run["spread"] / run["signal"])), tolerance=1e-9,
+            float(np.max(run.spread.values / signal)), tolerance=1e-9,
             note="relative spread"),
         worst(FAMILY, "noise component, a row", setting, direction[0][0] * direction[1],
-              run["noise_row"][-1] * np.sign(run["noise_row"][-1][-1]), tolerance=1e-6),
+              last * np.sign(last[-1]), tolerance=1e-6),
         Row(FAMILY, "noise over signal after one step", f"N={size}, alpha={ALPHA}",
-            memory_spectrum.early_ratio(size, ALPHA), float(run["first_ratio"][0]),
+            memory_spectrum.early_ratio(size, ALPHA), float(run.first_ratio),
             tolerance=1e-6, note="t -> 0"),
     ]  # fmt: skip
     if size > REACHING:
@@ -179,9 +204,9 @@ def _spectrum_rows(size: int, run: Arrays) -> list[Row]:
             memory_spectrum.late_ratio(size), _growth(run), tolerance=2e-3,
             note="t -> infinity, next order log(t) / t"),
         Row(FAMILY, "signal value by the long-time law", f"N={size}, alpha={ALPHA}, t=1e5",
-            float(late.correct[0] - late.other[0]), float(run["signal"][-1]), tolerance=0.01),
+            float(late.correct[0] - late.other[0]), float(signal[-1]), tolerance=0.01),
         Row(FAMILY, "noise value by the long-time law", f"N={size}, alpha={ALPHA}, t=1e5",
-            math.sqrt(size + 1) * abs(float(late.noise[0])), float(run["noise"][-1]),
+            math.sqrt(size + 1) * abs(float(late.noise[0])), float(run.noise[-1]),
             tolerance=0.01),
     ]  # fmt: skip
     return rows
@@ -192,19 +217,22 @@ def _second_order(times: np.ndarray) -> np.ndarray:
     return 3e-4 + 0.02 * times[0] / times
 
 
-def _growth(run: Arrays) -> float:
+def _growth(run: xr.Dataset) -> float:
     """Rise of the noise value over that of the signal from t = 1e4 to the end."""
-    start = int(np.argmin(np.abs(run["times"] - 1e4)))
-    rises = [run[name][-1] - run[name][start] for name in ("noise", "signal")]
-    return float(rises[0] / rises[1])
+    start = int(np.argmin(np.abs(run.time.values - 1e4)))
+    noise, signal = (
+        run[value].values[-1] - run[value].values[start] for value in ("noise", "signal")
+    )
+    return float(noise / signal)
 
 
-def _power_law_rows(run: Arrays) -> list[Row]:
+def _power_law_rows(run: xr.Dataset) -> list[Row]:
     """Rank-one truncation at N = 2: exponent of p(noise) over t = 1e3 to 1e5."""
-    late = run["times"] >= 999.0
-    x, y = np.log(run["times"][late]), np.log(run["signal/p_noise"][late])
+    late = run.sel(record=run.time >= 999.0)
+    times = late.time.values
+    x, y = np.log(times), np.log(late.p_noise.sel(kept="signal").values)
     fit = float(np.polyfit(x, y, 1)[0])
-    kept = memory_spectrum.truncated_probabilities(2, ALPHA, run["times"][late], keep="signal")
+    kept = memory_spectrum.truncated_probabilities(2, ALPHA, times, keep="signal")
     predicted = float(np.polyfit(x, np.log(kept.noise), 1)[0])
     setting = "N=2, rank one, t=1e3..1e5"
     return [
@@ -215,14 +243,14 @@ def _power_law_rows(run: Arrays) -> list[Row]:
     ]  # fmt: skip
 
 
-def _truncation_rows(size: int, run: Arrays) -> list[Row]:
-    index = int(np.argmin(np.abs(run["times"] - 1e3)))
-    time = run["times"][index : index + 1]
+def _truncation_rows(size: int, run: xr.Dataset) -> list[Row]:
+    here = run.isel(record=int(np.argmin(np.abs(run.time.values - 1e3))))
+    time = here.time.values.reshape(1)
     rows = []
     for keep in KEPT:
         predicted = memory_spectrum.truncated_probabilities(size, ALPHA, time, keep=keep)  # type: ignore[arg-type]
         for name, value in (("p_noise", predicted.noise), ("p_correct", predicted.correct)):
-            measured = float(run[f"{keep}/{name}"][index])
+            measured = float(here[name].sel(kept=keep))
             rows.append(
                 Row(FAMILY, f"{name}, {keep} kept" if keep != "full" else f"{name}, full",
                     f"N={size}, alpha={ALPHA}, t={time[0]:g}", float(value[0]), measured,
@@ -264,12 +292,12 @@ def _crossing_rows(size: int, alpha: float, times: np.ndarray, gap: np.ndarray) 
     return rows
 
 
-def _embedding_rows(draws: int, found: Arrays) -> tuple[list[Row], np.ndarray]:
+def _embedding_rows(draws: int, found: Records) -> tuple[list[Row], xr.Dataset]:
     """Random embeddings: d E||Z_d - Z||^2 against C(t), and the rate in d."""
     time = np.array([EMBEDDING_TIME])
     coefficient = memory_corrections.random_embedding_coefficient(EMBEDDING_SIZE, ALPHA, time)[0]
-    measured = [(d, *map(float, mean_and_error(found[f"memory/embedding/{d}"]))) for d in D_MODELS]
-    table = np.array(measured)
+    squares = [at(found.memory_embeddings, d_model=width).square.values for width in D_MODELS]
+    table = np.array([(d, *mean_and_error(x)) for d, x in zip(D_MODELS, squares, strict=True)])
     setting = f"N={EMBEDDING_SIZE}, alpha={ALPHA}, t={EMBEDDING_TIME:g}, {draws} draws"
     scaled, error = table[:, 0] * table[:, 1], table[:, 0] * table[:, 2]
     # What remains at finite d is of order 1/d: extrapolate it away.
@@ -292,7 +320,7 @@ def _embedding_rows(draws: int, found: Arrays) -> tuple[list[Row], np.ndarray]:
             note="corrections of order 1/d"),
     ]  # fmt: skip
     for size in RESPONSE_SIZES:
-        response = float(found[f"memory/response/{size}"])
+        response = float(at(found.memory_responses, size=size).response)
         rows.append(
             Row(FAMILY, "C(t), summed over every entry of both Gram matrices",
                 f"N={size}, alpha={ALPHA}, t={EMBEDDING_TIME:g}",
@@ -300,7 +328,11 @@ def _embedding_rows(draws: int, found: Arrays) -> tuple[list[Row], np.ndarray]:
                 response, tolerance=3e-3 * response,
                 note="derivatives of descent; finite steps, second order")
         )  # fmt: skip
-    return rows, np.column_stack([table, np.full(len(table), coefficient)])
+    shown = {
+        "square": ("d_model", table[:, 1]), "error": ("d_model", table[:, 2]),
+        "coefficient": float(coefficient),
+    }  # fmt: skip
+    return rows, xr.Dataset(shown, {"d_model": list(D_MODELS)})
 
 
 def _embedding_squares(d_model: int, draws: int, seed: int) -> np.ndarray:
@@ -361,14 +393,3 @@ def _response(size: int, step: float) -> np.ndarray:
             (b if side else a)[k, [i, j], [j, i]] = 1.0
         variance = np.array([2.0 if i == j else 1.0 for i, j, _ in sides])
         return np.asarray(along(jnp.asarray(a), jnp.asarray(b))) @ variance
-
-
-def curves(size: int, times: np.ndarray) -> dict[str, np.ndarray]:
-    """The predictions that the figure draws."""
-    values = memory_spectrum.singular_values(size, ALPHA, times)
-    result = {"signal": values.signal, "noise": values.noise}
-    for keep in KEPT:
-        found = memory_spectrum.truncated_probabilities(size, ALPHA, times, keep=keep)  # type: ignore[arg-type]
-        result[f"{keep}/p_noise"] = found.noise
-    result["logits"] = np.stack(memory_flow.logits(size, ALPHA, times))
-    return result

@@ -9,13 +9,16 @@ feed-forward.
 import math
 
 import numpy as np
+import xarray as xr
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome, at
 from truncated_weights.experiments.verify_theory.table import Row, deviation_and_error, worst
 from truncated_weights.theory import plateau
 from truncated_weights.toy import language, recall, transformer
 from truncated_weights.toy.probes import wander
 from truncated_weights.toy.recall_problem import RecallProblem
+from truncated_weights.training import records
+from truncated_weights.training.records import Name, Records
 
 FAMILY = "plateau"
 WIDTH, LENGTH, TOKENS, ALPHA = 32, 32, 16, 0.5
@@ -31,39 +34,39 @@ CURVATURES, WEIGHTS = np.array([1.0, 15.0, 60.0]), np.array([0.01, 0.02, 0.005])
 WINDOW, LONG, MODES_SETTLING, EDGE_STEPS = 40, 120, 800, 400
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
+def simulate(effort: Effort, seed: int) -> Records:
     """p(noise) of networks, and of heavy balls."""
     task = recall.make_task(language.zipf(TOKENS), alpha=ALPHA, length=LENGTH)
     config = transformer.TransformerConfig(task.vocab_size, LENGTH, d_model=WIDTH)
-    arrays = _balls(effort.balls, seed) | {"plateau/edge": _edge()}
+    cells: dict[Name, np.ndarray] = {}
     watchers: dict[int, wander.Watcher] = {}
     for rate, batch, momentum in effort.plateau_cells:
         if batch not in watchers:
             watchers[batch] = wander.Watcher(RecallProblem(task, config, batch))
         seeds = range(seed, seed + effort.plateau_seeds)
         found = _watch(watchers[batch], rate, momentum, seeds)
-        name = _name(rate, batch, momentum)
-        arrays |= {f"{name}/{key}": value for key, value in found.items()}
-        arrays[f"{name}/labels"] = np.array(watchers[batch].labels())
-    return arrays
+        found[records.name("scored")] = np.array(watchers[batch].labels())
+        here = {"rate": rate, "batch": batch, "momentum": momentum}
+        cells |= {key.within(**here): value for key, value in found.items()}
+    return Records(
+        {
+            "plateau": records.labelled(cells, {}),
+            "plateau_balls": _balls(effort.balls, seed).assign(edge=_edge()),
+        }
+    )
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
-    """Rows and arrays of the family."""
-    rows = _ball_rows(found)
+def judge(effort: Effort, found: Records) -> Outcome:
+    """Rows of the family."""
+    rows = _ball_rows(found.plateau_balls)
     for rate, batch, momentum in effort.plateau_cells:
-        name = _name(rate, batch, momentum) + "/"
-        cell = {k.removeprefix(name): v for k, v in found.items() if k.startswith(name)}
+        cell = at(found.plateau, rate=rate, batch=batch, momentum=momentum)
         setting = f"d={WIDTH}, T={LENGTH}, rate {rate:g}, batch {batch}, momentum {momentum:g}"
-        rows += _rows(cell, rate, momentum, float(cell["labels"]), setting)
-    return Outcome(rows, found)
+        rows += _rows(cell, rate, momentum, float(cell.scored), setting)
+    return Outcome(rows)
 
 
-def _name(rate: float, batch: int, momentum: float) -> str:
-    return f"plateau/{rate:g}/{batch}/{momentum:g}"
-
-
-def _balls(count: int, seed: int) -> Arrays:
+def _balls(count: int, seed: int) -> xr.Dataset:
     """Heavy balls at rest but for the labels that strike them: values at the last steps.
 
     one: [steps, balls], p(noise) less alpha of the single direction. many: [runs, LONG], of
@@ -88,7 +91,8 @@ def _balls(count: int, seed: int) -> Arrays:
         v = momentum * v - rate * (CURVATURES * x + strike)
         x = x + v
         path.append(x @ np.sqrt(WEIGHTS))
-    return {"plateau/ball/one": one, "plateau/ball/many": np.array(path[-LONG:]).T}
+    many = (("run", "step"), np.array(path[-LONG:]).T)
+    return xr.Dataset({"one": (("last", "ball"), one), "many": many})
 
 
 def _autocorrelation(series: np.ndarray) -> np.ndarray:
@@ -98,7 +102,7 @@ def _autocorrelation(series: np.ndarray) -> np.ndarray:
     return np.array(found) / found[0]
 
 
-def _edge() -> np.ndarray:
+def _edge() -> float:
     """Sharpness at which a heavy ball let go no longer comes to rest, by halving an interval."""
     rate, momentum = BALL["learning_rate"], BALL["momentum"]
     low, high = 1.0, 1000.0
@@ -110,12 +114,12 @@ def _edge() -> np.ndarray:
             if abs(z) > 1e6:
                 break
         low, high = (middle, high) if abs(z) < 10.0 else (low, middle)
-    return np.array(low)
+    return low
 
 
-def _ball_rows(found: Arrays) -> list[Row]:
+def _ball_rows(found: xr.Dataset) -> list[Row]:
     rate, momentum = BALL["learning_rate"], BALL["momentum"]
-    one, whole = found["plateau/ball/one"], found["plateau/ball/many"]
+    one, whole = found.one.values, found.many.values
     many = whole[:, -WINDOW:]
     alone = plateau.wander(sharpness=BALL_SHARPNESS, alpha=BALL_ALPHA, lags=BALL_LAGS, **BALL)
     setting = f"h={BALL_SHARPNESS:g}, rate {rate:g}, momentum {momentum:g}, {one.shape[1]} balls"
@@ -143,7 +147,7 @@ def _ball_rows(found: Arrays) -> list[Row]:
     longer = f"three directions, {LONG} steps, {len(whole)} runs"
     each = whole.std(axis=1)
     alike = each.std(ddof=1)
-    edge = float(found["plateau/edge"])
+    edge = float(found.edge)
     return [
         Row(FAMILY, "deviation of a heavy ball", setting, alone.deviation, deviation, error=error),
         worst(FAMILY, "autocorrelation of a heavy ball", setting, alone.correlation, correlation,
@@ -172,9 +176,9 @@ def _ball_rows(found: Arrays) -> list[Row]:
 
 def _watch(
     watcher: wander.Watcher, rate: float, momentum: float, seeds: range
-) -> dict[str, np.ndarray]:
+) -> dict[Name, np.ndarray]:
     """p(noise) [seeds, steps], drawn and fair; sharpness [seeds, 2]; modes [seeds, nodes]."""
-    found: dict[str, list[np.ndarray]] = {}
+    found: dict[Name, list[np.ndarray]] = {}
     drawn = wander.Numbers(rate, momentum)
     for seed in seeds:
         settling = max(SETTLING, math.ceil(LEARNED * (1 - momentum) / rate))
@@ -184,32 +188,39 @@ def _watch(
         # At both ends of what is compared: the curvature falls under way.
         bent = [watcher.curvature(state) for state in (settled, after)]
         for key, value in (
-            ("drawn", here), ("fair", fair), ("cut", watcher.p_noise(after, "1.fc_out")),
-            ("sharpness", [float(b.sharpness) for b in bent]),
-            ("curvatures", np.concatenate([b.modes.curvatures for b in bent])),
-            ("weights", np.concatenate([b.modes.weights for b in bent]) / len(bent)),
+            (records.name("p_noise", "seed", "step", labels="drawn"), here),
+            (records.name("p_noise", "seed", "step", labels="fair"), fair),
+            (records.name("p_noise_cut", "seed"), watcher.p_noise(after, "1.fc_out")),
+            (records.name("sharpness", "seed", "end"), [float(b.sharpness) for b in bent]),
+            (records.name("curvature", "seed", "mode"),
+             np.concatenate([b.modes.curvatures for b in bent])),
+            (records.name("weight", "seed", "mode"),
+             np.concatenate([b.modes.weights for b in bent]) / len(bent)),
         ):  # fmt: skip
             found.setdefault(key, []).append(np.asarray(value, np.float64))
     return {key: np.array(values) for key, values in found.items()}
 
 
-def _rows(found: Arrays, rate: float, momentum: float, labels: float, setting: str) -> list[Row]:
-    sharp, edge = found["sharpness"], plateau.edge_of_stability(rate, momentum)
+def _rows(
+    found: xr.Dataset, rate: float, momentum: float, labels: float, setting: str
+) -> list[Row]:
+    sharp, edge = found.sharpness.values, plateau.edge_of_stability(rate, momentum)
     # A single network's curvature changes by a factor of two or three within the window.
     note = f"sharpness {sharp.min():.3g} to {sharp.max():.3g}, edge of stability {edge:.3g}"
-    curvatures = found["curvatures"].ravel()
+    curvatures = found.curvature.values.ravel()
+    drawn, settled = found.p_noise.sel(labels=["drawn", "fair"]).values
     expected = plateau.wander_of_modes(
         np.maximum(curvatures, 1e-6 * curvatures.max()),
-        found["weights"].ravel() / len(found["weights"]),
+        found.weight.values.ravel() / found.sizes["seed"],
         learning_rate=rate,
         momentum=momentum,
         labels=labels,
         window=WATCHED,
         lags=LAGS,
     )
-    seen = plateau.observed(found["drawn"], lags=LAGS)
-    fair = plateau.observed(found["fair"], lags=LAGS)
-    error = plateau.deviation_error(seen, found["drawn"].size)
+    seen = plateau.observed(drawn, lags=LAGS)
+    fair = plateau.observed(settled, lags=LAGS)
+    error = plateau.deviation_error(seen, drawn.size)
     made = float(np.sqrt(max(seen.deviation**2 - fair.deviation**2, 0.0)))
     dip = seen.period / 2
     return [
@@ -221,7 +232,7 @@ def _rows(found: Arrays, rate: float, momentum: float, labels: float, setting: s
             (fair.deviation / seen.deviation) ** 2, tolerance=0.3,
             note="labels replaced by their law"),
         Row(FAMILY, "p(noise) without the second feed-forward", setting, 0.0,
-            float(found["cut"].mean()), tolerance=0.1, note="the noise is in that layer"),
-        Row(FAMILY, "p(noise)", setting, ALPHA, float(found["drawn"].mean()), error=error,
+            float(found.p_noise_cut.mean()), tolerance=0.1, note="the noise is in that layer"),
+        Row(FAMILY, "p(noise)", setting, ALPHA, float(drawn.mean()), error=error,
             tolerance=0.03, note="alpha; clean sequences, recall not finished"),
     ]  # fmt: skip

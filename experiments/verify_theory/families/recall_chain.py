@@ -6,21 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome, at
 from truncated_weights.experiments.verify_theory.families import sampling, simplified
 from truncated_weights.experiments.verify_theory.table import Row, mean_and_error, worst
 from truncated_weights.theory import recall_chain
 from truncated_weights.toy import language, recall
+from truncated_weights.training import records
+from truncated_weights.training.records import Name, Records
 
 FAMILY = "chain"
 ALPHA, LENGTH, TRIGGER = 0.4, 24, 2
 LANGUAGES = {"uniform": language.uniform(8), "Zipf": language.zipf(**sampling.ZIPF)}  # type: ignore[arg-type]
-NAMES = ("E[xbar]", "E[x_T]", "E[xbar xbar^T]", "E[x_T x_T^T]", "pair frequencies")
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
+def simulate(effort: Effort, seed: int) -> Records:
     """Means of groups of sequences, averaged over ybar."""
-    arrays = {}
+    found = {}
     for label, law in LANGUAGES.items():
         problem = sampling.task(law, alpha=ALPHA, length=LENGTH, trigger=TRIGGER)
         sampled = sampling.group_means(
@@ -29,13 +30,12 @@ def simulate(effort: Effort, seed: int) -> Arrays:
             sequences=effort.sequences,
             seed=seed,
         )
-        for name, value in sampled.items():
-            mean, error = mean_and_error(value)
-            arrays[f"chain/{label}/{name}"] = np.stack([mean, error])
-    return arrays
+        for key, value in sampled.items():
+            found[key.within(language=label)] = np.stack(mean_and_error(value))
+    return Records({"chain": records.labelled(found, {"of": ["mean", "error"]})})
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
+def judge(effort: Effort, found: Records) -> Outcome:
     """Rows of the family: means, second moments, last token and pairs."""
     del effort
     rows: list[Row] = []
@@ -45,24 +45,27 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
         )
         exact, means = recall_chain.moments(chain), recall_chain.means(chain)
         setting = f"{label} N={law.num_tokens}, T={LENGTH}, alpha={ALPHA}"
-        for name, value in (
-            ("E[xbar]", means.attended),
-            ("E[x_T]", means.final),
-            ("E[xbar xbar^T]", exact.attended_second),
-            ("E[x_T x_T^T]", exact.final_second),
-            ("pair frequencies", exact.pairs),
+        tokens = law.num_tokens + 1
+        here = at(found.chain, language=label).isel(
+            feature=slice(2 * tokens), other=slice(2 * tokens),
+            token=slice(tokens), after=slice(tokens),
+        )  # fmt: skip
+        for told, value, measured in (
+            ("E[xbar]", means.attended, here.attended),
+            ("E[x_T]", means.final, here.final),
+            ("E[xbar xbar^T]", exact.attended_second, here.attended_second),
+            ("E[x_T x_T^T]", exact.final_second, here.final_second),
+            ("pair frequencies", exact.pairs, here.pairs),
         ):
-            rows.append(
-                worst(FAMILY, name, setting, value.mean(axis=0), *found[f"chain/{label}/{name}"])
-            )
+            rows.append(worst(FAMILY, told, setting, value.mean(axis=0), *measured.values))
         rows.append(
             worst(FAMILY, "means from the code of second moments", setting,
                   exact.attended, means.attended, tolerance=1e-12, note="theory against itself")
         )  # fmt: skip
-    return Outcome(rows, found)
+    return Outcome(rows)
 
 
-def _statistics(num_tokens: int, batch: recall.Batch) -> dict[str, jax.Array]:
+def _statistics(num_tokens: int, batch: recall.Batch) -> dict[Name, jax.Array]:
     exact = jax.lax.Precision.HIGHEST
     x = simplified.features(batch.tokens, num_tokens)
     mean, last = jnp.mean(x, axis=1), x[:, -1]
@@ -71,7 +74,10 @@ def _statistics(num_tokens: int, batch: recall.Batch) -> dict[str, jax.Array]:
     pairs = jnp.einsum("btj,btk->jk", previous, current, precision=exact) / (count * length)
     square = jnp.einsum("bf,bg->fg", mean, mean, precision=exact) / count
     final = jnp.einsum("bf,bg->fg", last, last, precision=exact) / count
-    return dict(
-        zip(NAMES, (jnp.mean(mean, axis=0), jnp.mean(last, axis=0), square, final, pairs),
-            strict=True)
-    )  # fmt: skip
+    return {
+        records.name("attended", "feature"): jnp.mean(mean, axis=0),
+        records.name("final", "feature"): jnp.mean(last, axis=0),
+        records.name("attended_second", "feature", "other"): square,
+        records.name("final_second", "feature", "other"): final,
+        records.name("pairs", "token", "after"): pairs,
+    }

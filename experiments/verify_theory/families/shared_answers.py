@@ -1,11 +1,13 @@
 """The memory whose facts share their answers: descent against its flow, and two cuts."""
 
 import numpy as np
+import xarray as xr
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome
 from truncated_weights.experiments.verify_theory.families import descent
 from truncated_weights.experiments.verify_theory.table import Row, worst
 from truncated_weights.theory.text import shared_answers
+from truncated_weights.training.records import Records
 
 FAMILY = "answers"
 SIZE, ANSWERS, ALPHA, SHARED = 24, 4, 0.4, 0.3
@@ -13,20 +15,20 @@ TIMES = (10.0, 100.0, 400.0)
 SAME = 2e-3
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
+def simulate(effort: Effort, seed: int) -> Records:
     """W at TIMES; the answers go round."""
     del effort, seed
-    return {
-        "answers/w": descent.flow(
-            descent.with_shared(SIZE, SHARED), descent.zipf(SIZE), _targets(), TIMES, step=0.25
-        )
-    }
+    matrices = descent.flow(
+        descent.with_shared(SIZE, SHARED), descent.zipf(SIZE), _targets(), TIMES, step=0.25
+    )
+    found = {"w": (("time", "input", "answer"), matrices)}
+    return Records({"answers": xr.Dataset(found, {"time": list(TIMES)})})
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
+def judge(effort: Effort, found: Records) -> Outcome:
     """Logits, the law of the answers, and what two cuts leave."""
     del effort
-    matrices, features = found["answers/w"], descent.with_shared(SIZE, SHARED)
+    matrices, features = found.answers.w.values, descent.with_shared(SIZE, SHARED)
     given = shared_answers.memory(descent.zipf(SIZE), np.arange(SIZE) % ANSWERS, ALPHA, SHARED)
     exact = shared_answers.logits(given, np.array(TIMES))
     logits = features @ matrices
@@ -52,7 +54,7 @@ def judge(effort: Effort, found: Arrays) -> Outcome:
         Row(FAMILY, "facts known and not foretold, or the reverse", setting, 0.0,
             float(np.sum(right ^ known)), note=f"of {known.size}, {known.sum()} known"),
     ]  # fmt: skip
-    return Outcome(rows, found)
+    return Outcome(rows)
 
 
 def _targets() -> np.ndarray:

@@ -9,8 +9,9 @@ import math
 
 import jax
 import numpy as np
+import xarray as xr
 
-from truncated_weights.experiments.verify_theory.effort import Arrays, Effort, Outcome
+from truncated_weights.experiments.verify_theory.effort import Effort, Outcome, at
 from truncated_weights.experiments.verify_theory.families import early
 from truncated_weights.experiments.verify_theory.families.early import LENGTH, WIDTH
 from truncated_weights.experiments.verify_theory.table import (
@@ -22,7 +23,7 @@ from truncated_weights.theory import lazy
 from truncated_weights.toy import language, recall, transformer
 from truncated_weights.toy.probes import deviation
 from truncated_weights.toy.recall_problem import RecallProblem
-from truncated_weights.training.records import Name, name
+from truncated_weights.training.records import Name, Records, labelled, name
 
 FAMILY = "transformer"
 # p(noise) passes alpha / 2 within these steps at every point.
@@ -30,41 +31,49 @@ STEPS = 8
 # The deviations are of the gradient at the start, for which a small network is enough.
 SMALL_WIDTH, SMALL_LENGTH, SMALL_TOKENS, ALPHA = 32, 32, 16, 0.3
 STARTS = 8
+MEASURED = ("deviation", "labels")
 # Labels by themselves: classes, outputs, labels of a batch, noise tokens.
 LABELS = ((8, 5, 40, 1), (12, 4, 20, 2))
 
 
-def simulate(effort: Effort, seed: int) -> Arrays:
+def simulate(effort: Effort, seed: int) -> Records:
     """p(noise) over first steps; deviations of the first gradient; of labels alone."""
-    arrays: Arrays = {}
+    noise, first = {}, {}
     seeds = tuple(range(seed, seed + effort.lazy_seeds))
     for size, alpha in effort.noise_points:
         task = recall.make_task(language.zipf(size), alpha=alpha, length=LENGTH)
-        arrays[f"transformer/{size}/{alpha:g}/p_noise"] = early.trained(task, seeds, STEPS)
+        curves = early.trained(task, seeds, STEPS)
+        noise[name("p_noise", "step", "network", size=size, alpha=alpha)] = curves
     for size in effort.first_batches:
-        arrays[f"transformer/first/{size}"] = _first_gradients(effort, size, seed)
+        for variable, values in zip(MEASURED, _first_gradients(effort, size, seed), strict=True):
+            first[name(variable, "start", batch=size)] = values
     rng = np.random.default_rng(seed)
-    for case in LABELS:
-        arrays["transformer/labels/" + "_".join(map(str, case))] = _labels(
-            rng, effort.label_draws // 4, *case
-        )
-    return arrays
+    along = [_labels(rng, effort.label_draws // 4, *case) for case in LABELS]
+    cases = zip(("classes", "outputs", "labels", "noises"), zip(*LABELS, strict=True), strict=True)
+    labels = {"along": (("case", "draw"), np.array(along))}
+    return Records(
+        {
+            "transformer_noise": labelled(noise, {}),
+            "transformer_first": labelled(first, {}),
+            "transformer_labels": xr.Dataset(
+                labels | {kind: ("case", list(n)) for kind, n in cases}
+            ),
+        }
+    )
 
 
-def judge(effort: Effort, found: Arrays) -> Outcome:
-    """Rows, and the table of deviations over batch sizes."""
-    rows = _noise_rows(effort, found)
-    more, table = _batch_rows(effort, found)
-    return Outcome(rows + more, {**found, "transformer/deviations": table})
+def judge(effort: Effort, found: Records) -> Outcome:
+    """Rows of the family."""
+    return Outcome(_noise_rows(effort, found) + _batch_rows(effort, found))
 
 
-def _noise_rows(effort: Effort, found: Arrays) -> list[Row]:
+def _noise_rows(effort: Effort, found: Records) -> list[Row]:
     """Steps to half of the noise, over N and alpha."""
     rows = []
     for size, alpha in effort.noise_points:
         task = recall.make_task(language.zipf(size), alpha=alpha, length=LENGTH)
         curves = early.foretold(task, alpha, STEPS)
-        networks = found[f"transformer/{size}/{alpha:g}/p_noise"]
+        networks = at(found.transformer_noise, size=size, alpha=alpha).p_noise.values
         mean, error = mean_and_error(np.array([_half(curve, alpha) for curve in networks.T]))
         rows.append(
             Row(FAMILY, "steps to half of the noise",
@@ -100,9 +109,7 @@ def _first_gradients(effort: Effort, size: int, seed: int) -> np.ndarray:
         return dict(measure(problem, params, frozen, data))
 
     found = [one(jax.random.key(seed + k)) for k in range(STARTS)]
-    return np.array(
-        [[float(f[name(variable)]) for f in found] for variable in ("deviation", "labels")]
-    )
+    return np.array([[float(f[name(variable)]) for f in found] for variable in MEASURED])
 
 
 def _labels(
@@ -123,12 +130,11 @@ def _labels(
     return residual @ residual.mean(axis=0)
 
 
-def _batch_rows(effort: Effort, found: Arrays) -> tuple[list[Row], np.ndarray]:
+def _batch_rows(effort: Effort, found: Records) -> list[Row]:
     """How far the first gradient strays from its mean, over batch sizes."""
     rows, table = [], []
-    for case in LABELS:
-        classes, outputs, labels, noises = case
-        along = found["transformer/labels/" + "_".join(map(str, case))]
+    for case, (classes, outputs, labels, noises) in enumerate(LABELS):
+        along = found.transformer_labels.along.isel(case=case).values
         spread, error = deviation_and_error(along)
         rows.append(
             Row(FAMILY, "deviation of labels alone",
@@ -140,8 +146,9 @@ def _batch_rows(effort: Effort, found: Arrays) -> tuple[list[Row], np.ndarray]:
         )  # fmt: skip
     task = recall.make_task(language.zipf(SMALL_TOKENS), alpha=ALPHA, length=SMALL_LENGTH)
     for size in effort.first_batches:
-        strays, counts = found[f"transformer/first/{size}"]
-        scored, (mean, error) = float(np.mean(counts)), mean_and_error(strays)
+        first = at(found.transformer_first, batch=size)
+        scored = float(np.mean(first.labels.values))
+        mean, error = mean_and_error(first.deviation.values)
         predicted = lazy.label_deviation(
             alpha=ALPHA,
             num_classes=task.vocab_size,
@@ -155,15 +162,15 @@ def _batch_rows(effort: Effort, found: Arrays) -> tuple[list[Row], np.ndarray]:
                 note=f"{STARTS} starts, {effort.first_draws} batches each; kernels of all pairs "
                 "taken as equal")
         )  # fmt: skip
-        table.append([size, scored, mean, error, predicted])
+        table.append([size, mean, error])
     line = np.array(table)
     if len(line) > 1:
         fit, covariance = np.polyfit(
-            np.log(line[:, 0]), np.log(line[:, 2]), 1, w=line[:, 2] / line[:, 3], cov="unscaled"
+            np.log(line[:, 0]), np.log(line[:, 1]), 1, w=line[:, 1] / line[:, 2], cov="unscaled"
         )
         rows.append(
             Row(FAMILY, "exponent of that deviation in the batch",
                 f"batch {line[0, 0]:g}..{line[-1, 0]:g}", -0.5, float(fit[0]),
                 error=float(math.sqrt(covariance[0, 0])), samples=STARTS)
         )  # fmt: skip
-    return rows, line
+    return rows

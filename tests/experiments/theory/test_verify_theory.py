@@ -14,9 +14,11 @@ from scipy import stats
 from tests.mutation import formulas
 from tests.mutation import table as by_table
 from truncated_weights.experiments.run import directory as run_directory
+from truncated_weights.experiments.run import study
+from truncated_weights.experiments.run.directory import RunDirectory
 from truncated_weights.experiments.run.program import Place, UserError
-from truncated_weights.experiments.verify_theory import experiment, table
-from truncated_weights.experiments.verify_theory.effort import QUICK, Effort, Family, Outcome
+from truncated_weights.experiments.verify_theory import figures, measure, table
+from truncated_weights.experiments.verify_theory.effort import Effort, Family, Outcome, at
 from truncated_weights.experiments.verify_theory.families import (
     memory_flow,
     plateau,
@@ -27,6 +29,8 @@ from truncated_weights.experiments.verify_theory.families import (
 from truncated_weights.experiments.verify_theory.settings import FAMILIES, VerifyTheory
 from truncated_weights.experiments.verify_theory.table import Row
 from truncated_weights.theory import recall_chain as exact_chain
+from truncated_weights.training import records
+from truncated_weights.training.records import Records
 
 TRAINED = ("learning", "lazy")
 # Those that train no network. The last two, which train the largest, run in the slow test.
@@ -56,6 +60,14 @@ SMALL = Effort(
     plateau_seeds=0,
     balls=20_000,
 )
+
+
+def verify(config, out, sizes=SMALL):
+    """A run of these sizes: its directory and its rows."""
+    small = dataclasses.replace(measure.STUDY, prepare=lambda config: measure.Plan(config, sizes))
+    study.run(small, config, Place("verify_theory", str(out)))
+    directory = RunDirectory(out)
+    return directory, table.of_block(directory.read_records().table)
 
 
 def row(**changes):
@@ -148,16 +160,18 @@ def test_figures_of_a_row_stand_together_and_unabridged(monkeypatch):
 
 def test_no_simulation_asks_the_theory():
     """What is measured, its settings and its allowances cannot follow a wrong formula."""
-    folder = experiment.__file__.replace("experiment.py", "families")
-    for name, family in experiment.FAMILIES.items():
+    folder = measure.__file__.replace("measure.py", "families")
+    for name, family in measure.FAMILIES.items():
         path = f"{folder}/{family.judge.__module__.rpartition('.')[2]}.py"
         tree = ast.parse(Path(path).read_text())
         theories = {
             alias.asname or alias.name
             for node in tree.body
-            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "theory"
+            if isinstance(node, ast.ImportFrom)
+            and node.module.startswith("truncated_weights.theory")
             for alias in node.names
         }
+        assert theories, name
         functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
         ahead, seen = ["simulate"], set()
         while ahead:
@@ -179,10 +193,8 @@ def finished(tmp_path_factory):
         patch.setattr(memory_flow, "RESPONSE_SIZES", (3,))
         patch.setattr(sampling, "GROUPS", 64)
         config = VerifyTheory(quick=True, seed=1, families=SHORT)
-        out = tmp_path_factory.mktemp("verify") / "run"
-        directory = run_directory.open_run(Place("verify_theory", str(out)), config)
         # Within the patches: a kept family is judged again by whoever opens the run.
-        yield config, directory, experiment.run(config, directory, SMALL)
+        yield config, *verify(config, tmp_path_factory.mktemp("verify") / "run")
 
 
 def test_every_prediction_agrees_with_simulation(finished):
@@ -198,8 +210,7 @@ def test_every_prediction_agrees_with_simulation(finished):
 def test_predictions_of_small_trained_networks_agree(monkeypatch, tmp_path):
     monkeypatch.setattr(sampling, "GROUPS", 64)
     config = VerifyTheory(quick=True, seed=1, families=TRAINED)
-    directory = run_directory.open_run(Place("verify_theory", str(tmp_path / "run")), config)
-    rows = experiment.run(config, directory, SMALL)
+    directory, rows = verify(config, tmp_path / "run")
     assert {r.family for r in rows} == set(TRAINED)
     assert not told_failures(rows)
     assert (directory.path / "figures" / "learning.png").stat().st_size > 10_000
@@ -211,18 +222,44 @@ def told_failures(rows):
 
 def test_the_run_directory_holds_table_arrays_and_figures(finished):
     _, directory, rows = finished
-    records = json.loads((directory.path / "table.json").read_text())
-    assert len(records) == len(rows)
-    assert {r["verdict"] for r in records} == {"ok"}
+    told = json.loads((directory.path / "table.json").read_text())
+    assert len(told) == len(rows)
+    assert {r["verdict"] for r in told} == {"ok"}
+    assert run_directory.plain(table.records(rows)) == told
     summary = json.loads((directory.path / "summary.json").read_text())
     assert summary["failed"] == 0
     assert summary["rows"] == len(rows)
-    for name in ("memory", "first_step"):
+    for name in ("table", "memory", "first_step"):
         assert (directory.path / "figures" / f"{name}.png").stat().st_size > 10_000
     text = table.markdown(rows)
     assert text.count("\n") == len(rows) + 2
     assert "FAIL" not in text
-    assert tuple(experiment.FAMILIES) == FAMILIES
+    assert tuple(measure.FAMILIES) == FAMILIES
+
+
+def test_what_is_recorded_has_axes_and_is_judged_as_it_was(finished):
+    config, directory, rows = finished
+    found = directory.read_records()
+    # Blocks of all families stand side by side, and one family finds its own among them.
+    for name in config.families:
+        again = measure.FAMILIES[name].judge(SMALL, found).rows
+        assert again == [r for r in rows if r.family == again[0].family]
+    for size in (2, 4, 8):
+        run = memory_flow.recorded(found.memory, size=size)
+        assert run.time.values[-1] == pytest.approx(1e5, rel=1e-4)
+        assert np.isfinite(run.p_noise).all()
+        assert np.isfinite(run.noise_row.isel({"class": slice(size + 1)})).all()
+    names = [panel.name for each in figures.figures(config, found) for panel in each.panels]
+    assert len(set(names)) == len(names) == 11
+
+
+def test_rows_come_back_from_their_block():
+    rows = [row(), row(error=None, tolerance=0.5, note="a note"), row(error=0.0, simulated=True),
+            row(measured=math.nan), row(error=math.nan, comparisons=3, samples=8)]  # fmt: skip
+    found = table.of_block(records.of_rows(table.records(rows)))
+    assert found[:3] == rows[:3]
+    assert repr(found) == repr(rows)
+    assert repr(table.failures(found)) == repr(rows[2:])
 
 
 @pytest.mark.thorough
@@ -233,11 +270,15 @@ def test_an_interrupted_run_does_not_repeat_finished_families(finished, monkeypa
         raise AssertionError("a finished family was simulated again")
 
     for name in config.families:
-        kept = experiment.FAMILIES[name]
-        monkeypatch.setitem(experiment.FAMILIES, name, kept._replace(simulate=never))
+        kept = measure.FAMILIES[name]
+        monkeypatch.setitem(measure.FAMILIES, name, kept._replace(simulate=never))
+    before = directory.read_records()
     (directory.path / "summary.json").unlink()
-    again = experiment.run(config, directory, SMALL)
-    assert table.records(again) == table.records(rows)
+    _, again = verify(config, directory.path)
+    assert again == rows
+    after = directory.read_records()
+    assert list(after) == list(before)
+    assert all(after[block].identical(before[block]) for block in before)
     with pytest.raises(UserError, match="finished run"):
         run_directory.open_run(Place("verify_theory", str(directory.path)), config)
 
@@ -250,6 +291,7 @@ def test_records_tell_what_is_allowed():
         (random, both, certain), table.records([random, both, certain]), strict=True
     ):
         assert record["allowed"] == limits.allowed(given)
+        assert record["tolerated"] == given.tolerance
         assert json.loads(json.dumps(run_directory.plain(record))) == record
     shares = [r["tolerance"] for r in table.records([random, both, certain])]
     assert shares == [None, pytest.approx(limits.allowed(both) / 2), 0.25]
@@ -260,11 +302,13 @@ def test_the_plateau_is_watched_and_judged(monkeypatch):
     for name, value in dict(WIDTH=4, LENGTH=8, TOKENS=5, SETTLING=5, LEARNED=0, WATCHED=48).items():
         monkeypatch.setattr(plateau, name, value)
     sizes = dataclasses.replace(SMALL, plateau_cells=((0.02, 4, 0.5),), plateau_seeds=1)
-    rows, arrays = plateau.judge(sizes, plateau.simulate(sizes, 0))
+    found = plateau.simulate(sizes, 0)
+    rows = plateau.judge(sizes, found).rows
     # Five steps are no plateau: the network still says what it began with.
     assert [r.name for r in table.failures(rows) if r.name == "p(noise)"]
     assert not [r for r in table.failures(rows) if "heavy ball" in r.name]
-    drawn, fair = (arrays[f"plateau/0.02/4/0.5/{kind}"] for kind in ("drawn", "fair"))
+    cell = at(found.plateau, rate=0.02, batch=4, momentum=0.5)
+    drawn, fair = cell.p_noise.sel(labels=["drawn", "fair"]).values
     assert drawn.shape == fair.shape == (1, 48)
     assert not np.array_equal(drawn, fair)
     labels = math.sqrt(max(drawn.var() - fair.var(), 0))
@@ -293,8 +337,8 @@ def test_a_wrong_formula_is_found_out(monkeypatch):
 def test_a_failed_verdict_makes_the_exit_code_one(drive, monkeypatch, tmp_path):
     bad = row(error=None, tolerance=0.1)
     for name in FAMILIES:
-        fake = Family(lambda *_: {}, lambda *_: Outcome([bad], {}))
-        monkeypatch.setitem(experiment.FAMILIES, name, fake)
+        fake = Family(lambda *_: Records({}), lambda *_: Outcome([bad]))
+        monkeypatch.setitem(measure.FAMILIES, name, fake)
     command = [f"--out={tmp_path / 'run'}", "--families=chain"]
     done, again = drive("verify_theory", command, command)
     assert done["code"] == 1, done["err"]
@@ -306,9 +350,9 @@ def test_a_failed_verdict_makes_the_exit_code_one(drive, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_the_quick_table_passes(tmp_path):
-    config = VerifyTheory(quick=True)
-    directory = run_directory.open_run(Place("verify_theory", str(tmp_path / "run")), config)
-    rows = experiment.run(config, directory, QUICK)
+    config, place = VerifyTheory(quick=True), Place("verify_theory", str(tmp_path / "run"))
+    assert study.run(measure.STUDY, config, place) == 0
+    rows = table.of_block(RunDirectory(tmp_path / "run").read_records().table)
     assert len(rows) > 100
     assert not table.failures(rows)
 
@@ -329,14 +373,14 @@ def test_formulas_that_were_put_in_wrong_still_stand_where_they_stood():
 )
 def test_the_table_notices_a_wrong_formula(family, wrong):
     file, mutant = next(x for x in formulas.wrong() if wrong in x[1].before)
-    simulate, judge = experiment.FAMILIES[family]
-    arrays = simulate(SMALL, 0)
-    rows = judge(SMALL, arrays).rows
+    simulate, judge = measure.FAMILIES[family]
+    found = simulate(SMALL, 0)
+    rows = judge(SMALL, found).rows
     module = importlib.import_module(by_table.dotted(file))
     kept = dict(vars(module))
     try:
         by_table.replace(module, mutant.source)
-        assert table.failures(judge(SMALL, arrays).rows)
+        assert table.failures(judge(SMALL, found).rows)
     finally:
         vars(module).update(kept)
     assert not table.failures(rows)
