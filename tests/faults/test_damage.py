@@ -42,7 +42,7 @@ KINDS = {
 }  # fmt: skip
 
 
-READ_BACK = ("config.json", "manifest.json", "metrics.jsonl", "trajectory.npz")
+READ_BACK = ("config.json", "manifest.json", "metrics.jsonl", "records.nc")
 
 
 def targets(folder):

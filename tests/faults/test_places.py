@@ -67,7 +67,7 @@ def test_a_strangers_files_stay(
     """A directory that no run of this program made is used beside what is there, or not at all."""
     out = tmp_path / "mine"
     for place in ("checkpoints/precious.bin", "figures/thesis.png", "notes.txt", "cache.jsonl",
-                  "metrics.jsonl", "trajectory.npz"):  # fmt: skip
+                  "metrics.jsonl", "records.nc"):  # fmt: skip
         (out / place).parent.mkdir(parents=True, exist_ok=True)
         (out / place).write_text(place)
     before = contents(out)

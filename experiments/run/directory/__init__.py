@@ -3,7 +3,7 @@
     config.json      the program, every resolved setting, digests of what it read, versions, device,
                      what random numbers are drawn with, cores and flags of XLA
     metrics.jsonl    one flat line per logged step, slash-named scalars
-    trajectory.npz   the same and more as arrays, enough to redraw every figure
+    records.nc       the same and more as labelled arrays, enough to redraw every figure
     checkpoints/     what an interrupted run continues from
     figures/         *.png and *.pdf
     summary.json     one flat dictionary of final figures; written last, it marks a finished run
