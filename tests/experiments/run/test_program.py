@@ -23,8 +23,6 @@ SCRIPT = """
 import dataclasses, time
 from truncated_weights.experiments.run import stop
 from truncated_weights.experiments.run.program import Program
-from truncated_weights.experiments.run.study import Study
-from truncated_weights.training.records import Records
 from truncated_weights.training.settings import Settings, setting
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +34,8 @@ class Config(Settings):
     model: str = setting("m", "A name.", required=True)
 
 def measure(config, directory):
+    from truncated_weights.training.records import Records
+
     assert hash(config)
     print(config.alpha, config.names, config.sizes, directory.path, flush=True)
     if config.loud:
@@ -47,6 +47,8 @@ def measure(config, directory):
     return Records({})
 
 def study():
+    from truncated_weights.experiments.run.study import Study
+
     return Study(
         name="nothing", settings=Config, prepare=lambda config: config, measure=measure,
         summarise=lambda plan, records: {}, tell=lambda plan, records, summary: None,
