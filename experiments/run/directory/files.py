@@ -81,9 +81,12 @@ class RunDirectory:
             self._owned[name] = None
             manifest = json.dumps(list(self._owned), indent=0) + "\n"
             atomic.write_text(self.path / previous.MANIFEST, manifest)
-        path = self.path / name
-        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
-        return path
+        # Never the directory itself: removed since the look above, it stays removed.
+        folder = self.path
+        for part in Path(name).parts if name.endswith("/") else Path(name).parts[:-1]:
+            folder /= part
+            folder.mkdir(exist_ok=True)
+        return self.path / name
 
     def begin(self) -> None:
         """The run has its first result: what it replaces is removed for good."""

@@ -159,6 +159,28 @@ def test_a_directory_that_vanishes_is_told_and_never_made_again(tmp_path, capsys
 
 
 @pytest.mark.fault("B4")
+def test_a_directory_that_vanishes_after_the_look_is_not_made_again(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "run"
+
+    def main():
+        run = begin(out)
+        run.append_metrics({"step": 1})
+        look = run.gone
+
+        def looked() -> str:
+            told = look()
+            shutil.rmtree(out, ignore_errors=True)
+            return told
+
+        monkeypatch.setattr(run, "gone", looked)
+        run.append_metrics({"step": 2})
+
+    assert program.guarded(main) == 1
+    assert capsys.readouterr().err.endswith("was removed or replaced while the run was going on\n")
+    assert not out.exists()
+
+
+@pytest.mark.fault("B4")
 @pytest.mark.parametrize("told", [False, True])
 def test_a_library_that_fails_in_a_vanished_directory_is_one_line(tmp_path, capsys, told):
     def main():
