@@ -1,4 +1,4 @@
-"""Tables of the claims for README.md and BUILD_NOTES.md, written between markers and never by hand.
+"""Tables of the claims for README.md and docs/claims.md, between markers and never by hand.
 
     python -m experiments.report.tables report
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "docs" / "claims.json"
 BEGIN, END = "<!-- claims: {kind} -->", "<!-- end of claims -->"
 DIGEST = ("name", "title", "paper", "statement", "run", "checks")
-FILES = {"README.md": "short", "BUILD_NOTES.md": "long"}
+FILES = {"README.md": "short", "docs/claims.md": "long"}
 
 
 def records(judged: Sequence[Verdict], found: Mapping[str, Found]) -> list[dict[str, Any]]:

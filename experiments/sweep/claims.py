@@ -43,7 +43,7 @@ SUBJECT = Subject(
             "scaling-top-dropped",
             "So does dropping one component",
             paper=OURS,
-            where="BUILD_NOTES.md, section 5",
+            where="docs/records/sweeps.md",
             statement="Dropping the top component of the second feed-forward's output matrix does "
             "so too.",
             run="sweep",

@@ -35,7 +35,7 @@ SUBJECT = Subject(
             "linear-feed-forward",
             "In a linear feed-forward the top has to go",
             paper=OURS,
-            where="BUILD_NOTES.md, section 3",
+            where="docs/records/recall.md",
             statement="With a square matrix as feed-forward, dropping its top two per cent removes "
             "the noise, while keeping only its top tenth keeps it.",
             run="linear_feed_forward",

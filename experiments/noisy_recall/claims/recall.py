@@ -83,7 +83,7 @@ SUBJECT = Subject(
             "one-component",
             "The noise is one component",
             paper=OURS,
-            where="BUILD_NOTES.md, section 5",
+            where="docs/records/find_noise.md",
             statement="Dropping the single largest singular component of the second feed-forward's "
             "output matrix recalls better than removing the whole feed-forward.",
             run="recall",

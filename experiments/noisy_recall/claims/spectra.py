@@ -20,7 +20,7 @@ SUBJECT = Subject(
             "top-of-output",
             "The top component of W_out is the noise direction",
             paper=OURS,
-            where="BUILD_NOTES.md, section 3",
+            where="docs/records/recall.md",
             statement="At the end of training the largest singular component of the second "
             "feed-forward's output matrix carries most of the noise direction, and stands out.",
             run="recall",

@@ -1,4 +1,4 @@
-"""README.md and BUILD_NOTES.md hold the tables of docs/claims.json, and it today's claims."""
+"""README.md and docs/claims.md hold the tables of docs/claims.json, and it today's claims."""
 
 import json
 from pathlib import Path
@@ -49,6 +49,7 @@ def test_long_and_short():
 
 
 def test_only_what_stands_between_the_markers_changes(tmp_path):
+    (tmp_path / "docs").mkdir()
     for name, kind in tables.FILES.items():
         begin = tables.BEGIN.format(kind=kind)
         (tmp_path / name).write_text(f"before\n{begin}\nstale words\n{tables.END}\nafter\n")
