@@ -3,18 +3,19 @@
 # make test   set up, run the tests; what they compile is kept for the next time
 # make thorough  the tests that take seconds each because they check every case, or at length
 # make lint   ruff and mypy
+# make docs   the documentation, without a network: docs/_build/html/index.html
 # make slow   reproductions that take minutes each
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo report test thorough lint slow clean
+.PHONY: demo report test thorough lint docs slow clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[pythia,tasks,report,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[pythia,tasks,report,tensorboard,docs,dev]'
 	@touch $(READY)
 
 demo: $(READY)
@@ -29,6 +30,9 @@ test: $(READY)
 
 thorough: $(READY)
 	$(BIN)/python -m pytest -q -m 'thorough and not slow' -n 2 --dist=loadfile --no-loadscope-reorder
+
+docs: $(READY)
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
 
 slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
