@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[pythia,tasks,report,tensorboard,docs,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[pythia,gguf,tasks,report,tensorboard,docs,dev]'
 	@touch $(READY)
 
 demo: $(READY)

@@ -17,13 +17,14 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from truncated_weights.bridge import families, module, tokenizer
+from truncated_weights.bridge import families, gguf, module, tokenizer
 from truncated_weights.bridge import network as model
 from truncated_weights.bridge.config import Config
 from truncated_weights.bridge.errors import CheckpointError
 from truncated_weights.bridge.families import layout
 from truncated_weights.bridge.formats import special_tokens, weight_sets
 from truncated_weights.bridge.formats.stored import FLOATS, StoredTensor
+from truncated_weights.bridge.gguf import names
 from truncated_weights.truncation import finite
 from truncated_weights.truncation.files import telling
 
@@ -41,6 +42,8 @@ class Checkpoint:
     params is the tree of bridge.network; stored_dtype is the narrowest that holds all that the
     files do, tensor_dtypes that of each parameter by its path in params; weights the name of
     the file, or index of shards, that was read; ignored the keys of config.json that were not.
+    Of a GGUF file directory is the file itself, and quantised says which of its tensors are, and
+    how: what was rounded away is not in params.
     """
 
     config: Config
@@ -50,6 +53,7 @@ class Checkpoint:
     weights: str | None = None
     tensor_dtypes: Mapping[layout.Path, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    quantised: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -92,6 +96,8 @@ class Checkpoint:
         """
         if self.directory is None:
             return ()
+        if gguf.place(self.directory):
+            return self.tokenizer.ends
         own = special_tokens.read(self.directory).end_ids
         words = self.tokenizer.ends if self.has_tokenizer else ()
         return tuple(dict.fromkeys((*own, *words)))
@@ -190,6 +196,7 @@ class _Opened:
     tensors: dict[str, StoredTensor]
     rules: dict[str, layout.Rule]
     ranks: dict[tuple[int, str], int]
+    quantised: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -208,6 +215,8 @@ def _open(
     config: Config | None,
     ignore: Collection[str] = (),
 ) -> _Opened:
+    if (file := gguf.place(directory)) is not None:
+        return _open_gguf(file, config)
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: not a directory")
     config = config or families.read(directory / "config.json", ignore)
@@ -227,6 +236,30 @@ def _open(
         tensors = _resolve_names(tensors, family, optional | rules.keys())
         _check(tensors, rules, optional)
     return _Opened(config, chosen, tensors, rules, ranks)
+
+
+def _open_gguf(file: pathlib.Path, config: Config | None) -> _Opened:
+    with _naming(file):
+        contents = gguf.read(file)
+        config = config or names.describe(contents)
+        family = families.of(config)
+        if len(contents.tensors) < config.num_layers:
+            many = len(contents.tensors)
+            raise CheckpointError(f"{many} tensors, too few for {config.num_layers} layers")
+        tensors, rules = names.tensors(contents, config), layout.rules(family, config)
+        _check(tensors, rules, layout.buffers(family, config))
+    return _Opened(config, file.name, tensors, rules, {}, contents.quantised)
+
+
+def architecture(path: str | os.PathLike[str], ignore: Collection[str] = ()) -> Config:
+    """The architecture of a directory or GGUF file, read without its weights.
+
+    ignore: keys of config.json that are read past. Raises CheckpointError.
+    """
+    if (file := gguf.place(path)) is None:
+        return families.read(pathlib.Path(path) / "config.json", ignore)
+    with _naming(file):
+        return names.describe(gguf.read(file))
 
 
 def check(
@@ -249,11 +282,12 @@ def load(
     shardings: Any = None,
     ignore: Collection[str] = (),
 ) -> Checkpoint:
-    """The checkpoint in a directory, its parameters cast to dtype one tensor at a time.
+    """The checkpoint in a directory or GGUF file, its parameters cast one tensor at a time.
 
-    dtype is float32, bfloat16 or float16. The directory holds config.json (or `config` is
-    given) and weights as safetensors, .bin or .npz; `weights` names the file or index to
-    read when the preference of bridge.formats.weight_sets is not meant. shardings is a tree like
+    dtype is float32, bfloat16 or float16. A directory holds config.json (or `config` is
+    given) and weights as safetensors, .bin or .npz, or one GGUF file alone; `weights` names the
+    file or index to read when the preference of bridge.formats.weight_sets is not meant. shardings
+    is a tree like
     params (bridge.sharding.param_shardings) that places each tensor as it is read. ignore names
     keys of config.json to be read past: what is not known is refused by name, because it might
     change the result, and here is said that it does not.
@@ -266,7 +300,7 @@ def load(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not supported; known are {', '.join(DTYPES)}")
-    directory = pathlib.Path(path)
+    directory = gguf.place(path) or pathlib.Path(path)
     opened = _open(directory, weights, config, ignore)
     if opened.ranks and shardings is not None:
         raise CheckpointError(
@@ -276,7 +310,7 @@ def load(
     tensors, params = opened.tensors, module.shapes(opened.config)
     for layer, matrix in opened.ranks:
         del params["layers"][layer][matrix]["kernel"]
-    with _naming(directory / opened.weights):
+    with _naming(directory if opened.quantised else directory / opened.weights):
         family = families.of(opened.config)
         for name, original in layout.copies(family, opened.config).items():
             if name in tensors:
@@ -292,9 +326,9 @@ def load(
             del filled, array
         for name in tensors.keys() - opened.rules.keys():
             tensors[name].verify()
-    names = {kind: name for name, kind in FLOATS.items()}
+    kinds = {kind: name for name, kind in FLOATS.items()}
     stored = {
-        path: names[tensors[name].dtype]
+        path: kinds[tensors[name].dtype]
         for name, rule in opened.rules.items()
         for path in rule.paths
     }
@@ -306,6 +340,7 @@ def load(
         opened.weights,
         stored,
         tuple(ignore),
+        opened.quantised,
     )
 
 

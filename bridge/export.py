@@ -2,9 +2,9 @@
 
 Dense: model.safetensors with the names and layout of the original, config.json and every file
 of which a reader makes the tokenizer (bridge.formats.companions), so that any tool that read the
-original reads this. Factored: factored.safetensors, which only this package reads; its name is
-one that other tools do not look for, because they would fill the matrices they miss with random
-numbers.
+original reads this; of a GGUF file these are made from its metadata. Factored:
+factored.safetensors, which only this package reads; its name is one that other tools do not look
+for, because they would fill the matrices they miss with random numbers.
 """
 
 import contextlib
@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from truncated_weights.bridge import families
+from truncated_weights.bridge import families, gguf
 from truncated_weights.bridge.checkpoint import DTYPES, Checkpoint, widest
 from truncated_weights.bridge.errors import CheckpointError
 from truncated_weights.bridge.families import layout
 from truncated_weights.bridge.formats import companions, safetensors_file, strict_json, weight_sets
+from truncated_weights.bridge.gguf import tokens
 
 
 def require_writable(checkpoint: Checkpoint, dtype: str | None = None) -> None:
@@ -62,6 +63,9 @@ def _config_json(checkpoint: Checkpoint, dtype: str) -> dict[str, Any]:
     fresh = families.to_dict(checkpoint.config, dtype)
     if checkpoint.directory is None:
         return fresh
+    if gguf.place(checkpoint.directory):
+        words = checkpoint.tokenizer
+        return fresh | {"bos_token_id": words.bos, "eos_token_id": list(words.ends) or None}
     try:
         original = strict_json.read(checkpoint.directory / "config.json")
         if families.from_dict(original, checkpoint.ignored) != checkpoint.config:
@@ -163,7 +167,11 @@ def save(
     with _appearing_whole(target, overwrite) as scratch:
         config = json.dumps(_config_json(checkpoint, said), indent=2, sort_keys=True) + "\n"
         (scratch / "config.json").write_text(config, encoding="utf-8")
-        if checkpoint.directory is not None:
+        if checkpoint.directory is not None and gguf.place(checkpoint.directory):
+            metadata = gguf.read(checkpoint.directory).metadata
+            for name, text in tokens.files(checkpoint.tokenizer.library, metadata).items():
+                (scratch / name).write_text(text, encoding="utf-8")
+        elif checkpoint.directory is not None:
             for file in companions.of(checkpoint.directory):
                 copy = scratch / file.relative_to(checkpoint.directory)
                 copy.parent.mkdir(exist_ok=True)

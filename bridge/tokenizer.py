@@ -30,8 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from truncated_weights.bridge import gguf
 from truncated_weights.bridge.errors import CheckpointError
 from truncated_weights.bridge.formats import special_tokens
+from truncated_weights.bridge.gguf import tokens
 from truncated_weights.truncation.files import regular
 
 _NAMES = ("tokenizer.json", "20B_tokenizer.json")
@@ -130,8 +132,9 @@ class Tokenizer:
 
 
 def find(directory: pathlib.Path) -> pathlib.Path | None:
-    """The tokenizer's file in a directory, None if there is none."""
-    return next((directory / name for name in _NAMES if (directory / name).exists()), None)
+    """The tokenizer's file in a directory, or a GGUF file itself; None if there is none."""
+    found = (directory / name for name in _NAMES if (directory / name).exists())
+    return next(found, None) or gguf.place(directory)
 
 
 def read(path: str | os.PathLike[str]) -> Tokenizer:
@@ -152,6 +155,10 @@ def read(path: str | os.PathLike[str]) -> Tokenizer:
         if found is None:
             raise CheckpointError(f"{file}: no tokenizer.json")
         file = found
+    if gguf.place(file):
+        with _naming(f"{file}: not a tokenizer"), _unless_it_panics():
+            described = tokens.build(gguf.read(file).metadata)
+            return _of(described.library, described.special, (), (), file.name)
     special = special_tokens.read(file.parent)
     try:
         content = regular.content(file, LARGEST_FILE).removeprefix(codecs.BOM_UTF8)
@@ -161,12 +168,22 @@ def read(path: str | os.PathLike[str]) -> Tokenizer:
         library = tokenizers.Tokenizer.from_buffer(content)
         library.no_truncation()
         library.no_padding()
-        before, after = _around(library)
-        twice = library.encode("a a", add_special_tokens=False).ids
-        prepends = len(twice) == 2 and twice[0] == twice[1]
-        mask = library.token_to_id("<mask>")
-        size, holes = _real_ids(library)
-    own = special_tokens.resolve(special, library, before, file.name)
+        return _of(library, special, *_around(library), file.name)
+
+
+def _of(
+    library: Any,
+    special: special_tokens.Special,
+    before: tuple[int, ...],
+    after: tuple[int, ...],
+    file: str,
+) -> Tokenizer:
+    """A Tokenizer from the library's, whose post_processor puts `before` and `after` around."""
+    twice = library.encode("a a", add_special_tokens=False).ids
+    prepends = len(twice) == 2 and twice[0] == twice[1]
+    mask = library.token_to_id("<mask>")
+    size, holes = _real_ids(library)
+    own = special_tokens.resolve(special, library, before, file)
     given = (library, size, own.before, after, own.bos, mask, prepends, holes)
     return Tokenizer(*given, own.sources, own.ends)
 

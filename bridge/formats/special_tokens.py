@@ -28,11 +28,15 @@ BOS = ("<|begin_of_text|>", "<s>", "<|endoftext|>")
 
 @dataclasses.dataclass(frozen=True)
 class Special:
-    """Texts or ids of tokens with where they are named; add_bos is None where nobody says."""
+    """Texts or ids of tokens with where they are named; add_bos is None where nobody says.
+
+    says: what says add_bos, in words.
+    """
 
     begins: tuple[tuple[str, Named], ...] = ()
     ends: tuple[tuple[str, Named], ...] = ()
     add_bos: bool | None = None
+    says: str = f"add_bos_token of {TOKENIZER_CONFIG}"
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -112,7 +116,7 @@ def resolve(special: Special, library: Any, before: tuple[int, ...], file: str) 
         known = (library.token_to_id(text) for text in BOS)
         bos = next((token for token in known if token is not None), None)
         named = "its name, for no file names one"
-    said = file if special.add_bos is None else f"add_bos_token of {TOKENIZER_CONFIG}"
+    said = file if special.add_bos is None else special.says
     if special.add_bos is True:
         if bos is None:
             raise CheckpointError(f"{said} is true, but no file names a token that begins texts")

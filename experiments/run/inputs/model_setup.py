@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from truncated_weights import bridge
-from truncated_weights.bridge import encoding, families, sharding, surgery, tasks, tokenizer
+from truncated_weights.bridge import (
+    encoding,
+    gguf,
+    sharding,
+    surgery,
+    tasks,
+    tokenizer,
+)
+from truncated_weights.bridge.checkpoint import architecture
 from truncated_weights.bridge.families import laser
 from truncated_weights.bridge.tasks import frequency
 from truncated_weights.bridge.tasks import protocol as protocols
@@ -47,10 +55,13 @@ def read_architecture(directory: str, ignore: Sequence[str] = ()) -> bridge.Conf
 
     ignore: keys of config.json that are read past.
     """
-    if not Path(directory).is_dir():
-        raise UserError(f"{directory} is not a directory; --model wants a checkpoint directory")
     with user_errors():
-        return families.read(Path(directory) / "config.json", ignore)
+        if not Path(directory).is_dir() and gguf.place(directory) is None:
+            raise UserError(
+                f"{directory} is not a directory; --model wants a checkpoint directory, or a "
+                "GGUF file"
+            )
+        return architecture(directory, ignore)
 
 
 def read_tokenizer(config: ModelSettings, directory: str) -> tokenizer.Tokenizer:
@@ -65,10 +76,11 @@ def read_tokenizer(config: ModelSettings, directory: str) -> tokenizer.Tokenizer
 def load_checkpoint(config: ModelSettings, directory: str) -> bridge.Checkpoint:
     """The checkpoint, split over --devices where there are several."""
     architecture = read_architecture(directory, config.ignore_keys)
+    place = gguf.place(directory)
     stored = sum(
         file.stat().st_size
-        for file in Path(directory).iterdir()
-        if file.suffix in (".safetensors", ".npz") and file.is_file()
+        for file in (Path(directory).iterdir() if place is None else [place])
+        if file.suffix in (".safetensors", ".npz", gguf.SUFFIX) and file.is_file()
     )
     memory.require(stored / config.devices, "the size of the model, or raise --devices")
     with user_errors():

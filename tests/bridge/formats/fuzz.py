@@ -21,10 +21,16 @@ import time
 
 import jax
 import numpy as np
+from gguf import GGMLQuantizationType
 
 from truncated_weights import bridge
 from truncated_weights.bridge import checkpoint, families
 from truncated_weights.bridge.formats import weight_sets
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "gguf"))
+import writer
+
+Q4_1, Q8_0 = GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0
 
 DATA = pathlib.Path(__file__).parents[2] / "data"
 TINY = DATA / "tiny_gpt_neox"
@@ -212,8 +218,42 @@ def fuzz_config(source, directory, mutations):
     return refused, mutations - refused
 
 
+def fuzz_gguf(directory, mutations):
+    """(refused, read) of mutated GGUF files, of mixed types, with a tokenizer.
+
+    There is no checksum: what is read is a checkpoint of the architecture that the file claims.
+    """
+    rng = np.random.default_rng(7)
+    kinds = {"attn_q": Q4_1, "ffn_up": Q8_0}
+    path = writer.write(
+        directory / "model.gguf", "llama2", words=True,
+        kinds=lambda name: kinds.get(name.removesuffix(".weight").split(".")[-1]),
+    )  # fmt: skip
+    whole, refused = path.read_bytes(), 0
+    described = np.arange(
+        len(whole) - sum(a.nbytes for a in jax.tree.leaves(bridge.load(path).params)) // 3
+    )
+    for index in range(mutations):
+        path.write_bytes(mutate(whole, described, rng))
+        start = time.monotonic()
+        try:
+            found = bridge.load(path)
+            assert jax.tree.structure(found.params) == jax.tree.structure(
+                bridge.module.shapes(found.config)
+            )
+            _ = found.tokenizer
+        except bridge.CheckpointError as error:
+            refused += 1
+            require_one_line(error, directory)
+        assert time.monotonic() - start < 5, f"mutation {index} took too long"
+    return refused, mutations - refused
+
+
 def counts_of(kind, mutations):
     counts = {}
+    if kind == "gguf":
+        with tempfile.TemporaryDirectory() as scratch:
+            return {"model.gguf": fuzz_gguf(pathlib.Path(scratch), mutations)}
     names = FILES if kind == "formats" else [f"../families/{c}/model.safetensors" for c in CASES]
     folders = [TINY] if kind == "formats" else [DATA / "families" / case for case in CASES]
     with tempfile.TemporaryDirectory() as scratch:

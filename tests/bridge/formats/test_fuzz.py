@@ -34,11 +34,17 @@ def fuzzed(**mutations):
 @pytest.mark.thorough
 def test_mutated_files_are_refused_or_harmless():
     """One process for both kinds: starting it takes as long as a thousand files."""
-    found = fuzzed(formats=120, families=15)
-    assert {kind: len(counts) for kind, counts in found.items()} == {"formats": 9, "families": 18}
+    found = fuzzed(formats=120, families=15, gguf=300)
+    many = {kind: len(counts) for kind, counts in found.items()}
+    assert many == {"formats": 9, "families": 18, "gguf": 1}
 
 
 @pytest.mark.slow
 def test_ten_thousand_mutated_files_of_every_family():
     counts = fuzzed(families=600)["families"]
     assert sum(map(sum, counts.values())) >= 10_000
+
+
+@pytest.mark.slow
+def test_three_thousand_mutated_gguf_files():
+    assert sum(fuzzed(gguf=3000)["gguf"]["model.gguf"]) == 3000
