@@ -91,8 +91,6 @@ def describe(contents: Contents) -> Config:
         known = ", ".join(ARCHITECTURES)
         said = f"architecture {str(name)[:80]!r} is not supported"
         raise CheckpointError(f"{said}; known are {known}")
-            f"architecture {str(name)[:80]!r} is not supported; known are {known}"
-        )
     found, own = ARCHITECTURES[name], functools.partial(_own, metadata, name)
     if "token_embd.weight" not in contents.tensors:
         raise CheckpointError("missing: token_embd.weight")
