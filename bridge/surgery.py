@@ -302,6 +302,13 @@ class LanguageNetwork:
         )
         return found[:, None]
 
+    def drawn(self, data: EncodedBatch, law: Array, key: Array) -> EncodedBatch:
+        """The same prompts; the token that follows drawn from a law [examples, 1, tokens]."""
+        tokens = np.array(jax.random.categorical(key, jnp.log(law[:, 0])))
+        targets, counted = np.array(data.targets), np.zeros_like(data.counted)
+        targets[:, 0, 0], counted[:, 0, 0] = tokens, True
+        return data._replace(targets=targets, counted=counted)
+
     def _end(self, params: Params, stream: Array, batch: Batch) -> Array:
         last, config = params["layers"][self.last], self.config.of_layer(self.last)
         return model.layer(last, config, stream, _context(batch), _at(batch))

@@ -111,6 +111,10 @@ class RecallNetwork:
         """Probabilities [sequences, scored, vocab], from the stream before the last layer."""
         return _probabilities(self, weights, stream, batch)
 
+    def drawn(self, data: Data, law: Array, key: Array) -> Data:
+        """The same sequences, the token after each scored trigger drawn from a law."""
+        return {**data, "labels": jax.random.categorical(key, jnp.log(law))}
+
     def _logits(self, weights: Weights, stream: Array, batch: Data) -> Array:
         found = network.suffix(self.config, weights, stream, self.last, batch["positions"])
         return found.logits

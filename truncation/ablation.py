@@ -28,8 +28,7 @@ def part(decompositions: Decompositions, intervention: Intervention, which: str)
         raise ValueError(f"which {which!r}: expected {' '.join(PARTS)}")
     if which == "full":
         return decompositions.params
-    masks = decompositions.kept(intervention)
-    return decompositions.keep(masks if which == "kept" else {k: 1 - m for k, m in masks.items()})
+    return decompositions.made(intervention, removed=which == "removed")
 
 
 def mean_probabilities(scorer: Scorer, params: Params, examples: np.ndarray) -> np.ndarray:

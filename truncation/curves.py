@@ -36,6 +36,8 @@ def evaluate_all(
     edited models are evaluated side by side, and so the memory. Results in the order given.
     """
     resolved = [resolve(intervention, matrices) for intervention in interventions]
+    if measured := [str(cut) for cuts in resolved for cut in cuts.values() if cut.metric]:
+        raise ValueError(f"{measured[0]}: a curve inside a program has no moments of the data")
     touched = sorted({key for cuts in resolved for key in by_components(cuts)})
     decompositions = decompose_all(params, matrices, touched)
 

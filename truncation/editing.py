@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import jax.numpy as jnp
 
-from truncated_weights.truncation import kept, spectrum
-from truncated_weights.truncation.address import Matrices, Params
+from truncated_weights.truncation import kept, metrics, spectrum
+from truncated_weights.truncation.address import Matrices, Params, SummedProductAddress
 from truncated_weights.truncation.kept import Mask
+from truncated_weights.truncation.metrics import Moments
 from truncated_weights.truncation.notation import EVERY, GROUPS, Cut, Intervention, Key, parse
 from truncated_weights.truncation.spectrum import Decomposition
 
@@ -28,8 +29,12 @@ def resolve(intervention: Intervention, matrices: Matrices) -> dict[Key, Cut]:
                 raise ValueError(f"intervention {intervention}: {key[0]}.{key[1]} is cut twice")
             cuts[key] = dataclasses.replace(cut, layer=key[0], matrix=key[1])
     for (layer, name), cut in cuts.items():
-        if matrices[layer, name].parts and cut.kind == "magnitude":
+        if matrices[layer, name].parts and not cut.by_components:
             raise ValueError(f"intervention {cut}: a product has no entries of its own to keep")
+        if isinstance(matrices[layer, name], SummedProductAddress) and cut.metric:
+            raise ValueError(f"intervention {cut}: no single input feeds this sum over heads")
+        if matrices[layer, name].parts and cut.metric == "fisher":
+            raise ValueError(f"intervention {cut}: of a product, whitened is the one metric")
         for part in matrices[layer, name].parts:
             if (layer, part) in cuts:
                 raise ValueError(
@@ -112,32 +117,76 @@ def edit(
     return params
 
 
-def apply(params: Params, intervention: Intervention | str, matrices: Matrices) -> Params:
-    """New parameters after one intervention; RHO 1 and absent matrices are left to the bit."""
+def apply(
+    params: Params,
+    intervention: Intervention | str,
+    matrices: Matrices,
+    moments: Mapping[Key, Moments] | None = None,
+) -> Params:
+    """New parameters after one intervention; RHO 1 and absent matrices are left to the bit.
+
+    moments: those of the matrices that are cut in a metric of the data. Raises ValueError where
+    they are missing.
+    """
     if isinstance(intervention, str):
         intervention = parse(intervention)
     cuts = resolve(intervention, matrices)
-    decompositions = decompose_all(params, matrices, by_components(cuts))
+    params = keep_curved(params, matrices, cuts, moments)
+    decompositions = {
+        key: decompose(params, matrices, cuts[key], moments) for key in by_components(cuts)
+    }
     masks = {
         key: kept.mask(cut, matrices[key].read(params), decompositions.get(key))
         for key, cut in cuts.items()
+        if cut.kind != "kfac"
     }
     return edit(params, matrices, decompositions, masks)
 
 
+def decompose(
+    params: Params, matrices: Matrices, cut: Cut, moments: Mapping[Key, Moments] | None
+) -> Decomposition:
+    """The components that a cut by components counts; ValueError where moments are missing."""
+    key = int(cut.layer), cut.matrix
+    require_fractions(params, matrices, [key])
+    matrix = matrices[key].read(params)
+    if cut.metric:
+        return metrics.decompose(matrix, cut.metric, metrics.of(moments, cut))
+    return spectrum.decompose(matrix)
+
+
+def keep_curved(
+    params: Params,
+    matrices: Matrices,
+    cuts: Mapping[Key, Cut],
+    moments: Mapping[Key, Moments] | None,
+) -> Params:
+    """New parameters after those of the cuts that are by kfac's entries."""
+    for key, cut in cuts.items():
+        if cut.kind == "kfac":
+            require_fractions(params, matrices, [key])
+            matrix = matrices[key].read(params)
+            params = matrices[key].write(
+                params, metrics.kfac(matrix, cut, metrics.of(moments, cut))
+            )
+    return params
+
+
 def by_components(cuts: Mapping[Key, Cut]) -> Sequence[Key]:
     """The matrices of these cuts that need a decomposition."""
-    return [key for key, cut in cuts.items() if cut.kind != "magnitude"]
+    return [key for key, cut in cuts.items() if cut.by_components]
 
 
-def families(cuts: Sequence[Mapping[Key, Cut]]) -> dict[tuple[tuple[Key, bool], ...], list[int]]:
+def families(cuts: Sequence[Mapping[Key, Cut]]) -> dict[tuple[tuple[Key, str], ...], list[int]]:
     """Indices of interventions that touch the same matrices in the same way.
 
-    Their masks have equal shapes, so that they can be stacked. A name is the sorted matrices,
-    each with whether it is cut by components.
+    Their masks are over the same parts, so that they can be stacked. A name is the sorted
+    matrices, each with what its parts are: components by size or in a metric, or entries.
     """
-    found: dict[tuple[tuple[Key, bool], ...], list[int]] = {}
+    found: dict[tuple[tuple[Key, str], ...], list[int]] = {}
     for index, one in enumerate(cuts):
-        name = tuple(sorted((key, cut.kind != "magnitude") for key, cut in one.items()))
+        name = tuple(
+            sorted((key, cut.metric or str(cut.by_components)) for key, cut in one.items())
+        )
         found.setdefault(name, []).append(index)
     return found

@@ -29,7 +29,7 @@ Mask = Array
 
 def mask(cut: Cut, matrix: Float[Array, "d_in d_out"], parts: Decomposition | None) -> Mask:
     """What a cut keeps: [d_in, d_out] by magnitude, else [r] of `parts`, W's decomposition."""
-    if cut.kind == "magnitude":
+    if not cut.by_components:
         return entries(matrix, *kept_band(cut, matrix.size))
     assert parts is not None
     return components(cut, parts.s, matrix.shape)

@@ -14,6 +14,9 @@ mlp (fc_in fc_gate fc_out), all. RHO is
     magnitude:0.1, magnitude:-0.1, magnitude:0.1:0.5
              the same of the matrix's d_in d_out entries, largest absolute values first, in
              place of its singular values: magnitude pruning, with which LASER compares
+    whitened:0.1, fisher:0.1, kfac:0.1, and each with -0.1 or 0.1:0.5
+             the same of components measured by what they do to data (truncation/metrics.py);
+             of kfac's d_in d_out entries
 
 Examples: 1.fc_in@0.1, 1.mlp@0 (no second feed-forward), 1.fc_out@-0.02+1.ov@0.2,
 *.fc_in@magnitude:0.5.
@@ -26,7 +29,7 @@ from fractions import Fraction
 from typing import Literal
 
 Key = tuple[int, str]
-Kind = Literal["rank", "auto", "magnitude"]
+Kind = Literal["rank", "auto", "magnitude", "whitened", "fisher", "kfac"]
 
 EVERY = "*"
 GROUPS = {
@@ -37,16 +40,17 @@ GROUPS = {
 MATRICES = (*GROUPS["all"], "ov")
 LASER_RHOS = ("0.9", "0.8", "0.6", "0.4", "0.2", "0.1", "0.05", "0.01", "0")
 
-_MAGNITUDE = "magnitude:"
+METRICS = ("whitened", "fisher", "kfac")
+_PREFIXES: tuple[Kind, ...] = ("magnitude", "whitened", "fisher", "kfac")
 
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
     """One LAYER.MATRIX@RHO; keeps ranks floor(start n) up to floor(stop n), largest first.
 
-    layer is a number, negative ones from the top, or "*". kind says what is counted: rank the
-    n = r singular values, magnitude the n = d_in d_out entries; start and stop have no meaning
-    where it is auto.
+    layer is a number, negative ones from the top, or "*". kind says what is counted: the n = r
+    components of rank, whitened and fisher, the n = d_in d_out entries of magnitude and kfac;
+    start and stop have no meaning where it is auto.
     """
 
     layer: int | str
@@ -64,12 +68,22 @@ class Cut:
         """RHO alone."""
         if self.kind == "auto":
             return "auto"
-        prefix = _MAGNITUDE if self.kind == "magnitude" else ""
+        prefix = f"{self.kind}:" if self.kind in _PREFIXES else ""
         if self.start == 0:
             return prefix + _decimal(self.stop)
         if self.stop == 1:
             return f"{prefix}-{_decimal(self.start)}"
         return f"{prefix}{_decimal(self.start)}:{_decimal(self.stop)}"
+
+    @property
+    def by_components(self) -> bool:
+        """Whether what stays is a mask over components; else it is chosen among entries."""
+        return self.kind not in ("magnitude", "kfac")
+
+    @property
+    def metric(self) -> str:
+        """By what of the data components are measured; empty where by none."""
+        return self.kind if self.kind in METRICS else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +157,8 @@ def _parse_cut(text: str) -> Cut:
         raise ValueError(f"intervention {text!r}: unknown matrix {matrix!r}; known are {known}")
     if rho == "auto":
         return Cut(layer, matrix, Fraction(0), Fraction(1), "auto")
-    kind: Kind = "magnitude" if rho.startswith(_MAGNITUDE) else "rank"
-    rho = rho.removeprefix(_MAGNITUDE)
+    kind: Kind = next((one for one in _PREFIXES if rho.startswith(f"{one}:")), "rank")
+    rho = rho.removeprefix(f"{kind}:")
     if rho.startswith("-"):
         return Cut(layer, matrix, _fraction(rho[1:], text), Fraction(1), kind)
     start, colon, stop = rho.partition(":")

@@ -38,11 +38,12 @@ def removed(
     if config.layer_norm:
         readout = readout - readout.mean(axis=0, keepdims=True)
     rows: list[dict[str, Any]] = []
+    cuts = scorer.decompositions.resolve(cut)
     for key, mask in scorer.decompositions.masks(cut).items():
         gone = np.flatnonzero(mask == 0)[:MOST].tolist()
         if key[1] not in writers(config, key[0]) or not gone:
             continue
-        parts = scorer.decompositions[key]
+        parts = scorer.decompositions.components(cuts[key])
         pushed = mean_input(scorer, scorer.params, key, examples)
         for row in decode(parts, readout, mean_input=pushed, components=gone):
             sign = 1.0 if row["end"] == "+" else -1.0

@@ -8,6 +8,7 @@ from truncated_weights.bridge import surgery
 from truncated_weights.bridge.config import Config
 from truncated_weights.bridge.tokenizer import Tokenizer
 from truncated_weights.truncation.decode import decode
+from truncated_weights.truncation.notation import Intervention
 from truncated_weights.truncation.search.effects import mean_input
 from truncated_weights.truncation.search.problem import Choice
 from truncated_weights.truncation.search.scorer import Scorer
@@ -28,6 +29,7 @@ def removed(
         return []
     readout = surgery.readout(scorer.params, config)[:, : words.size]
     rows: list[dict[str, Any]] = []
+    cuts = scorer.decompositions.resolve(choice.intervention or Intervention(()))
     for key, mask in choice.masks.items():
         gone = np.flatnonzero(mask == 0)[:MOST].tolist()
         if key[1] not in WRITERS or not gone:
@@ -35,7 +37,9 @@ def removed(
         # No single input feeds a product over heads, so both its ends are told.
         product = scorer.network.matrices[key].parts
         pushed = None if product else mean_input(scorer, scorer.params, key, examples)
-        found = decode(scorer.decompositions[key], readout, mean_input=pushed, components=gone)
+        decompositions = scorer.decompositions
+        parts = decompositions.components(cuts[key]) if key in cuts else decompositions[key]
+        found = decode(parts, readout, mean_input=pushed, components=gone)
         for row in found:
             row["tokens"] = [words.decode([token]) for token in row["tokens"]]
             rows.append({"layer": key[0], "matrix": key[1]} | row)

@@ -195,6 +195,11 @@ def groups(
     """All interventions, then the variants, in groups; indices count them in this order."""
     where = transformer.matrices(config)
     resolved = [editing.resolve(i, where) for i in interventions]
+    if measured := [cut for cuts in resolved for cut in cuts.values() if cut.metric]:
+        raise ValueError(
+            f"intervention {measured[0]}: records along training have no moments of the data; "
+            "cut a finished run with the program truncate"
+        )
     decompositions = _Decompositions(where, weights)
     found: list[EditedWeights | FewComponents] = []
     for members in editing.families(resolved).values():

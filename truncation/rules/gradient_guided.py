@@ -111,8 +111,12 @@ def predicted_changes(
 ) -> np.ndarray:
     """First-order change of the loss [interventions]; negative promises improvement.
 
-    Raises ValueError for a cut by magnitude, which removes no component.
+    Raises ValueError for a cut by entries, which removes no component, or by components that
+    are measured by data, of which no gradient was taken.
     """
+    for intervention in interventions:
+        if measured := [cut for cut in intervention.cuts if cut.metric]:
+            raise ValueError(f"{measured[0]}: guidance ranks plain components; use another rule")
     decompositions = scorer.decompositions
     return np.array(
         [

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from truncated_weights.truncation import finite
 from truncated_weights.truncation.address import Params
 from truncated_weights.truncation.editing import families
+from truncated_weights.truncation.metrics import Moments
 from truncated_weights.truncation.notation import NOTHING, Cut, Intervention, Key, without
 from truncated_weights.truncation.search import passes, statistics
 from truncated_weights.truncation.search.cache import Cache, digest, digest_of_arrays
@@ -79,6 +80,13 @@ class Scorer:
         other = self.on(cache=cache)
         other.decompositions, other.streams = self.decompositions, self.streams
         other._digests = self._digests
+        return other
+
+    def measured(self, moments: Mapping[Key, Moments]) -> "Scorer":
+        """The same with moments of what matrices see, for cuts in a metric of the data."""
+        other = self.fresh(cache=self.cache)
+        other.decompositions = Decompositions(self.network.matrices, self.params, moments)
+        other.decompositions.share(self.decompositions)
         return other
 
     def on(
@@ -237,7 +245,7 @@ class Scorer:
             if (stored := self.cache.get(description)) is not None:
                 return lambda: stored
 
-        components = all(cut.kind != "magnitude" for one in cuts for cut in one.values())
+        components = all(cut.by_components for one in cuts for cut in one.values())
         if components:
             results, restore = self._by_components(keys, cuts, indices, base)
         else:
@@ -283,7 +291,7 @@ class Scorer:
         # Different rho may keep the same number of components: evaluated once.
         distinct, restore = np.unique(np.concatenate(masks, axis=1), axis=0, return_inverse=True)
         chunks = passes.chunks(distinct, self.together)
-        components = self.decompositions.of(keys)
+        components = {key: self.decompositions.components(cuts[0][key]) for key in keys}
         start = min(keys[0][0], network.last)
         results = []
         for batch in self._batches(indices)[0]:
@@ -301,6 +309,13 @@ class Scorer:
                 )
             results.append(found)
         return results, restore.reshape(-1)
+
+    def _metric(self, interventions: Sequence[Intervention]) -> dict[str, str]:
+        """The digest of the moments, where one of these cuts is measured by them."""
+        found = self.decompositions.moments
+        if not found or not any(cut.metric for one in interventions for cut in one.cuts):
+            return {}
+        return {"moments": digest_of_arrays([(m.inputs, m.gradients) for m in found.values()])}
 
     def _by_editing(
         self,
@@ -344,6 +359,7 @@ class Scorer:
             "network": digest(self.network.description),
             "given": str(base),
             "cuts": [str(change) for change in changes],
+            **self._metric([base, *changes]),
             # The key that caches on disk have had from the first, so that they are still read.
             **({} if self.extra_scores is None else {"beside": self.extra_scores.description}),
         }
