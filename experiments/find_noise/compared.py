@@ -1,7 +1,7 @@
 """The rules compared: each on the same model, with a price of its own, judged by the truth."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -9,12 +9,13 @@ from truncated_weights.toy.probes.spectra import noise_direction
 from truncated_weights.toy.recall import Task
 from truncated_weights.toy.transformer import TransformerConfig, Weights
 from truncated_weights.truncation import rules
-from truncated_weights.truncation.notation import Key, candidates
+from truncated_weights.truncation.notation import METRICS, Intervention, Key, candidates
 from truncated_weights.truncation.rules import gradient_guided, greedy, grid
 from truncated_weights.truncation.search.cache import Cache
 from truncated_weights.truncation.search.decompositions import Decompositions
 from truncated_weights.truncation.search.effects import effects
 from truncated_weights.truncation.search.problem import Outcome, SearchProblem
+from truncated_weights.truncation.search.scorer import Scorer
 
 FRACTIONS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.9)
 RANDOM_DRAWS = 5
@@ -33,12 +34,16 @@ class Found:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """One trained model and what may be done to it; every rule gets a cost and a cache."""
+    """One trained model and what may be done to it; every rule gets a cost and a cache.
+
+    measured: by metric of the data, the candidates of the grid in it.
+    """
 
     problem: SearchProblem
     objective: str
     seed: int
     cache: Callable[[str], Cache | None] = lambda rule: None
+    measured: Mapping[str, Sequence[Intervention]] = dataclasses.field(default_factory=dict)
 
     def run(self, label: str, rule: str, **options: object) -> Found:
         """One rule under a label."""
@@ -92,6 +97,27 @@ def of_interventions(comparison: Comparison, *, brief: bool = False) -> dict[str
     return found
 
 
+def by_metric(
+    scorer: Scorer, keys: Sequence[Key], rhos: Sequence[str]
+) -> dict[str, list[Intervention]]:
+    """By metric of the data, the grid in it; a product of matrices is not measured so."""
+    stored = [key for key in keys if not scorer.network.matrices[key].parts]
+    return {metric: candidates(stored, [f"{metric}:{rho}" for rho in rhos]) for metric in METRICS}
+
+
+def of_metrics(comparison: Comparison) -> dict[str, list[Found]]:
+    """The grid once more where components are measured by what they do to data.
+
+    The price of the moments, a pass over as many sequences as the test has, is not counted.
+    """
+    found = {}
+    for metric, grid_of in comparison.measured.items():
+        problem = dataclasses.replace(comparison.problem, candidates=tuple(grid_of))
+        label = f"grid, {metric}"
+        found[label] = [dataclasses.replace(comparison, problem=problem).run(label, "grid")]
+    return found
+
+
 def of_data_free(comparison: Comparison, config: TransformerConfig) -> dict[str, list[Found]]:
     """Ranks from random-matrix theory, on all matrices at once or on the best one of them.
 
@@ -137,22 +163,26 @@ def overlap(
 ) -> dict[str, float]:
     """How much of what the cut matrices write towards the noise went, and towards outputs.
 
-    For a direction w of a matrix's output, W w = sum_i sigma_i u_i (v_i . w), so the share of
-    its energy in the removed components is sum_removed (sigma_i v_i . w)^2 / sum_i. noise is
-    the direction of spectra.noise_direction; outputs the mean over ordinary tokens. Shares are
-    of the cut matrices that write towards tokens at all (NaN where there is none).
+    For a direction w of a matrix's output the share of its energy that went with R, what was
+    removed of W, is |R w|^2 / |W w|^2: of plain components sum_removed (sigma_i v_i . w)^2 / sum_i.
+    noise is the direction of spectra.noise_direction; outputs the mean over ordinary tokens. Shares
+    are of the cut matrices that write towards tokens at all (NaN where there is none).
     """
     totals = {"noise": np.zeros(2), "outputs": np.zeros(2)}
-    for key, mask in outcome.choice.masks.items():
-        _, s, vt = decompositions[key]
+    choice, matrices = outcome.choice, decompositions.matrices
+    after = choice.params(decompositions)
+    resolved = decompositions.resolve(choice.intervention or Intervention(()))
+    for key in dict.fromkeys((*choice.masks, *resolved)):
+        matrix = np.asarray(matrices[key].read(weights), np.float64)
+        removed = matrix - np.asarray(matrices[key].read(after), np.float64)
         for name, tokens in (("noise", task.noise), ("outputs", tuple(map(int, task.outputs)))):
             for token in tokens:
                 one = dataclasses.replace(task, noise=(token,))
                 direction = noise_direction(one, config, weights, *key)
                 if direction is None:
                     continue
-                energy = np.asarray((s * (vt @ direction)) ** 2, np.float64)
-                totals[name] += np.array([energy @ (1 - mask), energy.sum()]) / len(tokens)
+                energy = [np.sum((part @ direction) ** 2) for part in (removed, matrix)]
+                totals[name] += np.array(energy) / len(tokens)
     return {
         name: float(removed / whole) if whole > 0 else float("nan")
         for name, (removed, whole) in totals.items()

@@ -17,7 +17,7 @@ from truncated_weights.experiments.run import ram as memory
 from truncated_weights.experiments.run import table
 from truncated_weights.experiments.run.directory import RunDirectory, settings_of
 from truncated_weights.experiments.run.drawing import heatmaps
-from truncated_weights.experiments.run.inputs import recall_setup
+from truncated_weights.experiments.run.inputs import recall_moments, recall_setup
 from truncated_weights.experiments.run.inputs.recall_setup import Setup
 from truncated_weights.experiments.run.parts import Part, measured
 from truncated_weights.experiments.run.program import UserError, user_errors
@@ -173,8 +173,13 @@ def compare(
     with user_errors():
         candidates = tuple(notation.candidates(keys, config.rhos))
         scorer.decompositions.of(keys)
+        measured = compared.by_metric(scorer, keys, config.rhos)
+    found = recall_moments.moments_of(
+        setup, weights, [one for some in measured.values() for one in some], sequences=config.test
+    )
+    scorer = scorer.measured(found)
     problem = SearchProblem(scorer, candidates, np.arange(config.validation))
-    return Comparison(problem, config.objective, unit.seed, cache), weights
+    return Comparison(problem, config.objective, unit.seed, cache, measured), weights
 
 
 def judge(
@@ -185,6 +190,7 @@ def judge(
     found = compared.of_interventions(comparison, brief=unit.brief)
     found |= compared.of_data_free(comparison, setup.model)
     if not unit.brief:
+        found |= compared.of_metrics(comparison)
         found |= compared.of_eigenpruning(comparison)
     full = Found(Outcome(NO_CHOICE, NO_CHOICE, [], 0, 0.0))
     rows = []

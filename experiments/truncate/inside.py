@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from truncated_weights.experiments.run import stop
-from truncated_weights.experiments.run.inputs import recall_setup
+from truncated_weights.experiments.run.inputs import recall_moments, recall_setup
 from truncated_weights.experiments.run.inputs.recall_setup import Setup
 from truncated_weights.experiments.truncate import components
 from truncated_weights.toy import recall, surgery, transformer
@@ -37,7 +37,8 @@ def look(
         recall.sample(setup.task, key, batch_size=sequences, alpha=alpha) for alpha in (0.0, None)
     )
     network = surgery.RecallNetwork(setup.task, setup.model)
-    on_clean = Scorer(network, weights, surgery.examples(clean, batch_size=128))
+    moments = recall_moments.moments_of(setup, weights, chosen, sequences=sequences)
+    on_clean = Scorer(network, weights, surgery.examples(clean, batch_size=128)).measured(moments)
     on_noisy = on_clean.on(examples=surgery.examples(noisy, batch_size=128))
     everything, named = np.arange(sequences), functools.partial(_named, setup)
     before = on_noisy.full(everything)["accuracy"]

@@ -13,7 +13,7 @@ import xarray as xr
 from truncated_weights.experiments.run import ram as memory
 from truncated_weights.experiments.run import table
 from truncated_weights.experiments.run.directory import RunDirectory, settings_of
-from truncated_weights.experiments.run.inputs import recall_setup
+from truncated_weights.experiments.run.inputs import recall_moments, recall_setup
 from truncated_weights.experiments.run.inputs.recall_setup import Setup
 from truncated_weights.experiments.run.parts import Part, measured
 from truncated_weights.experiments.run.program import UserError, user_errors
@@ -97,9 +97,11 @@ def measure(plan: Plan, directory: RunDirectory) -> Records:
     config, setup = plan.config, recall_setup.on_one_device(plan.setup)
     trainer = setup.trainer()
     wanted = list(dict.fromkeys((*plan.chosen, *plan.curves)))
-    run = trainer.measure(probes.measure_models(wanted, batch_size=config.num_sequences))
+    inside_one = [one for one in wanted if one not in recall_moments.measured(wanted)]
+    run = trainer.measure(probes.measure_models(inside_one, batch_size=config.num_sequences))
+    alone = trainer.measure(probes.measure_models([], batch_size=config.num_sequences))
     parts = [
-        Part(f"step{step}", functools.partial(at, plan, step, run, trainer.seeds))
+        Part(f"step{step}", functools.partial(at, plan, step, run, alone, trainer.seeds))
         for step in plan.steps
     ]
     found = [records for _, records in measured(directory, parts, label="checkpoint")]
@@ -120,11 +122,22 @@ def measure(plan: Plan, directory: RunDirectory) -> Records:
     return records
 
 
-def at(plan: Plan, step: int, run: Measuring, seeds: Any) -> Records:
-    """One checkpoint, as blocks of one step."""
+def at(plan: Plan, step: int, run: Measuring, alone: Measuring, seeds: Any) -> Records:
+    """One checkpoint, as blocks of one step.
+
+    Weights that are cut by what they do to data are measured as full models of their own.
+    """
     state = recall_setup.restore(plan.config.run, step)[2]
     leading = {"step": [step], "seed": np.asarray(seeds)}
     values = {key: np.asarray(value)[None] for key, value in jax.device_get(run(state)).items()}
+    cuts = recall_moments.measured((*plan.chosen, *plan.curves))
+    for cut, edited in recall_moments.edited(
+        plan.setup, state, cuts, sequences=plan.config.num_sequences
+    ):
+        for key, value in jax.device_get(alone(edited)).items():
+            if ("model", "full") in key.at:
+                at = {**dict(key.at), "model": str(cut)}
+                values[name(key.variable, *key.dims, **at)] = np.asarray(value)[None]
     lost = {name(FIRST_BAD): np.asarray(state.first_bad)[None]}
     return Records({"models": labelled(values, leading), "train": labelled(lost, leading)})
 

@@ -163,3 +163,15 @@ def test_the_notation_reaches_the_weights(recall_run):
     matrices = transformer.matrices(setup.model)
     edited = editing.apply(weights, "0.mlp@0", matrices)
     assert not np.any(matrices[0, "fc_in"].read(edited))
+
+
+def test_cuts_by_what_they_do_to_data_are_measured_like_others(config, tmp_path):
+    """kfac:1 keeps every entry and is the full model; the others are the cuts of their seeds."""
+    cuts = ("0.fc_in@0.5", "0.fc_in@whitened:0.5", "0.fc_in@kfac:1")
+    few = dataclasses.replace(config, steps=(120,), interventions=cuts, curves=())
+    assert not study.run(truncate.STUDY, few, Place("truncate", str(tmp_path / "out")))
+    found = RunDirectory(tmp_path / "out").read_records().models.p_correct.sel(set="clean")
+    assert found.sel(model="0.fc_in@kfac:1").values == pytest.approx(found.sel(model="full").values)
+    plain, measured = (found.sel(model=cut).values for cut in cuts[:2])
+    assert np.isfinite(measured).all()
+    assert not np.allclose(plain, measured, rtol=1e-4)
