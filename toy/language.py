@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from truncated_weights.truncation.files import regular, room
+from truncated_weights.truncation.files import regular, room, strict
 
 # As --num_tokens has it: the tables have this many rows and columns.
 MOST_SYMBOLS = 10_000
@@ -101,8 +101,32 @@ def counted(text: str) -> Language:
     return Language(unigram, bigram, tuple(map(chr, symbols)))
 
 
+# Texts whose counts come with the package, so that the published task needs no file.
+NAMED = ("shakespeare",)
+
+
+def file_of(text: str) -> str:
+    """The file that a setting names; empty where it is a text whose counts come with us."""
+    return "" if text in NAMED else text
+
+
+def named(name: str) -> Language:
+    """One of NAMED: Tiny Shakespeare, 65 symbols, from how often each is followed by each."""
+    found = strict.read(Path(__file__).parent / "counts" / f"{name}.json")
+    pairs = np.array(found["pairs"], np.float64)
+    totals = pairs.sum(axis=1)
+    # Every character but the last is followed by one.
+    unigram = totals + np.array([symbol == found["last"] for symbol in found["symbols"]])
+    return Language(unigram / unigram.sum(), pairs / totals[:, None], tuple(found["symbols"]))
+
+
 def read(path: str | Path) -> Language:
-    """The language counted from a UTF-8 text file; ValueError where it cannot be one."""
+    """The language of a name in NAMED, or counted from a UTF-8 text file.
+
+    ValueError where the file cannot be one.
+    """
+    if path in NAMED:
+        return named(str(path))
     try:
         return counted(regular.text(path))
     except OSError as error:

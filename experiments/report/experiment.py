@@ -30,9 +30,7 @@ def main(config: Report, place: Place) -> int:
     for model in config.models:
         if not os.path.isdir(model):
             raise UserError(f"--models: {model} is no directory")
-    if config.text and not os.path.isfile(config.text):
-        raise UserError(f"--text={config.text} is no file")
-    directory = open_run(place, config, inputs={"from": config.from_, "text": config.text})
+    directory = open_run(place, config, inputs={"from": config.from_})
     if not config.from_:
         # Begun here: the runs are results, and stay whatever becomes of the page.
         directory.begin()
@@ -57,13 +55,17 @@ def run(
     execute_missing: bool = True,
 ) -> tuple[list[Verdict], dict[str, Any]]:
     """Run what is missing unless --from or told not to, then write page and summary."""
+    # Imported here: the page alone needs no JAX.
+    from truncated_weights.bridge.gguf import package
+
+    fetched = str(package.place("smollm2")) if package.there("smollm2") else ""
     where = runs_below(config.from_) if config.from_ else directory.path / "runs"
     chosen = {name: subjects[name] for name in config.subjects}
     models = config.models or found_models(where) if config.from_ else config.models
     whole = expanded(chosen, runs, models)
 
     def planned_as(quick: bool) -> dict[str, Planned]:
-        return plan(whole, runs, where, quick=quick, text=config.text, models=models)
+        return plan(whole, runs, where, quick=quick, models=models, package=fetched)
 
     planned = planned_as(config.quick)
     if config.from_ or not execute_missing:

@@ -115,10 +115,13 @@ def plan(
     folder: Path,
     *,
     quick: bool,
-    text: str = "",
     models: Sequence[str] = (),
+    package: str = "",
 ) -> dict[str, Planned]:
-    """Every run that a claim reads and every run that these read, in an order that works."""
+    """Every run that a claim reads and every run that these read, in an order that works.
+
+    package: the file of a model that a package registry serves, where it is in the cache.
+    """
     of_model = {name: model for model, name in named(models).items()}
     found: dict[str, Planned] = {}
 
@@ -131,7 +134,7 @@ def plan(
             add(needed)
         places = {other: str(folder / other) for other in run.needs()}
         places |= {"presets": str(PRESETS)}
-        given = {"text": text, "model": of_model.get(model, "")}
+        given = {"model": of_model.get(model, ""), "package": package}
         places |= {key: value for key, value in given.items() if value}
         missing = [GIVEN[key] for key in sorted(run.asks()) if not given[key]]
         missing += [found[other].missing for other in sorted(run.needs()) if found[other].missing]

@@ -15,6 +15,7 @@ from truncated_weights.experiments.model_dynamics.__main__ import PROGRAM as MOD
 from truncated_weights.experiments.noisy_recall.__main__ import PROGRAM as NOISY_RECALL
 from truncated_weights.experiments.phase_diagram.__main__ import PROGRAM as PHASE_DIAGRAM
 from truncated_weights.experiments.plateau.__main__ import PROGRAM as PLATEAU
+from truncated_weights.experiments.real_model.__main__ import PROGRAM as REAL_MODEL
 from truncated_weights.experiments.run.program import Program
 from truncated_weights.experiments.sweep.__main__ import PROGRAM as SWEEP
 from truncated_weights.experiments.train_mini_pythia.__main__ import PROGRAM as TRAIN_MINI_PYTHIA
@@ -26,12 +27,15 @@ PROGRAMS: dict[str, Program] = {
     program.name: program
     for program in (
         ASSOCIATIVE_MEMORY, FIND_NOISE, LINEARISED, MODEL_DYNAMICS, NOISY_RECALL, PHASE_DIAGRAM,
-        PLATEAU, SWEEP, TRAIN_MINI_PYTHIA, TRUNCATE, TRUNCATE_MODEL, VERIFY_THEORY,
+        PLATEAU, REAL_MODEL, SWEEP, TRAIN_MINI_PYTHIA, TRUNCATE, TRUNCATE_MODEL, VERIFY_THEORY,
     )
 }  # fmt: skip
 PRESETS = Path(__file__).parents[1]
 # What a user has to name before a run can begin, and what a row says where nobody did.
-GIVEN = {"text": "not run: no text (--text)", "model": "not run: no weights (--models)"}
+GIVEN = {
+    "model": "not run: no weights (--models)",
+    "package": "not run: no model in the cache (make real)",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +102,14 @@ RUNS = {
         (),
         (0.2, 0.2),
     ),
+    "real": Run("real_model", ("--model={package}",), (), (2.8, 2.8)),
     "phase": Run("phase_diagram", ("--points=128",), ("--points=32",), (0.3, 1.2)),
     "theory": Run("verify_theory", (), ("--quick",), (2.0, 9.9)),
     "recall": Run(
         "noisy_recall",
         (_CUTS, _RHOS, "--num_seeds=8", "--steps=1500", "--checkpoint_every=50"),
-        (_CUTS, _RHOS, "--num_seeds=2", "--checkpoint_every=50"),
-        (2.6, 31.2),
+        (_CUTS, _RHOS, "--num_seeds=3", "--checkpoint_every=50"),
+        (3.9, 31.2),
     ),
     "cuts": Run(
         "truncate",
@@ -115,14 +120,14 @@ RUNS = {
     "rules": Run(
         "find_noise",
         ("--run={recall}", "--max_seeds=4", "--along=8"),
-        ("--run={recall}", "--max_seeds=1", "--validation=32", "--test=256"),
-        (1.1, 18.3),
+        ("--run={recall}", "--max_seeds=3", "--validation=32", "--test=256"),
+        (6.0, 18.3),
     ),
     "no_feed_forward": Run(
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/no_feed_forward.flags", *_FEW, "--num_seeds=4"),
-        ("--flagfile={presets}/noisy_recall/no_feed_forward.flags", *_FEW),
-        (1.5, 6.0),
+        ("--flagfile={presets}/noisy_recall/no_feed_forward.flags", *_FEW, "--num_seeds=3"),
+        (4.5, 6.0),
     ),
     "linear_feed_forward": Run(
         "noisy_recall",
@@ -135,22 +140,24 @@ RUNS = {
     "all_tokens": Run(
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/all_tokens.flags", "--rhos=0,1", "--num_seeds=4"),
-        ("--loss_on=all", "--bigram_batch=16", "--steps=400", "--rhos=0,1", "--eval_every=100"),
-        (1.5, 22.5),
+        ("--loss_on=all", "--bigram_batch=16", "--steps=400", "--rhos=0,1", "--eval_every=100",
+         "--num_seeds=3"),
+        (4.5, 22.5),
     ),
     "published": Run(
         "noisy_recall",
-        ("--flagfile={presets}/noisy_recall/published_small.flags", "--text={text}",
-         "--num_seeds=4", "--checkpoint_every=50"),
-        ("--flagfile={presets}/noisy_recall/published_small.flags", "--text={text}", "--rhos=0,1"),
-        (1.5, 6.0),
+        ("--flagfile={presets}/noisy_recall/published_small.flags", "--num_seeds=4",
+         "--checkpoint_every=50"),
+        ("--flagfile={presets}/noisy_recall/published_small.flags", "--rhos=0,1",
+         "--eval_every=100", "--num_seeds=3"),
+        (4.5, 6.0),
     ),
     "sweep": Run(
         "sweep",
         ("--flagfile={presets}/sweep/phase_map.flags",),
         ("--flagfile={presets}/sweep/phase_map.flags", "--alpha=0.1,0.5", "--num_tokens=16,32",
-         "--num_seeds=1"),
-        (0.75, 5.6),
+         "--num_seeds=3"),
+        (1.6, 5.6),
     ),
     "linearised": Run(
         "linearised", ("--steps=600", "--num_seeds=4"), ("--steps=200",), (0.9, 5.4)

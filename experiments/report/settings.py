@@ -15,5 +15,4 @@ class Report(Settings):
     subjects: tuple[str, ...] = setting(
         tuple(SUBJECTS), "Claims to look into.", choices=tuple(SUBJECTS), required=True
     )
-    text: str = setting("", "Tiny Shakespeare's input.txt, for the published task.")
     models: tuple[str, ...] = setting((), "Checkpoint directories of language models.")

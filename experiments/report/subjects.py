@@ -14,6 +14,7 @@ from truncated_weights.experiments.noisy_recall.claims import (
 )
 from truncated_weights.experiments.phase_diagram import claims as phase_diagram
 from truncated_weights.experiments.plateau import claims as plateau
+from truncated_weights.experiments.real_model import claims as real_model
 from truncated_weights.experiments.run.claim import Subject
 from truncated_weights.experiments.sweep import claims as sweep
 from truncated_weights.experiments.train_mini_pythia import claims as train_mini_pythia
@@ -37,5 +38,5 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "theory": verify_theory.SUBJECT.joined(plateau.CLAIMS, plateau.PICTURES),
     "mini_pythia": train_mini_pythia.SUBJECT,
-    "models": truncate_model.SUBJECT,
+    "models": truncate_model.SUBJECT.joined(real_model.CLAIMS, real_model.PICTURES),
 }

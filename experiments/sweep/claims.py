@@ -74,4 +74,5 @@ SUBJECT = Subject(
             ),
         ),
     ),
+    pictures=(("sweep", "points"),),
 )

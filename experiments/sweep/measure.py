@@ -19,6 +19,7 @@ from truncated_weights.experiments.run.study import Input, Memory, Study
 from truncated_weights.experiments.sweep import figures, plan, predicted, rows
 from truncated_weights.experiments.sweep.plan import Group, Plan
 from truncated_weights.experiments.sweep.settings import SETTINGS, Sweep
+from truncated_weights.toy.language import file_of
 from truncated_weights.toy.probes import deviation
 from truncated_weights.toy.probes import records as probes
 from truncated_weights.training import reductions
@@ -194,7 +195,7 @@ STUDY = Study(
     figures=figures.figures,
     summarise=summarise,
     tell=tell,
-    inputs=lambda config: {"text": Input(config.shared()["text"])},
+    inputs=lambda config: {"text": Input(file_of(config.shared()["text"]))},
     memory=needs,
     leaves=("sweep.csv",),
 )

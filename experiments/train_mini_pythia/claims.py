@@ -123,4 +123,5 @@ SUBJECT = Subject(
             "not part of this run.",
         ),
     ),
+    pictures=(("mini", "stories"), ("mini_dynamics", "along-p_the")),
 )

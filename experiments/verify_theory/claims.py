@@ -189,6 +189,7 @@ SUBJECT = Subject(
             "lazy/",
         ),
     ),
+    pictures=(("theory", "theory"),),
 )
 
 # Rows that stand beside the claims of other questions.

@@ -135,3 +135,18 @@ def test_laws_that_cannot_be():
         language.Language(half, np.array([[0.5, 0.4], [0.5, 0.5]]))
     with pytest.raises(ValueError, match="unigram has a row"):
         language.Language(np.array([1.5, -0.5]), np.full((2, 2), 0.5))
+
+
+def test_shakespeare_comes_with_the_package_as_counts():
+    """65 symbols, 1,115,394 of them; a law, and the text's own first facts."""
+    found = language.read("shakespeare")
+    assert (len(found.symbols), found.symbols[:3]) == (65, ("\n", " ", "!"))
+    np.testing.assert_allclose(found.bigram.sum(axis=1), 1)
+    assert found.unigram.sum() == pytest.approx(1)
+    # A space is the commonest, 169,892 times; after q comes u.
+    assert round(found.unigram[1] * 1_115_394) == 169_892
+    q, u = (found.symbols.index(letter) for letter in "qu")
+    assert found.bigram[q].argmax() == u
+    assert found.bigram[q, u] > 0.99
+    assert language.file_of("shakespeare") == ""
+    assert language.file_of("input.txt") == "input.txt"

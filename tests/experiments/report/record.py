@@ -74,7 +74,9 @@ def lean(block: str, data: xr.Dataset) -> xr.Dataset:
 
 
 def main(report: Path) -> None:
-    plans = [plan(SUBJECTS, RUNS, report / "runs", quick=quick) for quick in (True, False)]
+    plans = [
+        plan(SUBJECTS, RUNS, report / "runs", quick=quick, package="m") for quick in (True, False)
+    ]
     planned, done = execute.look(*plans)
     # What needs a text or weights is not repeated from a clone alone.
     found = {

@@ -30,7 +30,7 @@ MEGABYTES = 10
 @pytest.fixture(scope="module")
 def report():
     """Verdicts over the recorded runs."""
-    plans = [plan(SUBJECTS, RUNS, DATA, quick=quick) for quick in (True, False)]
+    plans = [plan(SUBJECTS, RUNS, DATA, quick=quick, package="m") for quick in (True, False)]
     planned, done = execute.look(*plans)
     found = {name: Found(one.path) for name, one in planned.items() if done[name].finished}
     judged = verdicts.judge(SUBJECTS, done, found)
