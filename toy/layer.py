@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from truncated_weights.toy import parts
 from truncated_weights.toy.transformer_config import TransformerConfig
 from truncated_weights.truncation import linear
 from truncated_weights.truncation.address import Key
@@ -109,7 +110,9 @@ class Layer:
         scale = 1 / math.sqrt(config.d_model // config.num_heads) if config.scaled_scores else 1.0
         rotary = config.positions == "rotary"
         hooked = (self.index, "k_proj") in self.hooks
-        if config.num_heads == 1 and not rotary and not hooked:
+        leaf = self._matrices["k_proj"]
+        biased = config.attention != "softmax" and isinstance(leaf, Mapping) and "bias" in leaf
+        if config.num_heads == 1 and not rotary and not hooked and not biased:
             # x_t W_Q W_K^T once per query spares a projection of every key. A bias on the keys
             # would shift all scores of a query alike, which the softmax does not see.
             query, keys = _times_keys(self._matrices["k_proj"], query, scale), x
@@ -121,11 +124,21 @@ class Layer:
         if rotary:
             query, keys = _rotate(query, where), _rotate(keys, times)
         if positions is not None or length < 2:
-            return Pattern((_attend(query, keys, where),))
+            return Pattern((self._attend(query, keys, where),))
         # The first half of the queries sees no key of the second: a quarter of the work.
         half = length // 2
-        early = _attend(query[:, :half], keys[:, :half], where[:, :half])
-        return Pattern((early, _attend(query[:, half:], keys, where[:, half:])))
+        early = self._attend(query[:, :half], keys[:, :half], where[:, :half])
+        return Pattern((early, self._attend(query[:, half:], keys, where[:, half:])))
+
+    def _attend(
+        self,
+        query: Float[Array, "batch queries heads d"],
+        keys: Float[Array, "batch length heads d"],
+        where: Int[Array, "_ queries"],
+    ) -> Float[Array, "batch heads queries length"]:
+        scores = jnp.einsum("bqhd,bshd->bhqs", query, keys)
+        causal = jnp.arange(keys.shape[1])[None, None] <= where[:, :, None]
+        return parts.attention(self.config.attention)(scores, causal[:, None])
 
     def _split(self, x: Array) -> Float[Array, "batch _ heads d_head"]:
         return x.reshape(*x.shape[:2], self.config.num_heads, -1)
@@ -201,7 +214,9 @@ class Layer:
 
     def nonlinearity(self, hidden: Float[Array, "*batch _"]) -> Float[Array, "*batch _"]:
         """The nonlinearity, where the feed-forward has one."""
-        return jax.nn.relu(hidden) if self.config.feed_forward[self.index] in _RELU else hidden
+        if self.config.feed_forward[self.index] not in _RELU:
+            return hidden
+        return parts.activation(self.config.activation)(hidden)
 
     def from_inner(self, inner: Float[Array, "*batch _"]) -> Float[Array, "*batch d"]:
         """The feed-forward output from what `inner` gave; zero where the layer has none."""
@@ -293,16 +308,6 @@ def normalise(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
     """Each row less its mean, over its standard deviation (plus 1e-5 in the variance)."""
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + 1e-5)
-
-
-def _attend(
-    query: Float[Array, "batch queries heads d"],
-    keys: Float[Array, "batch length heads d"],
-    where: Int[Array, "_ queries"],
-) -> Float[Array, "batch heads queries length"]:
-    scores = jnp.einsum("bqhd,bshd->bhqs", query, keys)
-    causal = jnp.arange(keys.shape[1])[None, None] <= where[:, :, None]
-    return jax.nn.softmax(jnp.where(causal[:, None], scores, -jnp.inf), axis=-1)
 
 
 def _times_keys(keys: linear.Leaf, query: Array, scale: float) -> Array:

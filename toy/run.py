@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import xarray as xr
 
-from truncated_weights.toy import transformer
+from truncated_weights.toy import parts, transformer
 from truncated_weights.toy.settings import NoisyRecall
 from truncated_weights.toy.setup import Setup, build
 from truncated_weights.training import loop, records, settings
@@ -99,9 +99,12 @@ class Run:
 def train(**settings: Any) -> Run:
     """Train with these settings (toy.settings.NoisyRecall has them all, with their defaults).
 
-    Raises ValueError naming a setting that cannot be, NonFiniteError where every seed diverges.
+    attention and activation may be functions of your own (toy/parts.py). Raises ValueError naming
+    a setting that cannot be, NonFiniteError where every seed diverges.
     """
-    config = NoisyRecall(**settings)
+    chosen = {"attention", "activation"} & settings.keys()
+    own = {name: parts.spelled(settings[name]) for name in chosen}
+    config = NoisyRecall(**(settings | own))
     setup = build(config)
     trainer = setup.trainer()
     recorder = Recorder(trainer.seeds)

@@ -64,6 +64,12 @@ class NoisyRecall(Settings):
         "Position embedding, or rotary queries and keys.",
         choices=("gaussian", "sinusoidal", "learned", "rotary", "none"),
     )
+    attention: str = setting(
+        "softmax", "From scores to the pattern: softmax, or a function as MODULE:NAME."
+    )
+    activation: str = setting(
+        "relu", "Of feed-forwards: relu, gelu, silu, or a function as MODULE:NAME."
+    )
     num_heads: int = setting(1, "Attention heads.", lower=1, upper=1024)
     learned_query: bool = setting(False, "Learn W_Q instead of the identity.")
     identity_value: bool = setting(False, "W_V is the identity.")
@@ -99,9 +105,9 @@ class NoisyRecall(Settings):
     unfreeze: tuple[str, ...] = setting((), "Matrices that learn from a step on, as 1.fc_in:300.")
     steps: int = setting(500, "Optimiser steps.", lower=1, upper=10**9)
     batch_size: int = setting(64, "Sequences per step.", lower=1, upper=10**7)
-    optimizer: str = setting("sgd", "Optimiser.", choices=("sgd", "adam", "adamw"))
+    optimizer: str = setting("sgd", "Optimiser.", choices=("sgd", "adam", "adamw", "muon"))
     learning_rate: float = setting(0.03, "Peak learning rate.", lower=0.0)
-    momentum: float = setting(0.9, "Momentum, or Adam's b1.", lower=0.0, upper=1.0)
+    momentum: float = setting(0.9, "Momentum, Adam's b1, or Muon's beta.", lower=0.0, upper=1.0)
     b2: float = setting(0.999, "Adam's b2.", lower=0.0, upper=1.0)
     weight_decay: float = setting(1e-4, "Weight decay.", lower=0.0)
     schedule: str = setting(

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from truncated_weights.toy import language, recall, transformer
+from truncated_weights.toy import language, parts, recall, transformer
 from truncated_weights.toy.probes import cuts, records
 from truncated_weights.toy.recall_problem import RecallProblem
 from truncated_weights.toy.settings import NoisyRecall
@@ -122,6 +122,7 @@ def build(config: NoisyRecall) -> Setup:
     names = {field.name for field in dataclasses.fields(TransformerConfig)}
     shared = {name: getattr(config, name) for name in names & set(vars(config))}
     model = TransformerConfig(vocab_size=task.vocab_size, **shared)
+    parts.attention(model.attention), parts.activation(model.activation)
     where = transformer.matrices(model)
     along = config.interventions or default_interventions(model)
     interventions = tuple(notation.parse(text) for text in along)

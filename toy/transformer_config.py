@@ -24,6 +24,8 @@ class TransformerConfig:
         none, linear (h W_in), mlp (relu(h W_in) W_out), linear_mlp (h W_in W_out, two matrices
         without a ReLU), relu (relu(h W_in), one matrix).
     d_hidden: width of an MLP; 0 means 4 d_model.
+    attention, activation: from scores to the pattern, and the nonlinearity where `relu` stands
+        above; names or import paths (toy/parts.py).
     positions: added to the embeddings, or rotary: queries and keys turn with their position.
     identity_value: W_V is the identity and not learned. diagonal_value: where positive, W_V is the
         diagonal i^-diagonal_value, i from 1 to d_model, and not learned either.
@@ -45,6 +47,8 @@ class TransformerConfig:
     feed_forward: tuple[FeedForward, ...] = ("mlp", "mlp")
     num_heads: int = 1
     positions: Positions = "gaussian"
+    attention: str = "softmax"
+    activation: str = "relu"
     learned_query: bool = False
     identity_value: bool = False
     diagonal_value: float = 0.0

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
-OptimizerName = Literal["sgd", "adam", "adamw"]
+OptimizerName = Literal["sgd", "adam", "adamw", "muon"]
 ScheduleName = Literal["constant", "cosine", "linear"]
 
 
@@ -16,7 +17,10 @@ ScheduleName = Literal["constant", "cosine", "linear"]
 class OptimizerConfig:
     """sgd and adam add weight_decay times the weight to the gradient, as the reference run does.
 
-    adamw decays the weight itself instead. momentum is Adam's b1 too, b2 is Adam's alone. A
+    adamw and muon decay the weight itself instead. momentum is Adam's b1 and Muon's beta too, b2
+    is Adam's alone. muon (Jordan et al., 2024; optax.contrib) turns the momentum of every matrix
+    into its nearest orthogonal one, so that all singular directions learn at one pace; what is no
+    matrix is left to adamw. A
     schedule falls from learning_rate to zero over `steps`, after `warmup` steps from zero.
     """
 
@@ -58,6 +62,10 @@ def build(
     schedule = _schedule(config, rate)
     if config.name == "adamw":
         return optax.adamw(schedule, b1=momentum, b2=b2, weight_decay=decay)
+    if config.name == "muon":
+        return optax.contrib.muon(
+            schedule, beta=momentum, weight_decay=decay, adam_b1=momentum, adam_b2=b2
+        )
     if config.name == "adam":
         descent = optax.adam(schedule, b1=momentum, b2=b2)
     else:

@@ -1,6 +1,7 @@
 """What theory says of a run before it is made, and how far off it was over a sweep.
 
-Five statements, for two layers with ReLU feed-forwards trained by SGD (others have no row):
+Five statements, for two layers with softmax attention and ReLU feed-forwards, trained by SGD
+(others have no row):
 
 half_step/noise   theory.lazy, no network at hand: p(noise) at triggers under the kernel of the
                   start, first at alpha / 2.
@@ -43,6 +44,8 @@ def of_run(run: Run, task: Task, labels: float = math.nan) -> dict[str, float]:
     config = run.config
     if config.feed_forward != ("mlp", "mlp") or config.optimizer != "sgd":
         return {}
+    if (config.attention, config.activation) != ("softmax", "relu"):
+        return {}
     if config.schedule != "constant" or config.warmup or not 0 < config.alpha < 1:
         return {}
     hidden = config.d_hidden or 4 * config.d_model
@@ -56,12 +59,14 @@ def of_run(run: Run, task: Task, labels: float = math.nan) -> dict[str, float]:
         momentum=config.momentum,
         steps=min(config.steps, STEPS_AT_MOST),
     )
-    overlap = lazy.attended_overlap(_frequencies(task), config.length)
+    frequencies = _frequencies(task)
+    overlap = lazy.attended_overlap(frequencies, config.length)
+    softmax = lazy.softmax_overlap(frequencies, config.length, config.d_model)
     noise = xr.DataArray(curves.noise, {"step": np.arange(curves.noise.size)}, "step")
     found = {
         "half_step/noise": reductions.crossing_step(noise, config.alpha / 2),
         "half_step/attention": math.nan,
-        "margin/ratio": lazy.margin_ratio(config.d_model, hidden, overlap),
+        "margin/ratio": lazy.margin_ratio(config.d_model, hidden, overlap, softmax=softmax),
         "clean/full/p_noise": config.alpha,
     }
     if labels > 0:
