@@ -35,7 +35,7 @@ DTYPES: dict[str, np.dtype] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Checkpoint:
     """A model in memory and where it came from.
 
@@ -54,6 +54,16 @@ class Checkpoint:
     tensor_dtypes: Mapping[layout.Path, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     quantised: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """A line: family, sizes, dtype and where it is from; never its weights."""
+        c, some = self.config, jax.tree.leaves(self.params)
+        number = sum(leaf.size for leaf in some)
+        kind = some[0].dtype if some else self.stored_dtype
+        return (
+            f"Checkpoint({c.family}, {c.num_layers} layers, d_model {c.d_model}, "
+            f"{number:,} parameters, {kind}, from {self.directory or 'memory'})"
+        )
 
     @property
     def name(self) -> str:

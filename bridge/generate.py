@@ -1,6 +1,7 @@
 """Text from a language model: greedy or sampled, keys and values of earlier tokens kept.
 
-    tokens = bridge.generate(checkpoint, prompts, max_new_tokens=20)
+    texts = bridge.generate(checkpoint, ["Once upon a time"], max_new_tokens=20)
+    tokens = bridge.generate(checkpoint, prompts, max_new_tokens=20)     # [batch, length]
 
 The prompts run once; then one compiled loop feeds every new token through the layers, which
 look back at what they kept: per layer two arrays [batch, columns, groups, head_dim]. The
@@ -14,7 +15,7 @@ and with them all that was kept; at that token, and only there, the text runs an
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from truncated_weights.bridge import network as model
 from truncated_weights.bridge.checkpoint import Checkpoint
 from truncated_weights.bridge.config import Config, LongRope
+from truncated_weights.bridge.encoding import begun
 from truncated_weights.bridge.families.angles import rotate
+from truncated_weights.bridge.formats import chat
 from truncated_weights.bridge.tokenizer import Holes, mask_padding
 
 # Which ids can be chosen: see mask_padding.
@@ -252,7 +255,57 @@ def _go_on(
     return jax.lax.while_loop(more, step, state)
 
 
+def padded(
+    rows: Sequence[Sequence[int]],
+) -> tuple[Int[np.ndarray, "batch length"], Bool[np.ndarray, "batch length"]]:
+    """Lists of ids of several lengths as one array, padded on the left, and its mask."""
+    length = max(map(len, rows), default=0)
+    tokens, mask = np.zeros((len(rows), length), np.int32), np.zeros((len(rows), length), bool)
+    for place, row in enumerate(rows):
+        tokens[place, length - len(row) :], mask[place, length - len(row) :] = row, True
+    return tokens, mask
+
+
 def generate(
+    checkpoint: Checkpoint,
+    prompts: Any,
+    *,
+    max_new_tokens: int,
+    **options: Any,
+) -> Any:
+    """What continues each prompt: texts for texts, tokens [batch, new] for tokens.
+
+    prompts are a text or several; chats, each a list of messages with role and content, set by
+    the model's own template; lists of ids of any lengths; or an array of ids [batch, length].
+    options are those of `continue_tokens`. Raises what that does, and CheckpointError for texts
+    where there is no tokenizer.
+    """
+    if isinstance(prompts, np.ndarray | Array) and prompts.ndim != 2:
+        raise ValueError(f"tokens have the shape {prompts.shape}; expected [batch, length]")
+    if isinstance(prompts, np.ndarray | Array):
+        return continue_tokens(checkpoint, prompts, max_new_tokens=max_new_tokens, **options)
+    several = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not several:
+        raise ValueError("no prompts")
+    if all(isinstance(one, int | np.integer) for one in several):
+        raise ValueError("a flat list of ids; give a list of prompts, [[...]]")
+    if all(isinstance(one, Sequence) and one and isinstance(one[0], Mapping) for one in several):
+        assert checkpoint.directory is not None or checkpoint.tokenizer
+        several = [chat.render(checkpoint.directory, one) for one in several]  # type: ignore[arg-type]
+    if not all(isinstance(one, str) for one in several):
+        tokens, mask = padded(several)  # type: ignore[arg-type]
+        return continue_tokens(
+            checkpoint, tokens, mask=mask, max_new_tokens=max_new_tokens, **options
+        )
+    words = checkpoint.tokenizer
+    rows = [begun(words.prefix(), words(str(text))) for text in several]
+    tokens, mask = padded(rows)
+    found = continue_tokens(checkpoint, tokens, mask=mask, max_new_tokens=max_new_tokens, **options)
+    ends = set(checkpoint.ends if options.get("ends") is None else options["ends"])
+    return [words.decode([int(t) for t in row if t != ENDED and t not in ends]) for row in found]
+
+
+def continue_tokens(
     checkpoint: Checkpoint,
     tokens: Int[Array | np.ndarray, "batch length"],
     *,

@@ -40,6 +40,11 @@ GROUPS = {
 MATRICES = (*GROUPS["all"], "ov")
 LASER_RHOS = ("0.9", "0.8", "0.6", "0.4", "0.2", "0.1", "0.05", "0.01", "0")
 
+# What others call these matrices.
+_ELSEWHERE = {
+    "up_proj": "fc_in", "gate_proj": "fc_gate", "down_proj": "fc_out", "o_proj": "out_proj",
+    "c_fc": "fc_in", "fc_up": "fc_in (of a Llama LASER's fc_up is fc_gate)", "dense": "out_proj",
+}  # fmt: skip
 METRICS = ("whitened", "fisher", "kfac")
 _PREFIXES: tuple[Kind, ...] = ("magnitude", "whitened", "fisher", "kfac")
 
@@ -154,7 +159,10 @@ def _parse_cut(text: str) -> Cut:
     layer, matrix, rho = match[1] if match[1] == EVERY else int(match[1]), match[2], match[3]
     if matrix not in MATRICES and matrix not in GROUPS:
         known = " ".join((*MATRICES, *GROUPS))
-        raise ValueError(f"intervention {text!r}: unknown matrix {matrix!r}; known are {known}")
+        here = (
+            f"here that is {_ELSEWHERE[matrix]}" if matrix in _ELSEWHERE else f"known are {known}"
+        )
+        raise ValueError(f"intervention {text!r}: unknown matrix {matrix!r}; {here}")
     if rho == "auto":
         return Cut(layer, matrix, Fraction(0), Fraction(1), "auto")
     kind: Kind = next((one for one in _PREFIXES if rho.startswith(f"{one}:")), "rank")

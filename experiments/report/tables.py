@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from truncated_weights.experiments.report.reading import Found
+from truncated_weights.experiments.report.runs import RUNS
 from truncated_weights.experiments.report.verdicts import FAILS, WORDS, Verdict
 from truncated_weights.experiments.run import streams
 from truncated_weights.experiments.run.claim import Claim
@@ -36,6 +37,8 @@ def records(judged: Sequence[Verdict], found: Mapping[str, Found]) -> list[dict[
         rows.append(
             {
                 **digest(one.claim),
+                "where": one.claim.where,
+                "program": RUNS[one.claim.run.partition("-")[0]].program,
                 "subject": one.subject,
                 "verdict": one.verdict,
                 "reason": one.reason,
@@ -90,15 +93,17 @@ def filled(text: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def short(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Verdicts by subject, and what was not found."""
-    lines = [f"| subject | {' | '.join(WORDS)} |", "|---|" + "---|" * len(WORDS)]
-    for subject in dict.fromkeys(row["subject"] for row in rows):
-        words = [row["verdict"] for row in rows if row["subject"] == subject]
-        counts = " | ".join(str(words.count(word)) for word in WORDS)
-        lines.append(f"| {subject.replace('_', ' ')} | {counts} |")
-    failed = [row["title"] for row in rows if row["verdict"] == FAILS]
-    if failed:
-        lines += ["", f"Fails: {'; '.join(failed)}."]
+    """What theory predicts, where, and whether it holds; of all claims how many, what fails."""
+    lines = ["| prediction | module | program | verdict |", "|---|---|---|---|"]
+    for row in rows:
+        if row["where"][:7] == "theory/":
+            module = row["where"].replace(";", ",").partition(",")[0]
+            lines.append(f"| {row['title']} | `{module}` | `{row['program']}` | {row['verdict']} |")
+    words = [row["verdict"] for row in rows]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in WORDS if word in words)
+    lines += ["", f"Of all {len(rows)} claims: {counts}."]
+    if failed := [row["title"] for row in rows if row["verdict"] == FAILS]:
+        lines.append(f"Fails: {'; '.join(failed)}.")
     return "\n".join([*lines, "", measured_at(rows)])
 
 

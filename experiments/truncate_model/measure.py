@@ -28,6 +28,7 @@ from truncated_weights.experiments.truncate_model.tables import named, report, w
 from truncated_weights.training.records import Name, Records, cells, labelled, name, spelled
 from truncated_weights.truncation import factored
 from truncated_weights.truncation.search.cache import Cache
+from truncated_weights.truncation.search import moments
 from truncated_weights.truncation.search.scorer import Scorer
 
 
@@ -97,6 +98,7 @@ def measure_task(
         progress=True,
         extra_scores=marks(plan, one, checkpoint),
     )
+    scorer = with_moments(scorer, plan, one)
     result = ask(plan, one, scorer)
     write_tables(directory, one.name, result)
     report(one.name, result)
@@ -114,6 +116,22 @@ def measure_task(
     if config.save:
         _save(plan, checkpoint, scorer, result)
     return blocks
+
+
+def with_moments(scorer: Scorer, plan: Plan, one: model_setup.Questions) -> Scorer:
+    """The scorer with moments of what the examples that choose do to the matrices, if needed.
+
+    Of prompts alone: what a matrix reads on other text is not among them.
+    """
+    cuts = [
+        cut for given in plan.interventions for cut in scorer.expanded(given).cuts if cut.metric
+    ]
+    if not cuts:
+        return scorer
+    stage(f"moments of what {one.name} does to {len({(c.layer, c.matrix) for c in cuts})} matrices")
+    gradients = any(cut.metric in ("fisher", "kfac") for cut in cuts)
+    keys = [(int(cut.layer), cut.matrix) for cut in cuts]
+    return scorer.measured(moments.gather(scorer, keys, one.validation, gradients=gradients))
 
 
 def _save(plan: Plan, checkpoint: bridge.Checkpoint, scorer: Scorer, result: Result) -> None:

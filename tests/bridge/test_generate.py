@@ -287,3 +287,66 @@ def test_a_text_that_has_ended_does_not_mind():
         found = generation._choose(state, logits, choice, greedily, (2, ()))
         assert found.tokens[:, 0].tolist() == [1, generation._LOST, generation.ENDED]
         assert found.done.tolist() == [False, True, True]
+
+
+class Words:
+    """Letters as tokens: of what is decoded, the letters again."""
+
+    size, holes, ends = 61, (), ()
+
+    def __call__(self, text):
+        return [ord(letter) - ord("a") for letter in text]
+
+    def prefix(self):
+        return ()
+
+    def decode(self, ids):
+        return "".join(chr(ord("a") + token) for token in ids)
+
+
+def test_texts_lists_and_arrays_are_continued_alike(monkeypatch):
+    found = dataclasses.replace(checkpoint("llama3"), directory=None)
+    object.__setattr__(found, "tokenizer", Words())
+    rows = [[1, 2, 3, 4, 5], [7, 8]]
+    alone = [bridge.generate(found, np.array([row]), max_new_tokens=4, ends=())[0] for row in rows]
+    both = bridge.generate(found, rows, max_new_tokens=4, ends=())
+    np.testing.assert_array_equal(both, alone)
+    texts = bridge.generate(found, ["bcdef", "hi"], max_new_tokens=4, ends=())
+    assert texts == [Words().decode(row) for row in alone]
+    assert bridge.generate(found, "hi", max_new_tokens=4, ends=()) == texts[1:]
+    assert bridge.generate(found, ["hi"], max_new_tokens=4, ends=[int(alone[1][2])])[0] == (
+        Words().decode([t for t in alone[1][:2] if t != alone[1][2]])
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [([1, 2], "a flat list of ids"), ([], "no prompts"), (np.array([1, 2]), "expected .batch")],
+)
+def test_what_is_no_prompt_is_told(prompts, said):
+    with pytest.raises(ValueError, match=said):
+        bridge.generate(checkpoint("llama3"), prompts, max_new_tokens=1)
+
+
+def test_a_chat_is_set_by_the_models_own_template(tmp_path):
+    from truncated_weights.bridge.formats import chat
+
+    source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+    source += "{% if add_generation_prompt %}<assistant>{% endif %}"
+    told = {"chat_template": source, "eos_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+    text = chat.render(tmp_path, [{"role": "user", "content": "Hi"}])
+    assert text == "<user>Hi</s><assistant>"
+    # A file of its own goes first; what reaches out of the sandbox, or gives up, is one line.
+    for bad in ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ raise_exception('no') }}"):
+        (tmp_path / "chat_template.jinja").write_text(bad)
+        with pytest.raises(bridge.CheckpointError, match="the chat template fails"):
+            chat.render(tmp_path, [{"role": "user", "content": "Hi"}])
+    with pytest.raises(bridge.CheckpointError, match="no chat template"):
+        chat.render(tmp_path / "none", [])
+
+
+def test_a_checkpoint_is_told_in_a_line_without_its_weights():
+    told = repr(checkpoint("llama3"))
+    assert told.startswith("Checkpoint(llama, 2 layers, d_model 32, ")
+    assert len(told) < 200

@@ -56,6 +56,21 @@ def rows_of(directory, name):
         return list(csv.DictReader(file))
 
 
+def test_a_grid_in_a_metric_of_the_data_finds_its_own_cuts(settings, tmp_path):
+    """A tenth of the rank by what it does to prompts; with all kept it is the model."""
+    rhos = ("whitened:0.1", "kfac:0.1", "whitened:1", "0.1")
+    _, _, summary = go(
+        settings, tmp_path / "run", search="grid", rhos=rhos, matrices=("fc_in",), layers=(1,)
+    )
+    loss = {
+        rho: summary[f"colours/validation/1.fc_in@{rho}/loss"]
+        for rho in ("whitened:0.1", "kfac:0.1", "0.1", "whitened:1")
+    }
+    full = summary["colours/validation/full/loss"]
+    assert loss.pop("whitened:1") == pytest.approx(full, rel=1e-5)
+    assert len({round(value, 5) for value in (*loss.values(), full)}) == 4
+
+
 def test_interventions_against_edited_checkpoints(settings, tmp_path, capsys):
     texts = ("1.mlp@0", "0.fc_in@0.5+1.q_proj@0.25")
     plan, directory, summary = go(settings, tmp_path / "run", interventions=texts)

@@ -10,11 +10,13 @@ from truncated_weights.experiments.report.subjects import SUBJECTS
 
 ROOT = Path(__file__).parents[3]
 ROWS = [
-    {"title": "A | b", "subject": "memory", "paper": "p", "verdict": "fails", "reason": "",
+    {"title": "A | b", "where": "theory/lazy, twice", "program": "sweep",
+     "subject": "memory", "paper": "p", "verdict": "fails", "reason": "",
      "commit": "0123456789abcdef-dirty", "date": "2026-11-21",
      "measured": [{"what": "x", "value": 0.25, "error": 0.01, "expected": "at most 0.2"},
                   {"what": "y", "value": "1.mlp@0", "error": 0.0, "expected": "0.mlp@0"}]},
-    {"title": "C", "subject": "memory", "paper": "p", "verdict": "not run", "reason": "not run: no",
+    {"title": "C", "where": "", "program": "sweep", "subject": "memory", "paper": "p",
+      "verdict": "not run", "reason": "not run: no",
      "commit": "", "date": "", "measured": []},
 ]  # fmt: skip
 
@@ -44,7 +46,8 @@ def test_long_and_short():
     assert r"| A \| b | p | 0.25 ± 0.01; `1.mlp@0` | at most 0.2; 0.mlp@0 | fails |" in long
     assert "| C | p |  |  | not run: no |" in long
     assert long.endswith("Measured at commit 0123456789-dirty on 2026-11-21.")
-    assert "| memory | 0 | 1 | 0 | 1 |" in tables.short(ROWS)
+    assert "| A | b | `theory/lazy` | `sweep` | fails |" in tables.short(ROWS)
+    assert "Of all 2 claims: 1 fails, 1 not run." in tables.short(ROWS)
     assert "Fails: A | b." in tables.short(ROWS)
 
 
@@ -58,7 +61,7 @@ def test_only_what_stands_between_the_markers_changes(tmp_path):
     tables.publish(source, tmp_path)
     tables.publish(source, tmp_path)
     text = (tmp_path / "README.md").read_text()
-    assert text.startswith("before\n<!-- claims: short -->\n| subject |")
+    assert text.startswith("before\n<!-- claims: short -->\n| prediction |")
     assert text.endswith("<!-- end of claims -->\nafter\n")
     assert "stale words" not in text
     (tmp_path / "README.md").write_text("no markers")
