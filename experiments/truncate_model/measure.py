@@ -27,8 +27,8 @@ from truncated_weights.experiments.truncate_model.settings import TruncateModel
 from truncated_weights.experiments.truncate_model.tables import named, report, write_tables
 from truncated_weights.training.records import Name, Records, cells, labelled, name, spelled
 from truncated_weights.truncation import factored
-from truncated_weights.truncation.search.cache import Cache
 from truncated_weights.truncation.search import moments
+from truncated_weights.truncation.search.cache import Cache
 from truncated_weights.truncation.search.scorer import Scorer
 
 
