@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from truncated_weights.theory import superposition
+from truncated_weights.theory.spectra import superposition
 
 
 def unit(rng, rows, d):
