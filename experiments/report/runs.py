@@ -94,40 +94,40 @@ _DYNAMICS = (
 )  # fmt: skip
 
 RUNS = {
-    "memory_two": Run("associative_memory", ("--num_inputs=2",), (), (0.15, 0.15)),
-    "memory_four": Run("associative_memory", ("--num_inputs=4",), (), (0.15, 0.15)),
+    "memory_two": Run("associative_memory", ("--num_inputs=2",), (), (0.08, 0.15)),
+    "memory_four": Run("associative_memory", ("--num_inputs=4",), (), (0.07, 0.15)),
     "memory_zipf": Run(
         "associative_memory",
         ("--num_inputs=64", "--frequencies=zipf", "--shared=0.5", "--step_size=1"),
         (),
-        (0.2, 0.2),
+        (0.12, 0.2),
     ),
-    "real": Run("real_model", ("--model={package}",), (), (2.8, 2.8)),
-    "phase": Run("phase_diagram", ("--points=128",), ("--points=32",), (0.3, 1.2)),
-    "theory": Run("verify_theory", (), ("--quick",), (2.0, 9.9)),
+    "real": Run("real_model", ("--model={package}",), (), (3.2, 3.2)),
+    "phase": Run("phase_diagram", ("--points=128",), ("--points=32",), (0.14, 1.2)),
+    "theory": Run("verify_theory", (), ("--quick",), (2, 9.9)),
     "recall": Run(
         "noisy_recall",
         (_CUTS, _RHOS, "--num_seeds=8", "--steps=1500", "--checkpoint_every=50"),
         (_CUTS, _RHOS, "--num_seeds=3", "--checkpoint_every=50"),
-        (3.9, 31.2),
+        (1.7, 31.2),
     ),
     "cuts": Run(
         "truncate",
         (*_ALONG, "--steps=1,2,4,8,16,32,64,100,150,200,250,300,400,500,750,1000,1500"),
         (*_ALONG, "--steps=4,16,64,100,150,200,300,500", "--num_sequences=64"),
-        (0.6, 8.0),
+        (0.66, 8),
     ),
     "rules": Run(
         "find_noise",
         ("--run={recall}", "--max_seeds=4", "--along=8"),
         ("--run={recall}", "--max_seeds=3", "--validation=32", "--test=256"),
-        (6.0, 18.3),
+        (2.4, 18.3),
     ),
     "no_feed_forward": Run(
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/no_feed_forward.flags", *_FEW, "--num_seeds=4"),
         ("--flagfile={presets}/noisy_recall/no_feed_forward.flags", *_FEW, "--num_seeds=3"),
-        (4.5, 6.0),
+        (2.1, 6),
     ),
     "linear_feed_forward": Run(
         "noisy_recall",
@@ -135,14 +135,14 @@ RUNS = {
          "--num_seeds=4"),
         ("--flagfile={presets}/noisy_recall/linear_feed_forward.flags", "--rhos=0,1",
          "--eval_every=100"),
-        (1, 4.0),
+        (0.56, 4),
     ),
     "all_tokens": Run(
         "noisy_recall",
         ("--flagfile={presets}/noisy_recall/all_tokens.flags", "--rhos=0,1", "--num_seeds=4"),
         ("--loss_on=all", "--bigram_batch=16", "--steps=400", "--rhos=0,1", "--eval_every=100",
          "--num_seeds=3"),
-        (4.5, 22.5),
+        (4.3, 22.5),
     ),
     "published": Run(
         "noisy_recall",
@@ -150,30 +150,30 @@ RUNS = {
          "--checkpoint_every=50"),
         ("--flagfile={presets}/noisy_recall/published_small.flags", "--rhos=0,1",
          "--eval_every=100", "--num_seeds=3"),
-        (4.5, 6.0),
+        (2, 6),
     ),
     "sweep": Run(
         "sweep",
         ("--flagfile={presets}/sweep/phase_map.flags",),
         ("--flagfile={presets}/sweep/phase_map.flags", "--alpha=0.1,0.5", "--num_tokens=16,32",
          "--num_seeds=3"),
-        (1.6, 5.6),
+        (1.1, 5.6),
     ),
     "linearised": Run(
-        "linearised", ("--steps=600", "--num_seeds=4"), ("--steps=200",), (0.9, 5.4)
+        "linearised", ("--steps=600", "--num_seeds=4"), ("--steps=200",), (0.55, 5.4)
     ),
     "plateau": Run(
-        "plateau", (), ("--learning_rates=0.03", "--batch_sizes=32"), (0.6, 4.8)
+        "plateau", (), ("--learning_rates=0.03", "--batch_sizes=32"), (0.25, 4.8)
     ),
-    "mini": Run("train_mini_pythia", (_TINY,), (_TINY, "--steps=600"), (5.1, 10.2)),
+    "mini": Run("train_mini_pythia", (_TINY,), (_TINY, "--steps=600"), (2.2, 10.2)),
     "mini_cuts": Run(
         "truncate_model",
         ("--model={mini}/checkpoints/step1200", *_ASKED, *_GRID,
          "--matrices=q_proj,k_proj,v_proj,out_proj,fc_in,fc_out"),
         ("--model={mini}/checkpoints/step600", *_ASKED, *_GRID, "--rhos=0.8,0.6,0.4,0.2,0.1,0"),
-        (0.9, 4.1),
+        (0.69, 4.1),
     ),
-    "mini_dynamics": Run("model_dynamics", _DYNAMICS, (), (0.3, 0.4)),
+    "mini_dynamics": Run("model_dynamics", _DYNAMICS, (), (0.21, 0.4)),
     "model": Run(
         "truncate_model",
         ("--model={model}", "--tasks=indirect_object,country_facts",

@@ -38,7 +38,7 @@ def records(judged: Sequence[Verdict], found: Mapping[str, Found]) -> list[dict[
             {
                 **digest(one.claim),
                 "where": one.claim.where,
-                "program": RUNS[one.claim.run.partition("-")[0]].program,
+                "program": getattr(RUNS.get(one.claim.run.partition("-")[0]), "program", ""),
                 "subject": one.subject,
                 "verdict": one.verdict,
                 "reason": one.reason,

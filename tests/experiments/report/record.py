@@ -25,6 +25,11 @@ from truncated_weights.training import records
 DATA = Path(__file__).parents[2] / "data" / "report"
 
 
+# Large blocks that no claim and no picture of the page reads, and runs of which one is enough.
+UNREAD = {"mini_dynamics": ("scores",), "mini_cuts": ("scores",), "sweep": ("spectra",)}
+ALONE = {"theory": ("table",)}
+
+
 class Watched(dict):
     """A dictionary that knows which of its keys were read."""
 
@@ -53,7 +58,10 @@ class Watching(Found):
         (folder / "summary.json").write_text(json.dumps(numbers, indent=0) + "\n")
         (folder / "config.json").write_text(json.dumps(self.config, indent=0) + "\n")
         if self.records:
-            lean_records = records.Records({k: lean(k, v) for k, v in self.records.items()})
+            kept = {k: v for k, v in self.records.items() if k not in UNREAD.get(folder.name, ())}
+            if folder.name in ALONE:
+                kept = {k: self.records[k] for k in ALONE[folder.name]}
+            lean_records = records.Records({k: lean(k, v) for k, v in kept.items()})
             (folder / records.FILE).write_bytes(records.encoded(lean_records))
         for name in self._tables:
             shutil.copyfile(self.path / name, folder / name)
@@ -61,7 +69,7 @@ class Watching(Found):
 
 def lean(block: str, data: xr.Dataset) -> xr.Dataset:
     """What figures and claims read of a block, in single precision."""
-    if block == "spectra":
+    if block == "spectra" and "noise_share" in data:
         shown = [m for m in ("1.fc_in", "1.fc_out", "1.ov") if m in data.matrix]
         data = data[["singular_values", "noise_share"]].sel(matrix=shown)
     if block in ("models", "final"):
@@ -78,11 +86,11 @@ def main(report: Path) -> None:
         plan(SUBJECTS, RUNS, report / "runs", quick=quick, package="m") for quick in (True, False)
     ]
     planned, done = execute.look(*plans)
-    # What needs a text or weights is not repeated from a clone alone.
+    # What needs a user's own weights is not repeated from a clone alone.
     found = {
         name: Watching(one.path)
         for name, one in planned.items()
-        if done[name].finished and not one.run.asks()
+        if done[name].finished and "model" not in one.run.asks()
     }
     judged = verdicts.judge(SUBJECTS, done, found)
     told = page.Report(SUBJECTS, judged, planned, done, found, "record")

@@ -22,7 +22,7 @@ RUNS = {
     "first": Run("associative_memory", ("--alpha=0.25",)),
     "second": Run("truncate", ("--run={first}",), (), (1.0, 2.0)),
     "third": Run("associative_memory", ("--alpha=0.75",), ("--alpha=0.5",)),
-    "asked": Run("noisy_recall", ("--text={package}",)),
+    "asked": Run("noisy_recall", ("--text={model}",)),
 }
 
 
@@ -74,7 +74,7 @@ def test_each_is_run_once_and_found_again(planned, tmp_path):
     assert {name: one.finished for name, one in done.items()} == {
         "first": True, "second": True, "third": True, "asked": False,
     }  # fmt: skip
-    assert done["asked"].reason == "not run: no model in the cache (make real)"
+    assert done["asked"].reason == "not run: no weights (--models)"
     assert calls(tmp_path) == ["first ", "second ", "third "]
     again = execute.execute(list(planned.values()))
     assert calls(tmp_path) == ["first ", "second ", "third "]
