@@ -94,13 +94,20 @@ def filled(text: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def short(rows: Sequence[Mapping[str, Any]]) -> str:
     """What theory predicts, where, and whether it holds; of all claims how many, what fails."""
-    lines = ["| prediction | module | program | verdict |", "|---|---|---|---|"]
+    lines = ["| module | predicts | program | verdict |", "|---|---|---|---|"]
+    modules: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row["where"][:7] == "theory/":
             module = row["where"].replace(";", ",").partition(",")[0]
-            lines.append(f"| {row['title']} | `{module}` | `{row['program']}` | {row['verdict']} |")
-    words = [row["verdict"] for row in rows]
-    counts = ", ".join(f"{words.count(word)} {word}" for word in WORDS if word in words)
+            modules.setdefault(module, []).append(row)
+    for module, own in modules.items():
+        titles, programs, words = (
+            "; ".join(dict.fromkeys(row[key] for row in own))
+            for key in ("title", "program", "verdict")
+        )
+        lines.append(f"| `{module}` | {titles} | {programs} | {words} |")
+    every = [row["verdict"] for row in rows]
+    counts = ", ".join(f"{every.count(word)} {word}" for word in WORDS if word in every)
     lines += ["", f"Of all {len(rows)} claims: {counts}."]
     if failed := [row["title"] for row in rows if row["verdict"] == FAILS]:
         lines.append(f"Fails: {'; '.join(failed)}.")

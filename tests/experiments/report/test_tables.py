@@ -46,7 +46,7 @@ def test_long_and_short():
     assert r"| A \| b | p | 0.25 ± 0.01; `1.mlp@0` | at most 0.2; 0.mlp@0 | fails |" in long
     assert "| C | p |  |  | not run: no |" in long
     assert long.endswith("Measured at commit 0123456789-dirty on 2026-11-21.")
-    assert "| A | b | `theory/lazy` | `sweep` | fails |" in tables.short(ROWS)
+    assert "| `theory/lazy` | A | b | sweep | fails |" in tables.short(ROWS)
     assert "Of all 2 claims: 1 fails, 1 not run." in tables.short(ROWS)
     assert "Fails: A | b." in tables.short(ROWS)
 
@@ -61,7 +61,7 @@ def test_only_what_stands_between_the_markers_changes(tmp_path):
     tables.publish(source, tmp_path)
     tables.publish(source, tmp_path)
     text = (tmp_path / "README.md").read_text()
-    assert text.startswith("before\n<!-- claims: short -->\n| prediction |")
+    assert text.startswith("before\n<!-- claims: short -->\n| module |")
     assert text.endswith("<!-- end of claims -->\nafter\n")
     assert "stale words" not in text
     (tmp_path / "README.md").write_text("no markers")
