@@ -6,10 +6,8 @@ Five statements, for two layers with softmax attention and ReLU feed-forwards, t
 half_step/noise   theory.lazy, no network at hand: p(noise) at triggers under the kernel of the
                   start, first at alpha / 2.
 half_step/attention
-                  theory.learning_times, the reduced flow of one layer with orthonormal
-                  features. Its clock is another one (time is rate x steps / (1 - momentum) times
-                  an unknown scale of the features), so that only its dependence on N and alpha
-                  is compared: one factor is fitted to the whole sweep.
+                  theory.learning_times.take_over_steps: copying and looking feed each other under
+                  momentum. Its one constant was measured at d = T = 64.
 margin/ratio      feed-forwards over attention, what the first step adds to the noise margin:
                   theory.lazy.margin_ratio.
 clean/full/p_noise
@@ -65,7 +63,13 @@ def of_run(run: Run, task: Task, labels: float = math.nan) -> dict[str, float]:
     noise = xr.DataArray(curves.noise, {"step": np.arange(curves.noise.size)}, "step")
     found = {
         "half_step/noise": reductions.crossing_step(noise, config.alpha / 2),
-        "half_step/attention": math.nan,
+        "half_step/attention": learning_times.take_over_steps(
+            frequency=float(frequencies.mean(axis=0)[list(task.triggers)].mean()),
+            num_outputs=int(task.outputs.size),
+            alpha=config.alpha,
+            learning_rate=config.learning_rate,
+            momentum=config.momentum,
+        ),
         "margin/ratio": lazy.margin_ratio(config.d_model, hidden, overlap, softmax=softmax),
         "clean/full/p_noise": config.alpha,
     }
@@ -77,9 +81,6 @@ def of_run(run: Run, task: Task, labels: float = math.nan) -> dict[str, float]:
             num_noise=len(task.noise),
             labels=labels,
         )
-    if config.alpha > 2.0 / (config.num_tokens + 1) and config.num_tokens >= 4:
-        time = learning_times.half_times(config.num_tokens, config.alpha).attention
-        found["half_step/attention"] = time * (1 - config.momentum) / config.learning_rate
     return found
 
 
@@ -127,7 +128,6 @@ def beside(runs: Mapping[int, tuple[Run, Task]], table: Table) -> list[Row]:
                         "sem": error if math.isfinite(error) else None,
                     }
                 )
-    _fit_clock(lines)
     for line in lines:
         line["measured_over_predicted"] = line["measured"] / line["predicted"]
     return lines
@@ -158,13 +158,3 @@ def _measured(column: str, here: xr.DataArray) -> tuple[float, float]:
         return ratio, float(error)
     value, error, count = reductions.mean(here.sel(column=column), "run")
     return (float(value), float(error)) if count == here.run.size else (math.nan, math.nan)
-
-
-def _fit_clock(table: Sequence[Row]) -> None:
-    """Give the attention's predictions the one factor that a sweep decides."""
-    here = [line for line in table if line["quantity"] == "half_step/attention"]
-    if here:
-        logs = [np.log(line["measured"] / line["predicted"]) for line in here]
-        for line in here:
-            line["predicted"] *= float(np.exp(np.mean(logs)))
-            line["clock"] = float(np.exp(np.mean(logs)))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 from truncated_weights.theory import attention_step, first_step, learning_times
 
@@ -120,6 +121,59 @@ def test_attention_holds_its_small_share_of_the_margin_until_it_moves():
     got = learning_times.curves(n, 0.3, np.array([half.noise, 0.2 * half.attention]))
     share = got.attention_margin / (got.attention_margin + got.feed_forward_margin)
     np.testing.assert_allclose(share, 2 / n, rtol=0.15)
+
+
+@pytest.mark.parametrize(("frequency", "outputs", "alpha"), [(0.2, 31, 0.3), (0.05, 7, 0.5)])
+def test_take_over_time_solves_the_pair(frequency, outputs, alpha):
+    speed = frequency * (1 - alpha) ** 2
+
+    def velocity(_, state):
+        copy, score = state
+        return speed * np.exp(score) * np.array([1 / outputs, copy])
+
+    for score in (0.5, 3.0):
+        event = lambda _, state, score=score: state[1] - score  # noqa: E731
+        event.terminal = True
+        found = solve_ivp(velocity, (0, 1e5), [0, 0], events=event, rtol=1e-10, atol=1e-12)
+        got = learning_times.take_over_time(frequency, outputs, alpha, score)
+        assert got == pytest.approx(found.t[-1], rel=1e-7)
+
+
+def test_take_over_time_of_a_uniform_language_is_the_law_of_attention():
+    law = learning_times.asymptotic_half_times(64, 0.3).attention
+    assert learning_times.take_over_time(1 / 64, 64, 0.3) == pytest.approx(law, rel=1e-12)
+
+
+def test_steps_approach_the_time_as_the_rate_falls():
+    """With and without momentum; what is left is attention's saturation, small at low frequency."""
+    time = learning_times.take_over_time(0.01, 32, 0.3)
+    for momentum in (0.0, 0.9):
+        steps = learning_times.take_over_steps(
+            frequency=0.01, num_outputs=32, alpha=0.3, momentum=momentum, speed=1.0,
+            learning_rate=0.2 * (1 - momentum),
+        )  # fmt: skip
+        assert 0.2 * steps == pytest.approx(time, rel=0.05)
+
+
+def test_the_lag_of_momentum_is_an_offset():
+    def steps(outputs, frequency):
+        return learning_times.take_over_steps(
+            frequency=frequency, num_outputs=outputs, alpha=0.3, learning_rate=0.03, momentum=0.9
+        )
+
+    points = [(k, f) for k in (7, 15, 31, 63) for f in (0.05, 0.1, 0.15, 0.23)]
+    found = np.array([steps(*point) for point in points])
+    slopes = np.array([np.sqrt(k) / f for k, f in points])
+    (offset, slope), *_ = np.linalg.lstsq(np.c_[1 / found, slopes / found], np.ones(16), rcond=None)
+    assert 9 < offset < 27  # between one lag of 9 steps and three
+    assert slope == pytest.approx(np.sqrt(np.pi / 2) * 0.1 / (0.03 * 4.0 * 0.7**2), rel=0.2)
+    assert np.max(np.abs((offset + slope * slopes) / found - 1)) < 0.06
+
+
+def test_attention_that_starts_at_half_takes_no_step_and_a_short_run_reaches_none():
+    some = dict(num_outputs=8, alpha=0.1, learning_rate=0.03, momentum=0.9)
+    assert learning_times.take_over_steps(frequency=0.6, **some) == 0
+    assert np.isnan(learning_times.take_over_steps(frequency=0.1, at_most=3, **some))
 
 
 def test_bad_input_is_named():

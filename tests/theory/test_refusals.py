@@ -108,6 +108,10 @@ GOOD = {
     "learning_times.curves": dict(num_ordinary=8, alpha=0.3, times=TIMES),
     "learning_times.half_times": dict(num_ordinary=12, alpha=0.3),
     "learning_times.asymptotic_half_times": dict(num_ordinary=12, alpha=0.3),
+    "learning_times.take_over_time": dict(frequency=0.2, num_outputs=8, alpha=0.3, score=2.0),
+    "learning_times.take_over_steps": dict(
+        frequency=0.2, num_outputs=8, alpha=0.3, speed=2.0, at_most=500, **HEAVY
+    ),
     "log_time.integrate": dict(
         velocity=falling, initial=np.ones(2), times=TIMES, unit=1.0, tolerance=1e-6
     ),
