@@ -207,8 +207,9 @@ def take_over_steps(
 
     Measured at d = T = 64, rate .03, momentum .9, alpha = .3, Zipf over 8, 16, 32, 64 tokens:
     47, 72, 92, 119 steps; this: 38, 63, 87, 131. At 32 tokens and rates .015, .03, .06: 144, 89,
-    65; this: 153, 87, 52. Exponent of 1 - alpha from .1 to .5: -1.6; this: -1.6. `speed` was set
-    on the slope in sqrt(K) / f; nothing else is fitted. It is unknown at other d and T.
+    65; this: 153, 87, 52. Exponent of 1 - alpha from .1 to .5: -1.6; this: -1.6. SPEED was set
+    on the slope in sqrt(K) / f, of a few values tried, on overlapping runs: offset and exponents
+    are predicted, the level is not. It is unknown at other d and T.
 
     Args:
       frequency: f, of the trigger in noisy sequences.
