@@ -8,11 +8,13 @@ of GPT-NeoX (Pythia), so that bridge.Config(vocab_size=..., ...) is a small Pyth
 import dataclasses
 import functools
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Residual = Literal["parallel", "pre", "post"]
 NormKind = Literal["layer", "rms"]
 Activation = Literal["gelu", "gelu_tanh", "silu", "relu"]
+NormPlace = Literal["before", "after", "both"]
+QueryNorm = Literal["", "heads", "whole"]
 
 # Above any model ever trained; a claim beyond them is damage, and would exhaust memory
 # before a tensor is read.
@@ -24,6 +26,8 @@ _LARGEST = {
     "d_ff": 2**20,
     "max_positions": 2**24,
 }
+# One value, or one per layer.
+_BY_LAYER = ("windows", "score_scales", "rope_bases", "rope_factors")
 ALL_BIASES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out")
 
 
@@ -68,6 +72,17 @@ class Config:
     biases       the matrices that have one; head_bias: the unembedding's
     windows      () for none, one for all layers, or one per layer with 0 for none: a token
                  sees itself and the window - 1 before it
+    norm_place   before a part of a layer reads the stream; after, of what it adds (OLMo 2); both
+                 (Gemma 2 and 3)
+    norm_offset  a norm multiplies by its scale plus this: 1 in Gemma's
+    query_norm   queries and keys are normalised before they are rotated: each head by itself, or
+                 all of them as one vector
+    embed_scale  embeddings are multiplied by it, rounded to their dtype
+    score_scales what scores are multiplied by (None: 1 / sqrt(head_dim)); one for all layers, or
+                 one each
+    score_cap, logit_cap  c tanh(x / c) of scores and of logits, 0 for none
+    rope_bases   () for rotary_base everywhere, or one base for each layer, 0 for no rotation
+    rope_factors () for none, or by what each layer's positions are divided
     masked       RoBERTa's: attention both ways, a norm of the embeddings, a head with a
                  layer of its own; token_types rows, of which row 0 is added everywhere
     pad_id       RoBERTa's padding; positions start at pad_id + 1
@@ -99,6 +114,15 @@ class Config:
     biases: tuple[str, ...] = ALL_BIASES
     head_bias: bool = False
     windows: tuple[int, ...] = ()
+    norm_place: NormPlace = "before"
+    norm_offset: float = 0.0
+    query_norm: QueryNorm = ""
+    embed_scale: float = 1.0
+    score_scales: tuple[float, ...] = ()
+    score_cap: float = 0.0
+    logit_cap: float = 0.0
+    rope_bases: tuple[float, ...] = ()
+    rope_factors: tuple[float, ...] = ()
     masked: bool = False
     token_types: int = 0
     pad_id: int | None = None
@@ -108,15 +132,28 @@ class Config:
             _check_size(name, getattr(self, name), largest)
         self._check_heads()
         self._check_rotation()
-        for name, kinds in (("residual", Residual), ("norm", NormKind), ("activation", Activation)):
+        for name, kinds in (
+            ("residual", Residual), ("norm", NormKind), ("activation", Activation),
+            ("norm_place", NormPlace), ("query_norm", QueryNorm),
+        ):  # fmt: skip
             if getattr(self, name) not in get_args(kinds):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known are {get_args(kinds)}")
         for name in ("rotary_base", "norm_eps"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}; expected a positive finite number")
-        if len(self.windows) not in (0, 1, self.num_layers):
-            raise ValueError(f"windows are {len(self.windows)}; expected 0, 1 or one per layer")
+        for name in ("windows", "score_scales", "rope_bases", "rope_factors"):
+            if len(getattr(self, name)) not in (0, 1, self.num_layers):
+                found = len(getattr(self, name))
+                raise ValueError(f"{name} are {found}; expected 0, 1 or one per layer")
+        numbers = (
+            *(self.norm_offset, self.embed_scale, self.score_cap, self.logit_cap),
+            *self.score_scales, *self.rope_bases, *self.rope_factors,
+        )  # fmt: skip
+        if not all(math.isfinite(value) and value >= 0 for value in numbers):
+            raise ValueError("norm_offset, scales, caps and ropes must be finite and not negative")
+        if not all(self.rope_factors):
+            raise ValueError("rope_factors must be positive")
         for window in self.windows:
             if type(window) is not int or not 0 <= window <= _LARGEST["max_positions"]:
                 raise ValueError(f"window is {window!r}; expected a number of tokens")
@@ -214,12 +251,23 @@ class Config:
             "ov": (self.d_model, self.d_model),
         }[matrix]
 
-    def of_layer(self, layer: int) -> "Config":
-        """What one layer must know: this, with the layer's own window in place of them all.
+    @property
+    def score_scale(self) -> float:
+        """What the scores of the layer that of_layer chose are multiplied by."""
+        if len(self.score_scales) > 1:
+            raise ValueError("layers have scales of their own: use config.of_layer(index)")
+        return self.score_scales[0] if self.score_scales else self.head_dim**-0.5
 
-        Layers with equal windows get equal Configs, so one compilation serves them.
+    def of_layer(self, layer: int) -> "Config":
+        """What one layer must know: this, with the layer's own values in place of all layers'.
+
+        Layers with equal windows, scales and ropes get equal Configs, so that one compilation
+        serves them.
         """
-        return self if len(self.windows) < 2 else _with_window(self, self.windows[layer])
+        own = tuple(
+            (name, getattr(self, name)[layer]) for name in _BY_LAYER if len(getattr(self, name)) > 1
+        )
+        return _with_own(self, own) if own else self
 
     @property
     def window(self) -> int | None:
@@ -230,8 +278,12 @@ class Config:
 
 
 @functools.lru_cache(maxsize=256)
-def _with_window(config: Config, window: int) -> Config:
-    return dataclasses.replace(config, windows=(window,) if window else ())
+def _with_own(config: Config, own: tuple[tuple[str, float | int], ...]) -> Config:
+    # No window is no window; a base of zero is a layer without rotation.
+    values: dict[str, Any] = {
+        name: () if name == "windows" and not value else (value,) for name, value in own
+    }
+    return dataclasses.replace(config, **values)
 
 
 def _check_size(name: str, value: object, largest: int) -> None:

@@ -19,12 +19,12 @@ from truncated_weights.bridge.config import Config
 
 
 class Norm(nnx.Module):
-    """Scale one and, for layer norm, bias zero."""
+    """Scale one (less the offset) and, for layer norm, bias zero; of the stream or `size` wide."""
 
-    def __init__(self, config: Config) -> None:
-        self.scale = nnx.Param(jnp.ones(config.d_model))
+    def __init__(self, config: Config, size: int = 0) -> None:
+        self.scale = nnx.Param(jnp.full(size or config.d_model, 1 - config.norm_offset))
         if config.norm == "layer":
-            self.bias = nnx.Param(jnp.zeros(config.d_model))
+            self.bias = nnx.Param(jnp.zeros(size or config.d_model))
 
 
 class Linear(nnx.Module):
@@ -44,9 +44,16 @@ class Layer(nnx.Module):
     def __init__(self, config: Config, rngs: nnx.Rngs) -> None:
         small = math.sqrt(2 / (5 * config.d_model))
         wang = 2 / (config.num_layers * math.sqrt(config.d_model))
-        self.attn_norm = Norm(config)
-        if not config.shared_norm:
-            self.mlp_norm = Norm(config)
+        if config.norm_place != "after":
+            self.attn_norm = Norm(config)
+            if not config.shared_norm:
+                self.mlp_norm = Norm(config)
+        if config.norm_place != "before":
+            self.attn_after, self.mlp_after = Norm(config), Norm(config)
+        if config.query_norm:
+            whole = config.query_norm == "whole"
+            heads = (config.num_heads, config.groups) if whole else (1, 1)
+            self.q_norm, self.k_norm = (Norm(config, n * config.head_dim) for n in heads)
         for name in config.matrices:
             std = wang if name in ("out_proj", "fc_out") else small
             d_in, d_out = config.matrix_shape(name)

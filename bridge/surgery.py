@@ -113,9 +113,8 @@ def readout(params: Params, config: Config) -> Float[np.ndarray, "d_model vocab"
         raise ValueError("readout: this head transforms the stream before it unembeds")
     head = params.get("embed_out", {})
     kernel = head["kernel"] if "kernel" in head else jnp.asarray(params["embed_in"]["embedding"]).T
-    found = np.asarray(kernel, np.float32) * np.asarray(
-        params["final_norm"]["scale"], np.float32
-    ).reshape(-1, 1)
+    scale = np.asarray(params["final_norm"]["scale"], np.float32) + config.norm_offset
+    found = np.asarray(kernel, np.float32) * scale.reshape(-1, 1)
     return found - found.mean(axis=0, keepdims=True) if config.norm == "layer" else found
 
 

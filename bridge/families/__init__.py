@@ -16,14 +16,17 @@ from truncated_weights.bridge.families import (
     phi3,
     qwen2,
     roberta,
+    smollm3,
 )
 from truncated_weights.bridge.families.family import Family
 from truncated_weights.bridge.families.keys import Keys, stored_dtype
+from truncated_weights.bridge.families.normed import gemma, olmo2, qwen3
 from truncated_weights.bridge.formats import strict_json
 
+_PLAIN = (gpt_neox, gptj, gpt2, llama, mistral, olmo2, qwen2, qwen3, phi, phi3, roberta, smollm3)
 FAMILIES: dict[str, Family] = {
-    module.FAMILY.model_type: module.FAMILY
-    for module in (gpt_neox, gptj, gpt2, llama, mistral, qwen2, phi, phi3, roberta)
+    family.model_type: family
+    for family in (*(module.FAMILY for module in _PLAIN), gemma.FAMILY2, gemma.FAMILY3)
 }
 
 

@@ -29,7 +29,11 @@ def frequencies(config: Config) -> Float[np.ndarray, " r_2"]:
 
 def _plain(config: Config) -> Float[np.ndarray, " r_2"]:
     exponents = np.arange(0, config.rotary_dim, 2, dtype=np.float32) / config.rotary_dim
-    return (1 / np.float32(config.rotary_base) ** exponents).astype(np.float32)
+    if len(config.rope_bases) > 1 or len(config.rope_factors) > 1:
+        raise ValueError("layers have ropes of their own: use config.of_layer(index)")
+    base = config.rope_bases[0] if config.rope_bases else config.rotary_base
+    found = 1 / np.float32(base) ** exponents
+    return (found / np.float32((config.rope_factors or (1.0,))[0])).astype(np.float32)
 
 
 def rotate(
@@ -44,7 +48,7 @@ def rotate(
     LongRope they decide between the short factors and the long ones, for each by itself.
     """
     half = config.rotary_dim // 2
-    if half == 0:
+    if half == 0 or config.rope_bases == (0.0,):
         return x
     f = jnp.asarray(frequencies(config))[None, None]
     scaling, scale = config.rope_scaling, 1.0

@@ -1,4 +1,7 @@
-"""GPT-2 (Radford et al., 2019): learned positions, matrices stored [d_in, d_out]."""
+"""GPT-2 (Radford et al., 2019): learned positions, matrices stored [d_in, d_out].
+
+Some of its kin divide the scores of layer i by i + 1 too (scale_attn_by_inverse_layer_idx).
+"""
 
 from typing import Any
 
@@ -11,10 +14,12 @@ from truncated_weights.bridge.families.keys import ACTIVATION_NAMES, Keys
 def read(keys: Keys) -> dict[str, Any]:
     """Fields of Config."""
     sizes = keys.sizes(SIZES)
-    keys.only(scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
-    keys.only(add_cross_attention=False)
+    keys.only(scale_attn_weights=True, add_cross_attention=False)
+    by_layer = keys.flag("scale_attn_by_inverse_layer_idx", False)
+    root = (sizes["d_model"] / max(sizes["num_heads"], 1)) ** -0.5
     return {
         **sizes,
+        "score_scales": tuple(root / (1 + n) for n in range(sizes["num_layers"])) * by_layer,
         "d_ff": keys.integer("n_inner", 4 * sizes["d_model"]),
         "rotary_fraction": 0.0,
         "norm_eps": keys.number("layer_norm_epsilon", 1e-5),
@@ -30,6 +35,7 @@ def write(config: Config) -> dict[str, Any]:
     return {
         **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         "n_inner": config.d_ff,
+        "scale_attn_by_inverse_layer_idx": bool(config.score_scales),
         "layer_norm_epsilon": config.norm_eps,
         "activation_function": ACTIVATION_NAMES[config.activation],
         "tie_word_embeddings": config.tied_embeddings,

@@ -11,7 +11,6 @@ from truncated_weights.bridge.families.keys import ACTIVATION_NAMES, Keys
 
 def read(keys: Keys) -> dict[str, Any]:
     """Fields of Config."""
-    keys.only(qk_layernorm=False)
     sizes = keys.sizes(SIZES)
     return {
         **sizes,
@@ -19,6 +18,7 @@ def read(keys: Keys) -> dict[str, Any]:
         "num_groups": keys.integer("num_key_value_heads", sizes["num_heads"]),
         "norm_eps": keys.number("layer_norm_eps", 1e-5),
         "activation": keys.activation("hidden_act", "gelu_new"),
+        "query_norm": "heads" if keys.flag("qk_layernorm", False) else "",
         "residual": "parallel",
         "shared_norm": True,
         "tied_embeddings": keys.flag("tie_word_embeddings", False),
@@ -35,6 +35,7 @@ def write(config: Config) -> dict[str, Any]:
         "partial_rotary_factor": config.rotary_fraction,
         "num_key_value_heads": config.groups,
         "layer_norm_eps": config.norm_eps,
+        "qk_layernorm": bool(config.query_norm),
         "hidden_act": ACTIVATION_NAMES[config.activation],
         "tie_word_embeddings": config.tied_embeddings,
     }
@@ -47,7 +48,11 @@ FAMILY = dataclasses.replace(
     read=read,
     write=write,
     outer={**llama.OUTER, "final_norm": "model.final_layernorm"},
-    norms={"attn_norm": "input_layernorm"},
+    norms={
+        "attn_norm": "input_layernorm",
+        "q_norm": "self_attn.q_layernorm",
+        "k_norm": "self_attn.k_layernorm",
+    },
     matrices={
         "q_proj": "self_attn.q_proj",
         "k_proj": "self_attn.k_proj",

@@ -11,7 +11,7 @@ from truncated_weights.bridge.families.keys import Keys
 _KINDS = {"full_attention": False, "sliding_attention": True}
 
 
-def _windows(keys: Keys, num_layers: int) -> tuple[int, ...]:
+def windows(keys: Keys, num_layers: int) -> tuple[int, ...]:
     """Windows by layer: of those named sliding, or from max_window_layers on."""
     window = keys.integer("sliding_window", 4096)
     first = keys.integer("max_window_layers", 28)
@@ -36,7 +36,7 @@ def read(keys: Keys) -> dict[str, Any]:
     return {
         **fields,
         **rope.read(keys, partial=False),
-        "windows": _windows(keys, fields["num_layers"]),
+        "windows": windows(keys, fields["num_layers"]),
         "biases": ("q_proj", "k_proj", "v_proj"),
     }
 

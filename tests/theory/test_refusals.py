@@ -48,6 +48,14 @@ def falling(state):
 
 
 GOOD = {
+    "spectra.superposition.accuracy": dict(num_facts=8, dimensions=16, alpha=0.3),
+    "spectra.superposition.noise_capacity": dict(dimensions=16, alpha=0.3),
+    "spectra.superposition.clean_capacity": dict(dimensions=16),
+    "spectra.superposition.spike_edge": dict(num_facts=8, dimensions=16, alpha=0.3),
+    "spectra.superposition.read_spike": dict(
+        singular_values=np.array([3.0, 1.0, 0.5]), shape=(3, 4)
+    ),
+    "spectra.superposition.components": dict(frequencies=LAW, alpha=0.3),
     "attention_step.population_gradient": LANGUAGE,
     "attention_step.correct_minus_noise": dict(gradient=np.arange(10.0), trigger=1),
     "attention_step.asymptotic_scores": dict(num_ordinary=5, alpha=0.3),

@@ -4,7 +4,7 @@ Run once, in an environment of its own that has torch (the project never needs i
 
     python3.11 -m venv /tmp/torchvenv
     /tmp/torchvenv/bin/pip install torch==2.13.0 transformers==5.23.0 numpy
-    /tmp/torchvenv/bin/python tests/bridge/families/record.py
+    /tmp/torchvenv/bin/python tests/bridge/families/record.py [CASE ...]
 
 Writes tests/data/families/CASE/{config.json, model.safetensors, golden.npz}: the model as
 transformers saves it, and what it computes in float32. Norms are away from 1 and biases
@@ -21,6 +21,7 @@ the files, the code is wrong.
 """
 
 import pathlib
+import sys
 
 import numpy as np
 import torch
@@ -56,7 +57,52 @@ LONGROPE = {
     "short_factor": [1.0, 1.1, 1.3],
     "long_factor": [1.4, 2.2, 5.0],
 }
+GEMMA = {**LLAMA, "head_dim": 12, "num_hidden_layers": 3, "query_pre_attn_scalar": 20,
+         "sliding_window": 5}  # fmt: skip
 CASES = {
+    "qwen3": ("Qwen3", {**LLAMA, "head_dim": 12}),
+    "qwen3_windows": (
+        "Qwen3",
+        {
+            **LLAMA,
+            "head_dim": 8,
+            "attention_bias": True,
+            "num_hidden_layers": 3,
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "max_window_layers": 1,
+        },
+    ),
+    "olmo2": ("Olmo2", {**LLAMA, "rms_norm_eps": 1e-5}),
+    "smollm3": (
+        "SmolLM3",
+        {**LLAMA, "num_hidden_layers": 3, "no_rope_layers": [1, 0, 1], "tie_word_embeddings": True},
+    ),
+    "gemma2": (
+        "Gemma2",
+        {**GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+    ),
+    "gemma3": (
+        "Gemma3",
+        {
+            **GEMMA,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+            },
+        },
+    ),
+    "gpt2_by_layer": ("GPT2", {**GPT, "scale_attn_by_inverse_layer_idx": True}),
+    "phi_normed": (
+        "Phi",
+        {
+            **LLAMA,
+            "num_key_value_heads": 4,
+            "qk_layernorm": True,
+            "rope_parameters": {**ROPE, "partial_rotary_factor": 0.5},
+        },
+    ),
     "gptj": ("GPTJ", {**GPT, "rotary_dim": 4, "layer_norm_epsilon": 1e-5}),
     "gpt2": ("GPT2", {**GPT, "n_inner": 72}),
     "llama2": ("Llama", {**LLAMA, "num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
@@ -145,7 +191,8 @@ PAD = 1
 def build(kind: str, settings: dict) -> torch.nn.Module:
     """A random model of the transformers class for `kind`."""
     last = "ForMaskedLM" if kind == "Roberta" else ("LMHeadModel" if kind == "GPT2" else None)
-    config = getattr(transformers, f"{kind}Config")(
+    text = "Text" if kind == "Gemma3" else ""
+    config = getattr(transformers, f"{kind}{text}Config")(
         vocab_size=VOCAB,
         bos_token_id=0,
         eos_token_id=2,
@@ -238,4 +285,5 @@ def record(name: str, kind: str, settings: dict) -> None:
 
 if __name__ == "__main__":
     for case, (kind, settings) in CASES.items():
-        record(case, kind, settings)
+        if not sys.argv[1:] or case in sys.argv[1:]:
+            record(case, kind, settings)

@@ -32,7 +32,7 @@ def error(found, expected, mask):
 
 
 def test_every_family_is_recorded():
-    assert len(CASES) == 16
+    assert len(CASES) == 24
     assert {checkpoint(case).config.family for case in CASES} == set(bridge.families.FAMILIES)
 
 

@@ -20,6 +20,11 @@ def old_spelling(case):
     keys = raw(case)
     keys["torch_dtype"] = keys.pop("dtype")
     rope = keys.pop("rope_parameters", {})
+    if case == "gemma3":
+        whole, local = rope["full_attention"], rope["sliding_attention"]
+        scaling = {"rope_type": "linear", "factor": whole["factor"]}
+        bases = {"rope_theta": whole["rope_theta"], "rope_local_base_freq": local["rope_theta"]}
+        return keys | bases | {"rope_scaling": scaling}
     top = {"rope_theta": "rope_theta", "partial_rotary_factor": "partial_rotary_factor"}
     if case == "gpt_neox":
         top = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
@@ -133,12 +138,14 @@ def test_both_spellings_must_agree():
         ("qwen2_windows", {"layer_types": ["full_attention"]}, "expected one per layer"),
         ("qwen2_windows", {"layer_types": ["chunked"] * 3}, "layer_types names 'chunked'"),
         ("qwen2_windows", {"use_sliding_window": False}, "use_sliding_window is false"),
-        ("phi", {"qk_layernorm": True}, "qk_layernorm true is not supported"),
         ("phi3", {"attention_bias": True}, "attention_bias true is not supported"),
         ("phi3_long", {"max_position_embeddings": 0}, "max_position_embeddings is 0"),
-        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx true"),
         ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights false is not supported"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention true is not supported"),
+        ("gemma2", {"layer_types": ["chunked"] * 3}, "layer_types names 'chunked'"),
+        ("gemma2", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0"),
+        ("gemma3", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "'yarn' is not"),
+        ("smollm3", {"no_rope_layers": [1, 2, 1]}, "expected 0 or 1 per layer"),
         ("gptj", {"rotary_dim": 9}, "rotary_dim is 9; expected 1 to 8"),
         ("gptj", {"rotary_dim": 3}, "rotates 3 dimensions"),
         ("gptj", {"n_head": 0}, "num_heads is 0|rotary_dim"),

@@ -29,7 +29,7 @@ def served(tmp_path, monkeypatch):
         (folder,) = (word.removeprefix("--dest=") for word in command if "--dest=" in word)
         if not state.error:
             (package.pathlib.Path(folder) / made.name).write_bytes(state.made.read_bytes())
-        return subprocess.CompletedProcess(command, bool(state.error), "", state.error)
+        return subprocess.CompletedProcess(command, bool(state.error), b"", state.error.encode())
 
     monkeypatch.setattr(package, "PACKAGES", {"tiny": one})
     monkeypatch.setattr(package.subprocess, "run", run)

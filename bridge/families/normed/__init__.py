@@ -1,0 +1,1 @@
+"""Families that normalise queries and keys, or what a part of a layer adds."""
