@@ -55,12 +55,13 @@ CLAIMS = (
         "It is wording, not knowledge",
         paper=LASER,
         where="gains in accuracy, read as facts that come out",
-        statement="Neither the choice among the countries nor a prompt that asks for a country "
-        "gains from the cut that gains most.",
+        statement="The choice among the countries and a prompt that asks for a country gain less "
+        "than ten points, upper ends, from the cut whose gain is at least twice that.",
         run="real",
         checks=(
-            AtMost(_change("closed_low"), 0.0, "among the countries, lower end"),
-            AtMost(_change("accuracy_low", wording="reworded"), 0.0, "reworded, lower end"),
+            AtLeast(_change("accuracy_low"), 0.2, "as asked, lower end"),
+            AtMost(_change("closed_high"), 0.1, "among the countries, upper end"),
+            AtMost(_change("accuracy_high", wording="reworded"), 0.1, "reworded, upper end"),
         ),
         note="So a gain in accuracy alone does not tell reasoning from the kind of word.",
     ),

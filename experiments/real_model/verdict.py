@@ -9,6 +9,9 @@ from truncated_weights.truncation.search import statistics
 
 FULL = "full"
 ENDS = ("change", "low", "high")
+# A control that gains less than this share of what accuracy gains, by the far ends of both
+# intervals, does not account for it.
+SHARE = 0.5
 
 
 def chosen(records: Records) -> str:
@@ -53,29 +56,37 @@ def changes(config: RealModel, records: Records) -> xr.Dataset:
 
 
 def sentence(records: Records) -> str:
-    """Whether the chosen cut uncovers answers, or moves mass to the kind of word asked for."""
+    """Whether the chosen cut uncovers answers, moves mass to the kind of word, or neither is told.
+
+    It uncovers answers if the choice among the countries or the reworded prompt gains clearly (two
+    looks, each wrong by chance once in forty); it moves mass if both are shown to gain less than
+    SHARE of what accuracy gains. Where the controls are too wide for either, that is said.
+    """
     best = chosen(records)
     found = records.changes.sel(model=best)
     asked, again = found.sel(wording="asked"), found.sel(wording="reworded")
-    gain = f"{100 * float(asked.accuracy_change):+.1f} points"
-    between = f"[{100 * float(asked.accuracy_low):.1f}, {100 * float(asked.accuracy_high):.1f}]"
-    head = f"{best}, chosen on other countries: accuracy {gain} {between}"
-    if not float(asked.accuracy_low) > 0:
+    head = f"{best}, chosen on other countries: accuracy {_told(asked, 'accuracy')} points"
+    low = float(asked.accuracy_low)
+    if not low > 0:
         return f"{head}, which cannot be told from doing nothing."
-    more = [
-        what
-        for what, low in (
-            ("the choice among the countries", asked.closed_low),
-            ("the reworded prompt", again.accuracy_low),
-        )
-        if float(low) > 0
-    ]
+    controls = {
+        "the choice among the countries": (asked, "closed"),
+        "the reworded prompt": (again, "accuracy"),
+    }
+    beside = "; ".join(f"{what} {_told(*where)}" for what, where in controls.items())
+    more = [w for w, (row, what) in controls.items() if float(row[f"{what}_low"]) > 0]
     if more:
-        return f"{head}, and {' and '.join(more)} gain too: the cut uncovers answers."
-    closed = f"{100 * float(asked.closed_change):+.1f}"
-    reworded = f"{100 * float(again.accuracy_change):+.1f}"
-    return (
-        f"{head}. Among the countries alone the change is {closed} points, and with a reworded "
-        f"prompt {reworded}, neither clearly above 0: mass moves to the kind of word that was "
-        "asked for, and no knowledge comes out."
-    )
+        said = f"{' and '.join(more)} gain too: the cut uncovers answers."
+    elif all(float(row[f"{what}_high"]) < SHARE * low for row, what in controls.values()):
+        said = (
+            "both less than half of that gain: mass moves to the kind of word that was asked for, "
+            "and hardly any knowledge comes out."
+        )
+    else:
+        said = "too wide to tell wording from knowledge: ask more countries."
+    return f"{head}. Beside it {beside}; {said}"
+
+
+def _told(row: xr.Dataset, variable: str) -> str:
+    change, low, high = (100 * float(row[f"{variable}_{end}"]) for end in ENDS)
+    return f"{change:+.1f} [{low:.1f}, {high:.1f}]"

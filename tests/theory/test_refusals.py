@@ -53,7 +53,7 @@ GOOD = {
     "spectra.superposition.clean_capacity": dict(dimensions=16),
     "spectra.superposition.spike_edge": dict(num_facts=8, dimensions=16, alpha=0.3),
     "spectra.superposition.read_spike": dict(
-        singular_values=np.array([3.0, 1.0, 0.5]), shape=(3, 4)
+        singular_values=np.array([3.0, 1.0, 0.5]), shape=np.array([3, 4])
     ),
     "spectra.superposition.components": dict(frequencies=LAW, alpha=0.3),
     "attention_step.population_gradient": LANGUAGE,

@@ -80,10 +80,10 @@ def test_the_noise_of_a_memory_is_such_a_spike():
         noise = outputs[-1]
         found = superposition.read_spike(s, w.shape)
         assert found.share == pytest.approx((vt[0] @ noise) ** 2, abs=0.06)
-        spike = alpha * np.linalg.norm(w @ noise) / alpha
-        left = np.linalg.norm((w - s[0] * np.outer(u[:, 0], vt[0])) @ noise) / spike
-        assert found.left < 0.35
-        assert left < 0.5
+        # Of the spike e u_0, e the mean input: what of it stays when the component is dropped.
+        mean = w @ noise / np.linalg.norm(w @ noise)
+        kept = found.strength - s[0] * abs(u[:, 0] @ mean) * abs(vt[0] @ noise)
+        assert found.left == pytest.approx(kept / found.strength, abs=0.05)
 
 
 def test_components_of_frequencies_solve_their_secular_equation():

@@ -1,6 +1,7 @@
 """A real model asked from the middle, and what is said of its changes."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -108,14 +109,15 @@ def records(gain, closed, reworded):
 @pytest.mark.parametrize(
     ("gain", "closed", "reworded", "said"),
     [
-        (0.3, 0.0, 0.0, "no knowledge comes out"),
+        (0.4, 0.0, 0.0, "hardly any knowledge comes out"),
         (0.3, 0.3, 0.0, "the choice among the countries gain too: the cut uncovers answers"),
         (0.3, 0.3, 0.3, "and the reworded prompt gain too"),
         (0.0, 0.3, 0.3, "cannot be told from doing nothing"),
+        (0.2, 0.1, 0.0, "gain too|too wide to tell"),
     ],
 )
 def test_the_sentence_follows_from_the_intervals(gain, closed, reworded, said):
-    assert said in verdict.sentence(records(gain, closed, reworded))
+    assert re.search(said, verdict.sentence(records(gain, closed, reworded)))
 
 
 def test_changes_are_of_the_cities_that_did_not_choose():
@@ -147,7 +149,7 @@ def test_on_the_real_model_mass_moves_and_no_knowledge_comes_out(tmp_path):
     # Of the largest singular value nothing changes, of the data's first component much.
     assert abs(summary["asked/28.fc_out@-0.002/p_the_change"]) < 0.03
     assert summary["asked/28.fc_out@whitened:-0.002/p_the_change"] < -0.1
-    assert "no knowledge comes out" in summary["verdict"]
+    assert "hardly any knowledge" in summary["verdict"]
     assert (tmp_path / "out" / "figures" / "real_model.png").stat().st_size > 20_000
 
 
