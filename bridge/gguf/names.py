@@ -26,7 +26,10 @@ _OUTER = {
     "embed_in": "token_embd", "positions": "position_embd", "final_norm": "output_norm",
     "embed_out": "output",
 }  # fmt: skip
-_NORMS = {"attn_norm": "attn_norm", "mlp_norm": "ffn_norm"}
+_NORMS = {
+    "attn_norm": "attn_norm", "mlp_norm": "ffn_norm", "q_norm": "attn_q_norm",
+    "k_norm": "attn_k_norm",
+}  # fmt: skip
 _MATRICES = {
     "q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "out_proj": "attn_output",
     "fc_gate": "ffn_gate", "fc_in": "ffn_up", "fc_out": "ffn_down",

@@ -12,6 +12,8 @@ from truncated_weights.experiments.run.claim import (
     Near,
 )
 
+# As in verdict.py, which imports what claims must not.
+SHARE = 0.5
 _BEST = Chosen("chosen")
 
 
@@ -56,12 +58,15 @@ CLAIMS = (
         paper=LASER,
         where="gains in accuracy, read as facts that come out",
         statement="The choice among the countries and a prompt that asks for a country gain less "
-        "than ten points, upper ends, from the cut whose gain is at least twice that.",
+        "than half of what accuracy gains, by the far ends of the intervals.",
         run="real",
         checks=(
-            AtLeast(_change("accuracy_low"), 0.2, "as asked, lower end"),
-            AtMost(_change("closed_high"), 0.1, "among the countries, upper end"),
-            AtMost(_change("accuracy_high", wording="reworded"), 0.1, "reworded, upper end"),
+            AtMost(_change("closed_high") / _change("accuracy_low"), SHARE, "among the countries"),
+            AtMost(
+                _change("accuracy_high", wording="reworded") / _change("accuracy_low"),
+                SHARE,
+                "reworded",
+            ),
         ),
         note="So a gain in accuracy alone does not tell reasoning from the kind of word.",
     ),

@@ -11,7 +11,7 @@ import xarray as xr
 
 from truncated_weights import bridge
 from truncated_weights.bridge.gguf import package
-from truncated_weights.experiments.real_model import asking, verdict
+from truncated_weights.experiments.real_model import asking, claims, verdict
 from truncated_weights.experiments.real_model.measure import STUDY
 from truncated_weights.experiments.real_model.settings import RealModel
 from truncated_weights.experiments.run import study
@@ -118,6 +118,10 @@ def records(gain, closed, reworded):
 )
 def test_the_sentence_follows_from_the_intervals(gain, closed, reworded, said):
     assert re.search(said, verdict.sentence(records(gain, closed, reworded)))
+
+
+def test_the_claim_asks_what_the_sentence_says():
+    assert claims.SHARE == verdict.SHARE
 
 
 def test_changes_are_of_the_cities_that_did_not_choose():
