@@ -33,7 +33,7 @@ SUBJECT = Subject(
             "scaling-no-feed-forward",
             "Removing the feed-forward helps at weak and at strong noise",
             paper=RECALL,
-            where="claim on truncating the second feed-forward; section not known",
+            where="claim on truncating the second feed-forward",
             statement="Removing the second feed-forward raises p(correct) for 16 and 32 tokens and "
             "for alpha of 0.1 and 0.5.",
             run="sweep",

@@ -29,7 +29,7 @@ SUBJECT = Subject(
             "mini-the-first",
             '" the" first, names later',
             paper=RECALL,
-            where="Pythia along training; section not known",
+            where="Pythia along training",
             statement='p(" the") passes half of its final value long before p(right name).',
             run="mini",
             checks=(
@@ -44,7 +44,7 @@ SUBJECT = Subject(
             "mini-the-remains",
             '" the" remains',
             paper=RECALL,
-            where="Pythia on indirect objects; section not known",
+            where="Pythia on indirect objects",
             statement='At held-out stories the trained model says " the" about as often as the '
             "corpus does.",
             run="mini",
@@ -54,7 +54,7 @@ SUBJECT = Subject(
             "mini-cut",
             'The chosen cut lowers " the" and raises the right name',
             paper=RECALL,
-            where="truncating Pythia; section not known",
+            where="truncating Pythia",
             statement='On test stories the single cut chosen on validation lowers p(" the") and '
             "raises p(right name) and accuracy.",
             run="mini_cuts",
@@ -68,7 +68,7 @@ SUBJECT = Subject(
             "mini-late-input",
             "The published choice of matrix",
             paper=RECALL,
-            where="truncating late MLP input matrices; section not known",
+            where="truncating late MLP input matrices",
             statement="Truncating the last feed-forward's input matrix lowers p(the) and "
             "raises p(right name).",
             run="mini_dynamics",

@@ -28,7 +28,7 @@ SUBJECT = Subject(
             "nothing-to-uncover",
             "Before recall there is nothing to uncover",
             paper=RECALL,
-            where="truncation along training; section not known",
+            where="truncation along training",
             statement="Removing the second feed-forward at step 64 does not raise p(correct).",
             run="cuts",
             checks=(Near(_gain(64), 0.0, 0.05, "no gain"),),
@@ -37,7 +37,7 @@ SUBJECT = Subject(
             "gain-grows",
             "Afterwards the gain grows",
             paper=RECALL,
-            where="truncation along training; section not known",
+            where="truncation along training",
             statement="From step 200 to the end removing the second feed-forward raises "
             "p(correct), by more and more.",
             run="cuts",

@@ -8,7 +8,7 @@ def _late_cut(task: str, name: str, title: str) -> Claim:
         name,
         title,
         paper=RECALL,
-        where="truncating late MLP input matrices of Pythia; section not known",
+        where="truncating late MLP input matrices of Pythia",
         statement="Truncating the last feed-forward's input matrix to a tenth of its rank lowers "
         'p(" the") and raises p(answer).',
         run="model",

@@ -11,7 +11,7 @@ SUBJECT = Subject(
             "value-path",
             "Attention alone learns the noise too",
             paper=RECALL,
-            where="claim on models without feed-forward; section not known",
+            where="claim on models without feed-forward",
             statement="Without any feed-forward the noise association goes into the value path.",
             run="no_feed_forward",
             checks=(AtLeast(clean("p_noise"), 0.15, "far above one of 65 tokens"),),
@@ -20,7 +20,7 @@ SUBJECT = Subject(
             "value-path-cut",
             "A low rank of the value path removes part of it",
             paper=RECALL,
-            where="claim on truncating W_O W_V; section not known",
+            where="claim on truncating W_O W_V",
             statement="Low-rank truncation of the second layer's value-output product removes part "
             "of the noise and raises the accuracy on clean sequences.",
             run="no_feed_forward",

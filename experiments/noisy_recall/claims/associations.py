@@ -12,7 +12,7 @@ SUBJECT = Subject(
             "bigrams-in-feed-forwards",
             "Bigrams are learned by the feed-forwards",
             paper=RECALL,
-            where="distributional associations against in-context reasoning; section not known",
+            where="distributional associations against in-context reasoning",
             statement="Away from triggers the model predicts better with its feed-forwards than "
             "without them, by more than with and without the last layer's attention.",
             run="all_tokens",
@@ -36,7 +36,7 @@ SUBJECT = Subject(
             "bigrams-before-recall",
             "They too come before recall",
             paper=RECALL,
-            where="distributional associations against in-context reasoning; section not known",
+            where="distributional associations against in-context reasoning",
             statement="Half of what is learned of the bigrams is learned by step 64, when "
             "p(correct) at triggers is still near zero.",
             run="all_tokens",

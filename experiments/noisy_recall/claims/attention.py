@@ -11,7 +11,7 @@ SUBJECT = Subject(
             "attention-on-correct",
             "It concentrates on correct tokens",
             paper=RECALL,
-            where="claim on attention; section not known",
+            where="claim on attention",
             statement="On noisy sequences the second layer's attention at triggers concentrates on "
             "the correct tokens and ignores noise tokens.",
             run="recall",

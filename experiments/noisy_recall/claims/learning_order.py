@@ -11,7 +11,7 @@ SUBJECT = Subject(
             "noise-before-recall",
             "The noise is learned first",
             paper=RECALL,
-            where="claim on the order of learning; section not known",
+            where="claim on the order of learning",
             statement="p(noise) passes half of its final value long before p(correct) does.",
             run="recall",
             checks=(
@@ -27,7 +27,7 @@ SUBJECT = Subject(
             "feed-forward-first",
             "The feed-forwards write the noise, attention writes against it",
             paper=RECALL,
-            where="claim on where each is learned; section not known",
+            where="claim on where each is learned",
             statement="At step 4 the noise's margin is written by the feed-forwards; at the end "
             "the second layer's attention writes against the noise.",
             run="recall",

@@ -24,7 +24,7 @@ SUBJECT = Subject(
             "noise-remains",
             "The full model says noise about as often as it was shown noise",
             paper=RECALL,
-            where="claim on the trained model; section not known",
+            where="claim on the trained model",
             statement="The trained full model predicts noise with probability about alpha at a "
             "trigger, even on clean context.",
             run="recall",
@@ -36,7 +36,7 @@ SUBJECT = Subject(
             "cut-uncovers-recall",
             "Without the second feed-forward only recall is left",
             paper=RECALL,
-            where="claim on truncating the second feed-forward; section not known",
+            where="claim on truncating the second feed-forward",
             statement="Removing the second feed-forward removes the noise and leaves in-context "
             "recall: the loss on clean sequences falls and p(correct) rises towards 1.",
             run="recall",
@@ -50,7 +50,7 @@ SUBJECT = Subject(
             "low-rank-input",
             "A tenth of the rank of its input matrix is enough",
             paper=RECALL,
-            where="claim on small rank of W_in; section not known",
+            where="claim on small rank of W_in",
             statement="Truncating the second feed-forward's input matrix to a tenth of its rank "
             "removes most of the noise and keeps recall.",
             run="recall",

@@ -40,7 +40,7 @@ SUBJECT = Subject(
             "input-low-rank",
             "Little rank of W_in lets little noise through",
             paper=RECALL,
-            where="claim on small rank of W_in; section not known",
+            where="claim on small rank of W_in",
             statement="The fewer components of the second feed-forward's input matrix are kept, "
             "the less noise passes.",
             run="recall",

@@ -103,6 +103,13 @@ def tame(figure: Figure) -> None:
     """
     parser = MathTextParser("path")
     for axes in figure.axes:
+        # A logarithmic axis on which nothing is finite has limits about zero, which raise too.
+        for scale, limits, limit in (
+            (axes.get_xscale(), axes.get_xlim(), axes.set_xlim),
+            (axes.get_yscale(), axes.get_ylim(), axes.set_ylim),
+        ):
+            if scale == "log" and min(limits) <= 0:
+                limit(0.1, 1.0)
         # Asked for, tick labels get the texts that they will be drawn with.
         axes.get_xticklabels()
         axes.get_yticklabels()
