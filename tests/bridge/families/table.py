@@ -18,9 +18,10 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "families.md"
 HEAD = """# Families
 
-Small random models of each family, as transformers {versions} computes them in float32: the bound that
-the largest difference of a logit over the largest logit stays below, without padding and padded on
-either side, and whether greedy tokens are the same. Written by `python -m tests.bridge.families.table`.
+Small random models of each family, as transformers {versions} computes them in float32: the bound
+that the largest difference of a logit over the largest logit stays below, without padding and
+padded on either side, and whether greedy tokens are the same. Written by
+`python -m tests.bridge.families.table`.
 
 | recorded model | family | largest difference | greedy tokens |
 |---|---|---|---|
