@@ -98,12 +98,13 @@ class Watcher:
         found = [jnp.zeros(0)]
         for begin in range(0, steps, PIECE):
             count = min(PIECE, steps - begin)
-            state, series = self._run(state, numbers, seed, count, recorded)
+            # Unsigned: the largest seed is 2^31, which a signed number of 32 bits does not hold.
+            state, series = self._run(state, numbers, np.uint32(seed), count, recorded)
             found.append(series[:count])
         return state, jnp.concatenate(found)
 
     @functools.cached_property
-    def _run(self) -> Callable[[State, Numbers, int, int, bool], tuple[State, Array]]:
+    def _run(self) -> Callable[[State, Numbers, Any, int, bool], tuple[State, Array]]:
         # How many steps and whether they are watched is traced: compiling takes longer than most
         # of what is run.
         clean = self._clean

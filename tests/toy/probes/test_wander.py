@@ -45,6 +45,14 @@ def test_steps_are_heavy_ball_on_the_loss_of_training(watcher):
     assert watcher.p_noise(watched, "1.fc_out") != pytest.approx(float(last), rel=1e-4)
 
 
+def test_the_largest_seed_is_a_seed(watcher):
+    state, numbers = watcher.start(2**31), wander.Numbers(0.1, 0.7)
+    found = watcher.advance(state, numbers, 2**31, 1)
+    other = watcher.advance(state, numbers, 0, 1)
+    leaves = zip(jax.tree.leaves(found.params), jax.tree.leaves(other.params), strict=True)
+    assert any(not np.array_equal(one, two) for one, two in leaves)
+
+
 def _whole(batch):
     return batch
 
