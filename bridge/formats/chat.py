@@ -25,7 +25,11 @@ def template(directory: pathlib.Path) -> tuple[str, dict[str, Any]]:
         metadata = gguf.read(file).metadata
         tokens = metadata.get("tokenizer.ggml.tokens", [])
         names = {f"{kind}_token": f"tokenizer.ggml.{kind}_token_id" for kind in ("bos", "eos")}
-        special = {k: tokens[metadata[v]] for k, v in names.items() if v in metadata}
+        ids = {key: metadata.get(theirs) for key, theirs in names.items()}
+        known = range(len(tokens)) if isinstance(tokens, list) else range(0)
+        special = {
+            key: tokens[one] for key, one in ids.items() if type(one) is int and one in known
+        }
         found = metadata.get("tokenizer.chat_template")
     else:
         said = strict_json.read(directory / _CONFIG) if (directory / _CONFIG).exists() else {}

@@ -5,6 +5,9 @@ heads, stored = w.reshape(heads, 2, half, in).swapaxes(1, 2), because its reader
 neighbours; a wrong order changes every logit and no shape. GPT-NeoX's fused rows, in every head
 query, key and value, become all queries, all keys, all values. GPT-2's matrices, which it stores
 [in, out], are turned. All three are undone here.
+
+A Mistral's file calls itself llama and has no key for its window: texts longer than that are read
+with full attention, as its other readers do.
 """
 
 import dataclasses
@@ -86,6 +89,10 @@ ARCHITECTURES = {
 }  # fmt: skip
 
 
+# Keys that are sizes, by which what follows is computed.
+_COUNTED = {*_SIZES.values(), *_GROUPS.values(), "attention.key_length"}
+
+
 def describe(contents: Contents) -> Config:
     """The architecture of a file; CheckpointError for one that is not known, or misses keys."""
     metadata = contents.metadata
@@ -104,6 +111,10 @@ def describe(contents: Contents) -> Config:
         **found.fixed,
         **{key: own(theirs) for key, theirs in found.keys.items() if own(theirs) is not None},
     }
+    for key, theirs in found.keys.items():
+        sizes = isinstance(raw.get(key), int) or key not in raw
+        if theirs in _COUNTED and not (sizes and 0 < raw.get(key, 1) <= 2**24):
+            raise CheckpointError(f"{name}.{theirs} is {str(raw[key])[:40]}; expected a size")
     raw |= _rope(contents, name, raw, own)
     if found.family == "llama":
         raw["attention_bias"] = "blk.0.attn_output.bias" in contents.tensors
@@ -123,7 +134,9 @@ def _rope(
     """The keys of config.json that say what is rotated, and by which angles."""
     rotated, heads = own("rope.dimension_count"), raw.get("num_attention_heads")
     found: dict[str, Any] = {}
-    if name in ("phi2", "phi3", "gptneox") and rotated and heads:
+    if rotated is not None and not (type(rotated) is int and 0 < rotated <= 2**17):
+        raise CheckpointError(f"rope.dimension_count is {str(rotated)[:40]}; expected a size")
+    if name in ("phi2", "phi3", "gptneox") and rotated and heads and "hidden_size" in raw:
         share = rotated * heads / raw["hidden_size"]
         found["rotary_pct" if name == "gptneox" else "partial_rotary_factor"] = share
     kind = own("rope.scaling.type")
@@ -152,8 +165,17 @@ def _values(contents: Contents, name: str) -> np.ndarray:
 
 def _llama3(factors: np.ndarray, raw: Mapping[str, Any]) -> dict[str, Any]:
     """The published rope that divides frequencies by these factors; CheckpointError if none."""
+    if missing := [k for k in ("hidden_size", "num_attention_heads") if k not in raw]:
+        raise CheckpointError(f"missing keys: {', '.join(missing)}")
     size = raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"]
-    frequencies = raw.get("rope_theta", 1e4) ** (-np.arange(0, size, 2) / size)
+    base = raw.get("rope_theta", 1e4)
+    if (
+        not 0 < size <= 2**16
+        or len(factors) != size // 2
+        or not (isinstance(base, float | int) and 1 < base < 1e30)
+    ):
+        raise CheckpointError("rope_freqs.weight does not fit the heads, or rope.freq_base is none")
+    frequencies = base ** (-np.arange(0, size, 2) / size)
     turns = _LLAMA3["original_max_position_embeddings"] * frequencies / (2 * math.pi)
     low, high = _LLAMA3["low_freq_factor"], _LLAMA3["high_freq_factor"]
     kept = np.clip((turns - low) / (high - low), 0, 1)

@@ -15,7 +15,9 @@ import numpy as np
 from truncated_weights.bridge.errors import CheckpointError
 from truncated_weights.bridge.formats.special_tokens import TOKENIZER_CONFIG, Special
 
-_PLAIN = ("gpt-2", "olmo", "phi-2", "default")
+_PLAIN = ("gpt-2", "olmo", "phi-2")
+# A longer piece is no piece of a language; each is taken apart at every place.
+_LONGEST = 512
 _LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 # Rules that split a text before its bytes are merged, by their names.
@@ -55,7 +57,9 @@ def build(metadata: Mapping[str, Any]) -> Described:
             f"tokenizer.ggml.model {kind[:40]!r} is not supported; known are gpt2, llama"
         )
     _add_special(library, tokens, kinds)
-    add = metadata.get("tokenizer.ggml.add_bos_token", kind == "llama")
+    # Older files of Llama 3 do not say so, but their texts begin with the token.
+    begun = kind == "llama" or metadata.get("tokenizer.ggml.pre") in ("llama-bpe", "llama3")
+    add = metadata.get("tokenizer.ggml.add_bos_token", begun)
     ends = [metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")]
     begins = metadata.get("tokenizer.ggml.bos_token_id")
     special = Special(
@@ -109,7 +113,8 @@ def _numbers(metadata: Mapping[str, Any], key: str, size: int, absent: float | i
 def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str]) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    name = metadata.get("tokenizer.ggml.pre", "default")
+    # None, and "default", is a rule of llama.cpp's own, which is not written here.
+    name = metadata.get("tokenizer.ggml.pre")
     merges = _get(metadata, "merges", list)
     pairs: list[Any] = [tuple(merge.split(" ")) for merge in merges if isinstance(merge, str)]
     ids = {token: number for number, token in enumerate(tokens)}
@@ -141,6 +146,8 @@ def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str]) -> Any:
 def _sentencepiece(metadata: Mapping[str, Any], tokens: Sequence[str], kinds: np.ndarray) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers
 
+    if longest := next((token for token in tokens if len(token) > _LONGEST), ""):
+        raise CheckpointError(f"a piece of {len(longest)} letters; at most {_LONGEST} are read")
     scores = _numbers(metadata, "scores", len(tokens), 0.0)
     ids = {token: number for number, token in enumerate(tokens)}
     # A piece may be made of any two that are pieces; the better its score, the earlier.

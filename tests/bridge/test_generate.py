@@ -350,3 +350,14 @@ def test_a_checkpoint_is_told_in_a_line_without_its_weights():
     told = repr(checkpoint("llama3"))
     assert told.startswith("Checkpoint(llama, 2 layers, d_model 32, ")
     assert len(told) < 200
+
+
+@pytest.mark.parametrize("token", [10**6, -1, "begin"])
+def test_a_template_whose_file_names_no_token_has_none(token, tmp_path, monkeypatch):
+    from truncated_weights.bridge import gguf
+    from truncated_weights.bridge.formats import chat
+
+    said = {"tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.bos_token_id": token}
+    contents = gguf.container.Contents({**said, "tokenizer.chat_template": "x"}, {}, {})
+    monkeypatch.setattr(gguf, "read", lambda path: contents)
+    assert chat.template(tmp_path / "m.gguf") == ("x", {})

@@ -185,3 +185,28 @@ def test_an_unknown_architecture_is_refused_by_name(tmp_path):
     writing.close()
     with pytest.raises(CheckpointError, match="'mamba' is not supported; known are llama, qwen2"):
         bridge.load(tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"llama.attention.head_count": 0},
+        {"llama.attention.head_count": "four"},
+        {"llama.attention.key_length": 2**31},
+        {"llama.embedding_length": -1},
+        {"llama.rope.dimension_count": "all"},
+        {"llama.rope.freq_base": "much"},
+        {"llama.rope.freq_base": -1.0},
+    ],
+)
+def test_what_is_no_size_is_one_line_before_anything_is_computed(metadata, tmp_path):
+    path = writer.write(tmp_path / "m.gguf", "llama2")
+    contents = container.read([path])
+    factors = container.StoredTensor(
+        (4,), np.dtype("<f4"), lambda _: iter([np.ones(4, np.float32)])
+    )
+    tensors = {**contents.tensors, "rope_freqs.weight": factors}
+    broken = container.Contents({**contents.metadata, **metadata}, tensors, {})
+    with pytest.raises(CheckpointError) as told:
+        names.describe(broken)
+    assert "\n" not in str(told.value)

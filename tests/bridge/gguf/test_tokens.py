@@ -124,3 +124,23 @@ def test_the_files_of_an_export_make_the_same_tokenizer(tmp_path):
     assert (again.before, again.ends) == ((1,), (0,))
     assert again("two commands") == described.library.encode("two commands").ids
     assert special_tokens.read(tmp_path).add_bos is True
+
+
+def test_texts_of_llama_3_begin_with_their_token_where_the_file_does_not_say_so():
+    library = trained(LEVEL)
+    for name, begins in (("llama-bpe", True), ("gpt-2", False)):
+        found = metadata(library, name)
+        del found["tokenizer.ggml.add_bos_token"]
+        assert tokens.build(found).special.add_bos is begins
+
+
+@pytest.mark.parametrize("name", [None, "default"])
+def test_a_rule_that_is_llama_cpps_own_is_refused(name):
+    with pytest.raises(CheckpointError, match=f"pre {str(name)!r} is not supported"):
+        tokens.build(metadata(trained(LEVEL), name))
+
+
+def test_a_piece_of_a_book_is_no_piece():
+    said = {"model": "llama", "tokens": ["<unk>", "a" * 600], "scores": np.zeros(2)}
+    with pytest.raises(CheckpointError, match="a piece of 600 letters"):
+        tokens.build({f"tokenizer.ggml.{key}": value for key, value in said.items()})
